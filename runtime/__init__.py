@@ -1,0 +1,21 @@
+"""The ground floor: MXNet, imported once and with all cores, under the name ``mx``.
+
+Every module of this project takes MXNet from here (``from runtime import mx``), because the one setting that decides its speed is read only once, while
+the library loads.
+"""
+import os
+
+
+def usable_cores():
+    """The number of processor cores that this process may run on."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# Left unset, MXNet trains on one thread however many cores there are.
+os.environ.setdefault('OMP_NUM_THREADS', str(usable_cores()))
+
+import mxnet as mx  # noqa: E402  (the environment must stand before MXNet is loaded)
+
+__all__ = ['mx', 'usable_cores']

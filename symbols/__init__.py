@@ -1,0 +1,51 @@
+"""Networks as MXNet symbols, with the scaling factors of Sparse Structure Selection in them. :func:`get_symbol` is the one door."""
+from runtime import mx
+from runtime.errors import UnknownNetworkError
+
+from . import resnet, resnet_v1, resnext, vgg
+from .scaling import parse_kinds
+
+NETWORKS = {'resnet': resnet, 'resnet-v1': resnet_v1, 'resnext': resnext, 'vgg': vgg}
+
+
+def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda_placement='weight'):
+    """Build a network whose structures are multiplied by scaling factors.
+
+    Parameters
+    ----------
+    network : a key of NETWORKS.
+    num_layers : depth; each network's module lists the known ones in ``UNITS``.
+    num_classes : width of the classifier.
+    image_shape : 'channels,height,width' as MXNet's scripts pass it ('3,224,224'), or a tuple.
+    scale : what gets a factor, for example 'block,group'; 'none' leaves every λ out of the graph; None is the paper's choice for the network.
+    lambda_placement : 'weight' multiplies λ into the parameters beside it (as fast as without λ), 'output' into the feature map (the authors' graph).
+
+    Returns
+    -------
+    mx.sym.Symbol with inputs ``data`` (N, C, H, W) and ``softmax_label`` (N,), whose output are the class probabilities (N, num_classes). Names and
+    shapes of arguments and auxiliary states are those of the authors' checkpoints.
+
+    Raises
+    ------
+    UnknownNetworkError, which lists what is known.
+    """
+    if network not in NETWORKS:
+        raise UnknownNetworkError(f'unknown network {network!r}; known: {", ".join(NETWORKS)}')
+    family = NETWORKS[network]
+    if num_layers not in family.UNITS:
+        raise UnknownNetworkError(f'{network} has no depth {num_layers}; known: {", ".join(map(str, sorted(family.UNITS)))}')
+    kinds = parse_kinds(family.PAPER_SCALE if scale is None else scale, family.SCALES, network)
+    # Names that MXNet gives by counting must not depend on what the process built before.
+    with mx.name.NameManager():
+        return family.build(num_layers, num_classes, parse_image_shape(image_shape), kinds, lambda_placement)
+
+
+def parse_image_shape(image_shape):
+    """(channels, height, width) from '3,224,224' or a tuple; UnknownNetworkError for anything else."""
+    try:
+        shape = tuple(int(size) for size in (image_shape.split(',') if isinstance(image_shape, str) else image_shape))
+    except ValueError:
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1:
+        raise UnknownNetworkError(f"--image-shape {image_shape}: give 'channels,height,width', for example 3,224,224")
+    return shape

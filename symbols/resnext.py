@@ -1,0 +1,60 @@
+"""ResNeXt (Xie et al. 2017), post-activation, 32 groups: the network of the paper's tables 3 and 4.
+
+λ_group multiplies the output of each group of the 3×3 convolution, behind its batch normalisation and before the ReLU; λ_block multiplies the whole branch.
+"""
+from .layers import batch_norm, classifier, convolution, imagenet_stem, input_images, relu
+from .scaling import Scaling
+
+SCALES = ('block', 'group', 'neuron')
+PAPER_SCALE = 'block,group'
+
+# Residual units of each stage.
+UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3),  # ImageNet, 32×4d
+         20: (2, 2, 2), 164: (18, 18, 18)}      # CIFAR, 2 + 9 n layers
+CIFAR = (20, 164)
+NUM_GROUP = 32
+
+
+def build(num_layers, num_classes, image_shape, kinds, placement):
+    """The symbol of the ResNeXt with ``num_layers`` layers, a key of UNITS."""
+    small = num_layers in CIFAR
+    widths = (64, 128, 256) if small else (256, 512, 1024, 2048)
+    return network(UNITS[num_layers], widths, NUM_GROUP, small, num_classes, image_shape, kinds, placement)
+
+
+def network(units, widths, num_group, small, num_classes, image_shape, kinds, placement):
+    """A ResNeXt of ``units[i]`` residual units with ``widths[i]`` output channels in stage i; ``small`` takes CIFAR's stem, a 3×3 convolution."""
+    scale = Scaling(kinds, placement, units, num_group)
+    data = input_images(image_shape)
+    channels = 64
+    if small:
+        x = relu(batch_norm(convolution(data, image_shape[0], channels, kernel=3, name='conv0'), channels, 'bn0'), 'relu0')
+    else:
+        x = imagenet_stem(data, image_shape[0], channels)
+    block = 0
+    for stage, (count, width) in enumerate(zip(units, widths), start=1):
+        for index in range(1, count + 1):
+            stride = 2 if index == 1 and stage > 1 else 1
+            x = _unit(x, channels, width, stride, index == 1, num_group, f'stage{stage}_unit{index}', stage, scale, block)
+            channels, block = width, block + 1
+    return classifier(x, num_classes)
+
+
+def _unit(x, channels_in, channels_out, stride, project, num_group, name, stage, scale, block):
+    """1×1 to half of the width, grouped 3×3 (which takes the stride), 1×1 back, + shortcut, ReLU."""
+    inner = channels_out // 2
+    conv1 = convolution(x, channels_in, inner, kernel=1, name=f'{name}_conv1')
+    act1 = relu(batch_norm(conv1, inner, f'{name}_bn1', scale.neuron(f'{name}_conv1', inner, stage)), f'{name}_relu1')
+    conv2 = convolution(act1, inner, inner, kernel=3, stride=stride, num_group=num_group, name=f'{name}_conv2')
+    factors = scale.group(block, inner) + scale.neuron(f'{name}_conv2', inner, stage)
+    act2 = relu(batch_norm(conv2, inner, f'{name}_bn2', factors), f'{name}_relu2')
+    conv3 = convolution(act2, inner, channels_out, kernel=1, name=f'{name}_conv3')
+    bn3 = batch_norm(conv3, channels_out, f'{name}_bn3', scale.block(block))
+    return relu(bn3 + _shortcut(x, channels_in, channels_out, stride, project, name), f'{name}_relu')
+
+
+def _shortcut(x, channels_in, channels_out, stride, project, name):
+    """The block input, or its projection to the new width: never scaled, so it outlives its block."""
+    if not project:
+        return x
+    return batch_norm(convolution(x, channels_in, channels_out, kernel=1, stride=stride, name=f'{name}_sc'), channels_out, f'{name}_sc_bn')
