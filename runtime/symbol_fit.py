@@ -1,0 +1,70 @@
+"""Whether parameters belong to a symbol: every name known to both, every shape as the graph demands it."""
+from . import mx
+from .errors import CheckpointError
+from .symbol_operators import first_line
+
+IMAGE_SHAPE = '__image_shape__'
+# What MXNet, Gluon and this project call the things that are learnt. Whatever else a symbol takes and a file does not hold is the data or a label.
+_LEARNT_ENDINGS = ('weight', 'bias', 'gamma', 'beta', 'alpha', 'parameters')
+_LEARNT_BEGINNING = 'lambda_'
+
+
+def check_fit(symbol, arg_params, aux_params, path):
+    """Raise CheckpointError, naming ``path``, tensor, expected and found shape, unless the two dicts name → NDArray are parameters of ``symbol``.
+
+    Shapes are inferred from the image shape that the symbol's data variable carries (``__image_shape__``); where there is none, as far as they follow from
+    the graph and from one another.
+    """
+    found = {name: array.shape for name, array in {**arg_params, **aux_params}.items()}
+    _check_names('argument', symbol.list_arguments(), arg_params, path)
+    _check_names('auxiliary state', symbol.list_auxiliary_states(), aux_params, path)
+    inputs = [name for name in symbol.list_arguments() if name not in arg_params]
+    for known in (_image_shapes(symbol, inputs), found):
+        expected = _inferred(symbol, known, path)
+        for name, shape in found.items():
+            if not _agree(expected.get(name), shape):
+                raise CheckpointError(f'{path}: {name!r} has shape {shape}, but the network needs {expected[name]}')
+
+
+def _check_names(kind, wanted, given, path):
+    unknown = sorted(given.keys() - set(wanted))
+    if unknown:
+        raise CheckpointError(f'{path}: the network has no {kind} {unknown[0]!r} ({_count(unknown)} unknown); this is a checkpoint of another network')
+    missing = [name for name in wanted if name not in given and (kind != 'argument' or _is_learnt(name))]
+    if missing:
+        raise CheckpointError(f'{path}: the {kind} {missing[0]!r} of the network is missing ({_count(missing)} missing)')
+
+
+def _count(names):
+    return f'{len(names)} such name{"s" if len(names) > 1 else ""}'
+
+
+def _is_learnt(name):
+    return name.endswith(_LEARNT_ENDINGS) or name.startswith(_LEARNT_BEGINNING)
+
+
+def _image_shapes(symbol, inputs):
+    """The shape of one sample for each input that says of itself which images it takes."""
+    attributes = symbol.attr_dict()
+    shapes = {}
+    for name in inputs:
+        sides = attributes.get(name, {}).get(IMAGE_SHAPE, '').split(',')
+        if all(side.strip().isdecimal() for side in sides):
+            shapes[name] = (1, *map(int, sides))
+    return shapes
+
+
+def _inferred(symbol, known, path):
+    try:
+        arguments, _, states = symbol.infer_shape_partial(**known)
+    except mx.MXNetError as error:
+        raise CheckpointError(f'{path}: the parameters do not fit the network: {first_line(error)}') from None
+    names = symbol.list_arguments() + symbol.list_auxiliary_states()
+    return dict(zip(names, (arguments or []) + (states or [])))
+
+
+def _agree(expected, shape):
+    """Whether a shape is the expected one, of which sides (0) or all of it (empty) may be unknown."""
+    if not expected:
+        return True
+    return len(expected) == len(shape) and all(side in (0, -1, given) for side, given in zip(expected, shape))
