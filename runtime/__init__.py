@@ -16,6 +16,9 @@ def usable_cores():
 # Left unset, MXNet trains on one thread however many cores there are.
 os.environ.setdefault('OMP_NUM_THREADS', str(usable_cores()))
 
+# It says so at every bind otherwise.
+os.environ.setdefault('MXNET_SUBGRAPH_VERBOSE', '0')
+
 import mxnet as mx  # noqa: E402  (the environment must stand before MXNet is loaded)
 
 __all__ = ['mx', 'usable_cores']

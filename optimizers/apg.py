@@ -1,0 +1,161 @@
+"""Accelerated proximal gradient for λ and Nesterov momentum for the weights, in one pass: section 3.3 of the paper.
+
+For a scaling factor, with S_a(z) = sign(z) max(|z| - a, 0), learning rate η and the gradient taken at λ, which is what is stored::
+
+    (10)   z = λ - η ∇G(λ)
+    (11)   v ← S_ηγ(z) - λ + μ v
+    (12)   λ ← S_ηγ(z) + μ v
+
+after which the authors clip λ at 0 from below. For any other parameter w, the authors' NAG has the learning rate outside the momentum::
+
+    g ← ∇G + wd w
+    m ← μ m + g
+    w ← w - η (g + μ m)
+"""
+import numpy as np
+
+from runtime import mx
+from runtime.errors import TrainingError, UserError
+
+from .stopping import stops_training
+
+nd = mx.nd
+
+
+@mx.optimizer.register
+class APG(mx.optimizer.Optimizer):
+    """The optimizer of Sparse Structure Selection; ``mx.optimizer.create('apg', ...)``, or by the authors' name ``'apgnag'``.
+
+    Parameters
+    ----------
+    gamma : weight γ of the L1 penalty on λ, at least 0.
+    momentum : μ in [0, 1), shared by λ and the weights.
+    lambda_name : a parameter whose name contains this is a scaling factor. It has no weight decay, whatever ``wd`` says.
+    nonnegative : clip λ at 0 from below after equation 12, as the authors do. v is not clipped.
+    **kwargs : those of ``mx.optimizer.Optimizer`` (``learning_rate``, ``wd``, ``rescale_grad``, ``clip_gradient``, ``multi_precision``, ...).
+
+    State of a scaling factor: v, of its shape. State of a weight: [b, η], where b = -η m is the momentum in the form that MXNet's fused kernel keeps, and
+    η the learning rate it is scaled by; None without momentum. In multi precision: (that state, the float32 master copy).
+
+    Raises
+    ------
+    UserError for γ < 0 or μ outside [0, 1); TrainingError when an update's key leads to no parameter name.
+    """
+
+    # It does not derive from NAG or SGD: those make the Updater pass over update().
+    def __init__(self, gamma=0.01, momentum=0.9, lambda_name='lambda', nonnegative=True, **kwargs):
+        super().__init__(**kwargs)
+        if not gamma >= 0:
+            raise UserError(f'gamma is {gamma}; the L1 penalty must be 0 or more')
+        if not 0 <= momentum < 1:
+            raise UserError(f'momentum is {momentum}; it must be at least 0 and below 1')
+        self.gamma = gamma
+        self.momentum = momentum
+        self.lambda_name = lambda_name
+        self.nonnegative = nonnegative
+        self._scratch = Scratch()
+
+    def parameter_name(self, index):
+        """The parameter's name behind an update's key: a name itself (update on a kvstore), or an int that Module or gluon.Trainer has explained."""
+        if isinstance(index, str):
+            return index
+        if index in self.idx2name:
+            return self.idx2name[index]
+        if index in self.param_dict:
+            return self.param_dict[index].name
+        raise TrainingError(f'APG cannot tell the name of parameter {index!r}, so not whether it is a scaling factor: create the optimizer with '
+                            'param_idx2name={index: name}, or use names as keys')
+
+    def is_lambda(self, index):
+        """Whether an update's key belongs to a scaling factor."""
+        return self.lambda_name in self.parameter_name(index)
+
+    @stops_training
+    def create_state_multi_precision(self, index, weight):
+        return super().create_state_multi_precision(index, weight)
+
+    def create_state(self, index, weight):
+        if self.is_lambda(index):
+            return nd.zeros(weight.shape, weight.context, dtype=weight.dtype)
+        if self.momentum == 0:
+            return None
+        return [nd.zeros(weight.shape, weight.context, dtype=weight.dtype), 1.0]
+
+    @stops_training
+    def update_multi_precision(self, index, weight, grad, state):
+        if not (self.multi_precision and weight.dtype == np.float16):
+            self.update(index, weight, grad, state)
+            return
+        state, master = state
+        wide_grad = self._scratch.like(master, 'gradient')
+        nd.cast(grad, dtype='float32', out=wide_grad)
+        self.update(index, master, wide_grad, state)
+        nd.cast(master, dtype='float16', out=weight)
+
+    def update(self, index, weight, grad, state):
+        self._update_count(index)
+        eta = self._get_lr(index)
+        gradient = {'rescale_grad': self.rescale_grad, 'clip_gradient': self.clip_gradient or -1}
+        if self.is_lambda(index):
+            self._update_lambda(weight, grad, state, eta, gradient)
+        elif state is None:
+            nd.sgd_update(weight, grad, out=weight, lr=eta, wd=self._get_wd(index), **gradient)
+        else:
+            self._update_weight(weight, grad, state, eta, self._get_wd(index), gradient)
+
+    def _update_lambda(self, lambda_, grad, v, eta, gradient):
+        """Equations 10 to 12."""
+        z, excess = self._scratch.like(lambda_, 'z'), self._scratch.like(lambda_, 'excess')
+        nd.sgd_update(lambda_, grad, out=z, lr=eta, wd=0, **gradient)       # (10)
+        nd.clip(z, -eta * self.gamma, eta * self.gamma, out=excess)
+        soft = nd.elemwise_sub(z, excess, out=z)                            # S_ηγ(z) = z - clip(z, -ηγ, ηγ)
+        v *= self.momentum
+        v += soft
+        v -= lambda_                                                        # (11)
+        v.copyto(lambda_)
+        lambda_ *= self.momentum
+        lambda_ += soft                                                     # (12)
+        if self.nonnegative:
+            nd.relu(lambda_, out=lambda_)
+
+    def _update_weight(self, weight, grad, state, eta, wd, gradient):
+        """The NAG rule by one fused kernel, whose buffer b = -η m has to be rescaled when η changes."""
+        if eta not in (0, state[1]):
+            state[0] *= eta / state[1]
+            state[1] = eta
+        buffer, scaled_by = state
+        # The kernel takes the decay in the momentum from its output; written over the weight, that is the weight after the update.
+        out = weight if wd == 0 and eta != 0 else self._scratch.like(weight, 'z')
+        nd.nag_mom_update(weight, grad, buffer, out=out, lr=scaled_by, momentum=self.momentum, wd=wd, **gradient)
+        # At η = 0 the momentum moves on and the weight stays.
+        if out is not weight and eta != 0:
+            out.copyto(weight)
+
+
+@mx.optimizer.register
+class APGNAG(APG):
+    """APG under the name that the authors' scripts create it by."""
+
+
+class Scratch:
+    """Buffers that hold an intermediate result of any shape: one per device, type and purpose, as large as the largest array that asked for it."""
+
+    def __init__(self):
+        self._buffers, self._views = {}, {}
+
+    def like(self, array, purpose):
+        """An NDArray of the shape, type and device of ``array``, its contents undefined."""
+        place = (purpose, array.context, array.dtype)
+        view = place + (array.shape,)
+        if view not in self._views:
+            if place not in self._buffers or self._buffers[place].size < array.size:
+                self._buffers[place] = nd.empty((array.size,), array.context, array.dtype)
+                self._views = {known: kept for known, kept in self._views.items() if known[:3] != place}
+            self._views[view] = self._buffers[place][:array.size].reshape(array.shape)
+        return self._views[view]
+
+    def __getstate__(self):
+        return {}
+
+    def __setstate__(self, state):
+        self.__init__()
