@@ -1,0 +1,97 @@
+"""Parameters and MACs against published counts, GluonCV, and sums done by hand."""
+import json
+
+import pytest
+from gluoncv.model_zoo import get_model
+
+from runtime import mx
+from runtime.errors import GraphError
+from symbols import get_symbol
+from symbols.complexity import complexity
+from tools.summary import main
+
+
+def counted(*network, image=(3, 32, 32), **options):
+    return complexity(get_symbol(*network, image, **options), {'data': (1, *image)})
+
+
+@pytest.mark.parametrize(('network', 'image', 'params', 'macs'), [
+    (('resnet', 50, 1000), (3, 224, 224), '25.504', '4089.2'),
+    (('resnet', 164, 10), (3, 32, 32), '1.679', '247.6'),
+    (('resnet', 164, 100), (3, 32, 32), '1.702', '247.7'),
+    (('resnext', 50, 1000), (3, 224, 224), '24.961', '4230.5'),
+    (('vgg', 16, 1000), (3, 224, 224), '138.358', '15470.3'),
+])
+@pytest.mark.parametrize('placement', ['weight', 'output'])
+def test_published_counts_to_every_digit(network, image, params, macs, placement):
+    found = counted(*network, image=image, lambda_placement=placement)
+    assert (f'{found.params_without_bn / 1e6:.3f}', f'{found.macs / 1e6:.1f}') == (params, macs)
+
+
+def test_vgg_published_total_counts_the_bias_additions():
+    found = counted('vgg', 16, 1000, image=(3, 224, 224))
+    assert f'{(found.macs + found.bias_adds) / 1e9:.2f}' == '15.48'
+
+
+@pytest.mark.parametrize(('name', 'params'), [('resnext50_32x4d', 25_028_904), ('vgg16_bn', 138_365_992), ('cifar_resnet20_v1', 272_474),
+                                              ('cifar_resnet20_v2', 272_282), ('densenet121', 7_978_856)])
+def test_gluoncv_networks(name, params):
+    side = 32 if 'cifar' in name else 224
+    network = get_model(name)
+    found = complexity(network(mx.sym.var('data')), {'data': (1, 3, side, side)})
+    # GluonCV's BN on the data has neither a gamma nor a beta that is learned, but lists both.
+    data_bn = 6 if name.endswith('_v2') else 0
+    assert found.params == params + data_bn
+
+
+def test_lambdas_are_no_parameters_and_cost_nothing():
+    plain, scaled = (counted('resnext', 20, 10, scale=scale) for scale in ('none', None))
+    assert (plain.lambdas, scaled.lambdas) == (0, 6 + 6 * 32)
+    assert plain.totals() == {**scaled.totals(), 'lambdas': 0}
+
+
+def test_every_kind_of_layer_by_hand():
+    x = mx.sym.Variable('data')                                                                      # 4 × 10 × 10
+    x = mx.sym.Convolution(x, kernel=(3, 3), pad=(1, 1), num_filter=8, num_group=2, name='grouped')  # 8 × 10 × 10
+    x = mx.sym.Deconvolution(x, kernel=(2, 2), stride=(2, 2), num_filter=6, no_bias=True, name='up')    # 6 × 20 × 20
+    x = mx.sym.BatchNorm(x, name='bn')
+    x = mx.sym.FullyConnected(x, num_hidden=5, name='fc')
+    found = complexity(mx.sym.SoftmaxOutput(x, name='softmax'), {'data': (7, 4, 10, 10)})
+    grouped, up, fc = 8 * 2 * 9, 8 * 6 * 4, 6 * 20 * 20 * 5
+    assert found.params == grouped + 8 + up + 2 * 6 + fc + 5
+    assert found.params_without_bn == found.params - 12
+    assert found.macs == grouped * 100 + up * 100 + fc
+    assert found.bias_adds == 8 * 100 + 5
+
+
+def test_a_shared_weight_counts_once_and_multiplies_twice():
+    weight = mx.sym.Variable('shared_weight')
+    x = mx.sym.Variable('data')
+    for number in (1, 2):
+        x = mx.sym.FullyConnected(x, weight=weight, num_hidden=6, no_bias=True, name=f'fc{number}')
+    found = complexity(x, {'data': (2, 6)})
+    assert (found.params, found.macs) == (36, 72)
+
+
+def test_the_batch_does_not_matter():
+    symbol = get_symbol('vgg', 16, 10, (3, 32, 32))
+    assert complexity(symbol, {'data': (1, 3, 32, 32)}) == complexity(symbol, {'data': (8, 3, 32, 32)})
+
+
+def test_unknown_shapes_are_a_named_error():
+    with pytest.raises(GraphError, match='data'):
+        complexity(get_symbol('resnet', 20, 10, (3, 32, 32)), {'other': (1, 3, 32, 32)})
+
+
+def test_summary_prints_one_object(capsys):
+    assert main(['--network', 'resnet', '--num-layers', '50', '--json']) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found['params_without_bn'], found['macs'], found['lambdas']) == (25_503_912, 4_089_184_256, 16)
+
+
+def test_summary_table_adds_up(capsys):
+    main(['--network', 'resnet', '--num-layers', '20'])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    layers = [line for line in lines if len(line) == 5 and line[1] in ('Convolution', 'BatchNorm', 'FullyConnected')]
+    assert sum(int(layer[4].replace(',', '')) for layer in layers) == counted('resnet', 20, 10).macs
+    assert layers[0] == ['conv0', 'Convolution', '16×32×32', '432', '442,368']

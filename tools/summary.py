@@ -1,0 +1,75 @@
+"""Print a network's or a checkpoint's layers, parameters and MACs, exactly.
+
+    python tools/summary.py --network resnet --num-layers 50
+    python tools/summary.py --prefix run/resnet50 --json
+"""
+import argparse
+import json
+
+from runtime.checkpoint_files import load_checkpoint
+from runtime.cli import run
+from runtime.errors import UserError
+from runtime.symbol_file import load_symbol
+from symbols import NETWORKS, get_symbol, parse_image_shape
+from symbols.complexity import complexity
+from symbols.graph import data_shape_of
+
+CIFAR_DEPTHS = {'resnet': (20, 164), 'resnext': (20, 164), 'resnet-v1': (20, 32, 44, 56, 110)}
+
+
+def parser():
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument('--network', choices=sorted(NETWORKS), help='count one of our networks, as training would build it')
+    made.add_argument('--num-layers', type=int, help='its depth')
+    made.add_argument('--num-classes', type=int, help='width of its classifier (default: 1000, or 10 for a CIFAR depth)')
+    made.add_argument('--scale', help="what has scaling factors: 'block,group', 'none', ... (default: the paper's choice); they count as lambdas only")
+    made.add_argument('--prefix', help='count a checkpoint instead: PREFIX-symbol.json')
+    made.add_argument('--epoch', type=int, help='with --prefix: also read PREFIX-000N.params, and check that it fits the symbol')
+    made.add_argument('--image-shape', help="channels,height,width: MACs depend on it (default: what the symbol says, or the network's own data set)")
+    made.add_argument('--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)')
+    made.add_argument('--json', action='store_true', help='print one object with params, params_without_bn, macs, bias_adds and lambdas')
+    return made
+
+
+def main(argv=None):
+    args = parser().parse_args(argv)
+    symbol = _checkpoint(args) if args.prefix else _network(args)
+    shape = parse_image_shape(args.image_shape) if args.image_shape else data_shape_of(symbol)
+    if not shape:
+        raise UserError('this symbol does not say which images it takes: give --image-shape channels,height,width')
+    found = complexity(symbol, {'data': (1, *shape)}, args.lambda_name)
+    print(json.dumps(found.totals()) if args.json else table(found))
+    return 0
+
+
+def table(found):
+    """The layers of a ``Complexity`` and its totals, as text."""
+    rows = [('layer', 'operator', 'output', 'params', 'MACs')]
+    rows += [(layer.name, layer.op, '×'.join(map(str, layer.output)), f'{layer.params:,}', f'{layer.macs:,}') for layer in found.layers]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = ['  '.join([cell.ljust(width) for cell, width in zip(row[:3], widths)] + [cell.rjust(width) for cell, width in zip(row[3:], widths[3:])])
+             for row in rows]
+    lines.insert(1, '  '.join('-' * width for width in widths))
+    return '\n'.join([*lines, '',
+                      f'parameters           {found.params:>15,}  ({found.params_without_bn:,} without batch normalisation)',
+                      f'MACs per image       {found.macs:>15,}  (convolutions and fully connected layers; {found.bias_adds:,} bias additions not among them)',
+                      f'scaling factors      {found.lambdas:>15,}  (not among the parameters)'])
+
+
+def _network(args):
+    if not args.network or args.num_layers is None:
+        raise UserError('say what to count: --network and --num-layers, or --prefix')
+    small = args.num_layers in CIFAR_DEPTHS.get(args.network, ())
+    shape = args.image_shape or ('3,32,32' if small else '3,224,224')
+    classes = args.num_classes or (10 if small else 1000)
+    return get_symbol(args.network, args.num_layers, classes, shape, args.scale)
+
+
+def _checkpoint(args):
+    if args.epoch is None:
+        return load_symbol(f'{args.prefix}-symbol.json')
+    return load_checkpoint(args.prefix, args.epoch)[0]
+
+
+if __name__ == '__main__':
+    run(main)
