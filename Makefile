@@ -1,0 +1,43 @@
+# `make help` lists what there is. Everything runs in .venv, which `make venv` fills; nothing outside this folder is changed.
+
+RUN = .venv/bin/python
+
+.PHONY: help venv demo cifar test lint fuzz check-cu112 clean
+
+help:
+	@echo 'make demo             train ResNet-20 on real handwritten digits and watch it choose its structure (minutes)'
+	@echo 'make cifar EPOCHS=3   the same on CIFAR-10, which is fetched (without EPOCHS: the whole schedule)'
+	@echo 'make test             run the tests'
+	@echo 'make lint             check the style'
+	@echo 'make fuzz             feed the file readers 100,000 damaged files'
+	@echo 'make venv             only make .venv, which all of the above do first'
+	@echo '     PYTHON=/path/to/python3.11   with this Python instead of the first of 3.11, 3.10, 3.9, 3.8 that runs'
+	@echo '     MXNET=cpu|cu112|auto         with this build of MXNet instead of the one that fits the machine'
+	@echo '     EXTRAS=torch                 with PyTorch too'
+	@echo 'make check-cu112      try the CUDA build of MXNet in a scratch environment, on any machine (5 GB, needs gcc)'
+	@echo 'make clean            remove .venv and what tools left; runs, results and data stay'
+
+venv:
+	@python=$$(sh bootstrap/find_python.sh '$(PYTHON)') && "$$python" -m bootstrap.venv --mxnet '$(MXNET)' --extras $(EXTRAS)
+
+demo: venv
+	$(RUN) train/train_cifar.py --network resnet --num-layers 20 --dataset digits
+
+cifar: venv
+	$(RUN) train/train_cifar.py --network resnet --num-layers 20 --dataset cifar10 $(if $(EPOCHS),--num-epochs $(EPOCHS))
+
+test: venv
+	$(RUN) -m pytest -q
+
+lint: venv
+	$(RUN) -m ruff check .
+
+fuzz: venv
+	$(RUN) tests/fuzz_files.py
+
+check-cu112: venv
+	$(RUN) tests/check_cu112.py
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
