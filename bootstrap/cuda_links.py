@@ -3,6 +3,8 @@
 ``libmxnet.so`` looks for libraries in its own folder (its RPATH is ``$ORIGIN``), pip puts them into ``nvidia/*/lib``: so each gets a link beside
 ``libmxnet.so``. The links are relative: they live and move with the environment. All libraries are linked, not only those that MXNet names, because they
 load one another by name while they run (cuDNN its parts, cuBLAS its Lt half). ``libcuda.so.1`` comes with the driver and from nowhere else.
+
+``bootstrap.venv`` calls this; ``python -m bootstrap.cuda_links`` does it after a ``pip install -r requirements.txt`` by hand.
 """
 import glob
 import os
@@ -29,3 +31,7 @@ def _replace_link(target, name):
     if os.path.lexists(name):
         os.remove(name)
     os.symlink(target, name)
+
+
+if __name__ == '__main__':
+    print('linked:', *link(site_packages('.venv')))
