@@ -35,8 +35,8 @@ lint: venv
 fuzz: venv
 	$(RUN) tests/fuzz_files.py
 
-check-cu112: venv
-	$(RUN) tests/check_cu112.py
+check-cu112:
+	PYTHON=$(PYTHON) bash tests/check_cu112.sh
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
