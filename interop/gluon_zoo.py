@@ -1,0 +1,40 @@
+"""GluonCV's networks, whether PyTorch is installed beside it or not."""
+import contextlib
+import sys
+
+from runtime.errors import MissingDependencyError, UnknownNetworkError
+
+
+def zoo_network(name, **options):
+    """GluonCV's network ``name`` as a Gluon block; nothing is fetched (``pretrained=False``) and parameters are not initialised.
+
+    ``options``, such as ``classes=10``, are GluonCV's own. Raises UnknownNetworkError for a name that GluonCV does not have, MissingDependencyError where
+    GluonCV is not installed.
+    """
+    zoo = _model_zoo()
+    try:
+        return zoo.get_model(name, pretrained=False, **options)
+    except ValueError:
+        raise UnknownNetworkError(f'GluonCV has no network {name!r}; its names look like resnet50_v2, resnext50_32x4d, vgg16_bn') from None
+
+
+def _model_zoo():
+    """``gluoncv.model_zoo``. GluonCV refuses to be imported where it finds PyTorch 2, which it has no need of here: it does not get to see it."""
+    try:
+        with _hidden('torch'):
+            from gluoncv import model_zoo
+    except ImportError:
+        raise MissingDependencyError('GluonCV is not installed: pip install gluoncv==0.10.5.post0') from None
+    return model_zoo
+
+
+@contextlib.contextmanager
+def _hidden(module):
+    """Let ``import module`` fail as it does where the module is not installed."""
+    known = {name: loaded for name, loaded in sys.modules.items() if name == module}
+    sys.modules[module] = None
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        sys.modules.update(known)
