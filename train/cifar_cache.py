@@ -132,7 +132,10 @@ def _keep(part, folder, data, origin):
 def _sweep(folder, *patterns):
     for pattern in patterns:
         for path in glob.glob(os.path.join(glob.escape(folder), pattern)):
-            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.remove(path)
 
 
 def _whole_source(cifar, folder):

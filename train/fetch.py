@@ -17,6 +17,7 @@ from runtime.errors import DataError
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 60
 ATTEMPTS = 3
+PAUSE_SECONDS = 1  # after the first failure; then twice, …
 BLOCK = 1 << 18
 
 
@@ -54,7 +55,7 @@ def download(url, path):
             if unreachable or attempt == ATTEMPTS:
                 raise DataError(f'{url}: {_reason(error)}') from error
             logging.info('%s: broke off after %.1f MB (%s), going on from there', url, _size(part) / 1e6, _reason(error))
-            time.sleep(attempt)
+            time.sleep(attempt * PAUSE_SECONDS)
     raise AssertionError('not reached')
 
 

@@ -1,0 +1,90 @@
+"""The command line that both training scripts share. Flags have the names that MXNet's own image-classification scripts gave them."""
+import argparse
+
+from symbols import NETWORKS
+from symbols.scaling import PLACEMENTS
+
+
+def training_parser(description):
+    """A parser with every flag of the network, the optimizer and the run; ``@FILE`` on the command line reads flags from FILE (a recipe)."""
+    parser = RecipeParser(description=description, fromfile_prefix_chars='@', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    _add_network(parser.add_argument_group('network'))
+    _add_optimizer(parser.add_argument_group('optimizer'))
+    _add_run(parser.add_argument_group('run'))
+    _add_checkpoints(parser.add_argument_group('checkpoints'))
+    return parser
+
+
+class RecipeParser(argparse.ArgumentParser):
+    """A parser whose ``@FILE`` may hold several flags a line, blank lines and comments."""
+
+    def convert_arg_line_to_args(self, arg_line):
+        return arg_line.split('#')[0].split()
+
+
+def _add_network(group):
+    group.add_argument('--network', default='resnet', help=f'a family ({", ".join(NETWORKS)}), or a -symbol.json file, such as a stripped network')
+    group.add_argument('--num-layers', type=int, default=20, help='depth of the network')
+    group.add_argument('--scale', help="which structures get a λ: block, group, neuron, separated by commas, or none; left out: the paper's choice")
+    group.add_argument('--lambda-placement', choices=PLACEMENTS, default='weight',
+                       help="weight folds λ into the parameters beside it (as fast as without λ); output multiplies the feature map (the authors' graph)")
+
+
+def _add_optimizer(group):
+    group.add_argument('--optimizer', choices=('apg', 'nag'), default='apg',
+                       help='apg: λ by accelerated proximal gradient; nag: the same without the L1 penalty, for a baseline')
+    group.add_argument('--gamma', type=float, default=0.01, help='weight γ of the L1 penalty on λ: larger removes more structures')
+    group.add_argument('--mom', type=float, default=0.9, help='momentum μ of λ and the weights')
+    group.add_argument('--wd', type=_not_negative, default=1e-4, help='weight decay; λ has none')
+    group.add_argument('--clip-gradient', type=float, help='clip each gradient to [-c, c]')
+    group.add_argument('--lr', type=_not_negative, default=0.1, help='initial learning rate η; the threshold of λ is η γ')
+    group.add_argument('--lr-factor', type=float, default=0.1, help='the learning rate is multiplied by this at each step')
+    group.add_argument('--lr-step-epochs', type=_increasing, default='120,160', help='epochs at which the learning rate steps, for example 30,60,90')
+    group.add_argument('--warmup-epochs', type=_not_negative, default=0, help='raise the rate linearly from 0 over these epochs; large batches need it')
+    group.add_argument('--batch-size', type=_positive, default=64, help='images per step, over all devices of this machine together')
+    group.add_argument('--num-epochs', type=_positive, default=240, help='epochs in total, those before a resume counted in')
+
+
+def _add_run(group):
+    group.add_argument('--gpus', help='cards to use, for example 0 or 0,1; left out: the CPU')
+    group.add_argument('--kv-store', default='local', help='how gradients are summed over devices: local or device')
+    group.add_argument('--seed', type=_seed, default=0, help='one seed for initial weights, order, augmentation and dropout: the same seed, the same run')
+    group.add_argument('--disp-batches', type=_positive, default=50, help='batches between two lines of speed in the log')
+    group.add_argument('--benchmark', type=int, choices=(0, 1), default=0, help='1: train on synthetic images, to measure speed')
+    group.add_argument('--test-io', type=int, choices=(0, 1), default=0, help='1: only read the data, to measure the pipeline')
+
+
+def _add_checkpoints(group):
+    group.add_argument('--model-prefix', help='where to write: PREFIX-symbol.json, PREFIX-0001.params, PREFIX.log, PREFIX-metrics.jsonl; left out: nothing')
+    group.add_argument('--keep', type=_positive, default=2, help='how many of the last checkpoints to keep; the best one is kept besides')
+    group.add_argument('--resume', action='store_true', help='go on from the last checkpoint of --model-prefix, as if never interrupted')
+    group.add_argument('--load-epoch', type=int, help='like --resume, from the checkpoint of this epoch')
+    group.add_argument('--finetune', metavar='PREFIX,EPOCH', help='start from these weights (and no optimizer state); λ that they lack start at 1')
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not at least 1')
+    return value
+
+
+def _seed(text):
+    value = int(text)
+    if not 0 <= value < 2 ** 31:
+        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 2147483647')
+    return value
+
+
+def _not_negative(text):
+    value = float(text)
+    if not 0 <= value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} is not a number of at least 0')
+    return value
+
+
+def _increasing(text):
+    epochs = [int(epoch) for epoch in text.split(',') if epoch]
+    if any(epoch < 1 for epoch in epochs) or sorted(set(epochs)) != epochs:
+        raise argparse.ArgumentTypeError(f'{text}: give increasing epochs, for example 30,60,90')
+    return epochs

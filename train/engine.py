@@ -1,0 +1,136 @@
+"""The arithmetic of training, on MXNet: a bound network, its optimizer, and their state.
+
+``train.fit`` is written against this interface alone: ``start``, ``step``, ``predict``, ``lambdas``, ``parameters``, ``optimizer_state`` and its inverse.
+"""
+import json
+import pickle
+
+import numpy as np
+
+from runtime import mx
+from runtime.errors import TrainingError
+
+
+class MXNetEngine:
+    """One ``mx.mod.Module`` over one or several devices.
+
+    Parameters
+    ----------
+    symbol : network with inputs ``data`` and ``softmax_label``.
+    contexts : list of devices; each takes an equal share of the batch.
+    data_shapes, label_shapes : what the iterators provide.
+    kvstore : MXNet's name of the store that sums gradients over devices ('local', 'device').
+    """
+
+    def __init__(self, symbol, contexts, data_shapes, label_shapes, kvstore='local'):
+        self.symbol = symbol
+        self._kvstore = kvstore
+        self._contexts = contexts
+        self._module = mx.mod.Module(symbol, context=contexts, label_names=[label_shapes[0][0]])
+        self._module.bind(data_shapes=data_shapes, label_shapes=label_shapes)
+        self._proved = False
+        self._is_random = any(node['op'] == 'Dropout' for node in json.loads(symbol.tojson())['nodes'])
+
+    def start(self, optimizer, arg_params=None, aux_params=None, state=None):
+        """Set parameters (None: initialise as the authors do) and the optimizer, with its ``state`` where a run is resumed."""
+        # Xavier(gaussian, in, 2): He et al.'s initialisation, which the authors train with.
+        initializer = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
+        if arg_params is None:
+            self._module.init_params(initializer)
+        else:
+            self._module.init_params(None, arg_params=arg_params, aux_params=aux_params, allow_missing=False)
+        self._optimizer = optimizer
+        self._module.init_optimizer(kvstore=self._kvstore, optimizer=optimizer)
+        if state is not None:
+            self._restore(*state)
+
+    def seed(self, number):
+        """Seed the generators behind initial weights and dropout."""
+        mx.random.seed(number)
+        np.random.seed(number)
+
+    def step(self, batch, seed):
+        """One pass forward and backward and one update; the class probabilities (N, K) before it, as a NumPy array.
+
+        Dropout draws from a generator whose state cannot be saved; so ``seed`` sets it, and a step depends on nothing that came before.
+        """
+        if self._is_random:
+            self.seed(seed)
+        self._module.forward_backward(batch)
+        expected = None if self._proved else self._expected_update()
+        self._module.update()
+        probabilities = self._module.get_outputs()[0].asnumpy()
+        if expected is not None:
+            self._prove(expected)
+        return probabilities
+
+    def predict(self, batch):
+        """The class probabilities (N - pad, K) of a batch, by the moving statistics, as a NumPy array."""
+        self._module.forward(batch, is_train=False)
+        return self._module.get_outputs()[0].asnumpy()[:batch.data[0].shape[0] - batch.pad]
+
+    def settle(self):
+        """Wait until every update has been carried out: BatchNorm's moving statistics are stale until then."""
+        mx.nd.waitall()
+
+    def parameters(self):
+        """(arg_params, aux_params), copies on the CPU."""
+        self.settle()
+        return self._module.get_params()
+
+    def lambdas(self):
+        """The scaling factors, dict from name to NumPy array."""
+        names = [name for name in self._module._param_names if self._optimizer.lambda_name in name]
+        return {name: self._weight(name).asnumpy() for name in names}
+
+    def optimizer_state(self):
+        """(number of updates done, dict from parameter key to its state): see ``APG`` for what a state is."""
+        self.settle()
+        return self._optimizer.num_update, dict(self._updater().states)
+
+    def _restore(self, num_update, states):
+        # A scheduler counts from where the optimizer begins; the states hold no count.
+        self._optimizer.begin_num_update = self._optimizer.num_update = num_update
+        self._optimizer._index_update_count.clear()
+        updater = self._updater()
+        updater.states.update(states)
+        updater.states_synced.update(dict.fromkeys(states, False))
+
+    def _updater(self):
+        return self._module._kvstore._updater if self._module._update_on_kvstore else self._module._updater
+
+    def _weight(self, name):
+        return self._module._exec_group.param_arrays[self._position(name)][0]
+
+    def _position(self, name):
+        return self._module._exec_group.param_names.index(name)
+
+    def _expected_update(self):
+        """What one update by the rule, carried out here, makes of the smallest weight and the smallest λ: dict from name to array."""
+        by_size = sorted(self._module._exec_group.param_names, key=lambda name: self._weight(name).size)
+        is_lambda = [name for name in by_size if self._optimizer.lambda_name in name]
+        others = [name for name in by_size if self._optimizer.lambda_name not in name]
+        twin = _copy(self._optimizer)
+        return {name: self._updated(twin, name) for name in is_lambda[:1] + others[:1]}
+
+    def _updated(self, twin, name):
+        position = self._position(name)
+        gradient = mx.nd.array(sum(grad.asnumpy() for grad in self._module._exec_group.grad_arrays[position]))
+        weight = self._weight(name).copyto(mx.cpu())
+        key = name if self._module._update_on_kvstore else position * len(self._contexts)
+        states = self._updater().states
+        state = _copy(states[key]) if key in states else twin.create_state_multi_precision(name, weight)
+        twin.update_multi_precision(name, weight, gradient, state)
+        return weight.asnumpy()
+
+    def _prove(self, expected):
+        """An optimizer that fails inside a kvstore leaves weights as they were, or worse, and says nothing; so the first update is compared."""
+        for name, weight in expected.items():
+            if not np.allclose(self._weight(name).asnumpy(), weight, rtol=1e-4, atol=1e-6, equal_nan=True):
+                raise TrainingError(f'the first update did not move {name} by the rule of the optimizer: it does not run inside kvstore {self._kvstore!r}; '
+                                    'look above for an exception that was ignored, and check that every process can import optimizers')
+        self._proved = True
+
+
+def _copy(thing):
+    return pickle.loads(pickle.dumps(thing))

@@ -1,0 +1,23 @@
+"""``--finetune``: a network that starts from the weights of a checkpoint, and from nothing else of it."""
+from runtime import mx
+from runtime.errors import CheckpointError
+
+
+def restart_weights(arg_params, aux_params, shapes, origin):
+    """The weights of a checkpoint for a network that may have other λ.
+
+    ``shapes`` maps each parameter of the network to its shape; a λ that the checkpoint lacks starts at 1. Raises CheckpointError for any other parameter
+    that is missing, unknown to the network, or of another shape.
+    """
+    found = dict(arg_params, **aux_params)
+    missing = [name for name in shapes if name not in found and 'lambda' not in name]
+    unknown = [name for name in found if name not in shapes]
+    for what, names in (('lacks', missing), ('has besides', unknown)):
+        if names:
+            listed = ', '.join(names[:3]) + (' ...' if len(names) > 3 else '')
+            raise CheckpointError(f'{origin} is of another network: it {what} {listed}; --finetune needs the network that it was trained as')
+    for name, array in found.items():
+        if array.shape != shapes[name]:
+            raise CheckpointError(f'{origin}: {name} has shape {array.shape}, the network wants {shapes[name]}')
+    ones = {name: mx.nd.ones(shape) for name, shape in shapes.items() if name not in found}
+    return dict(arg_params, **ones), dict(aux_params)

@@ -1,0 +1,249 @@
+"""The one training loop. From top to bottom: what a run needs, where it starts, an epoch, what is said and kept after it."""
+import json
+import logging
+import math
+import shlex
+import signal
+import sys
+import time
+
+import numpy as np
+from symbols.strip import AliveCounter
+
+import optimizers  # noqa: F401  (registers 'apg')
+from runtime import mx
+from runtime.checkpoint_files import load_checkpoint, symbol_path
+from runtime.errors import CheckpointError, TrainingError, UserError
+from runtime.gpu import contexts
+from runtime.symbol_file import load_symbol
+from symbols import get_symbol
+from symbols.scaling import lambda_layout
+
+from .checkpoint import Checkpoints, State
+from .engine import MXNetEngine
+from .finetune import restart_weights
+from .log import Metrics, Progress, open_log, versions
+from .metrics import Tally, lambda_statistics
+
+# What may differ between a run and its continuation: it changes what is kept and shown, not what is computed.
+FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir'}
+
+
+def fit(args, train_data, val_data, image_shape, num_classes, top_k=0):
+    """Train by the parsed command line ``args`` (see ``train.arguments``) on two iterators; ``top_k`` above 1 also reports top-k accuracy.
+
+    Returns 0, or 128 + the signal's number where one stopped the run. Raises UserError for what a user can mend.
+    """
+    open_log(args.model_prefix)
+    logging.info('Run: %s', json.dumps({'command': shlex.join(sys.argv), 'arguments': vars(args), 'versions': versions()}, default=str, sort_keys=True))
+    run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k)
+    run.start()
+    with Interruption() as interruption:
+        for epoch in range(run.epoch, args.num_epochs):
+            run.train_epoch(epoch, interruption)
+            if interruption.signal:
+                logging.info('Stopped by signal %d in epoch %d%s', interruption.signal, epoch, '; --resume goes on from here' if args.model_prefix else '')
+                return 128 + interruption.signal
+            run.finish_epoch(epoch)
+    run.advise()
+    return 0
+
+
+def network(args, image_shape, num_classes):
+    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file."""
+    if args.network.endswith('.json'):
+        return load_symbol(args.network)
+    return get_symbol(args.network, args.num_layers, num_classes, image_shape, args.scale, args.lambda_placement)
+
+
+class Run:
+    """A training run: its engine, its data, and how far it has come (``epoch`` whole epochs and ``batch`` batches)."""
+
+    def __init__(self, args, train_data, val_data, symbol, top_k):
+        self._args, self._train_data, self._val_data, self._symbol = args, train_data, val_data, symbol
+        self._tally, self._top_k = Tally(top_k), top_k
+        self._metrics = Metrics(args.model_prefix)
+        self._checkpoints = Checkpoints(args.model_prefix, args.keep) if args.model_prefix else None
+        self._engine = MXNetEngine(symbol, contexts(args.gpus), train_data.provide_data, train_data.provide_label, args.kv_store)
+        shape = tuple(train_data.provide_data[0].shape[1:])
+        self._alive = AliveCounter(symbol, {'data': (1,) + shape})
+        self.epoch, self.batch, self._best = 0, 0, None
+
+    def start(self):
+        """Initialise, load the weights to start from, or resume."""
+        args = self._args
+        optimizer = make_optimizer(args, self._symbol, len(self._train_data))
+        self._engine.seed(args.seed)
+        if args.resume or args.load_epoch is not None:
+            self._resume(optimizer)
+        elif args.finetune:
+            self._engine.start(optimizer, *self._weights_of(args.finetune))
+        else:
+            self._engine.start(optimizer)
+        if self._checkpoints:
+            self._refuse_to_overwrite()
+            self._checkpoints.clean()
+        self._metrics.forget_from(self.epoch)
+
+    def train_epoch(self, epoch, interruption):
+        """Train to the end of ``epoch``, or save and return when ``interruption`` has a signal."""
+        args, self._started = self._args, time.time()
+        self._train_data.set_epoch(epoch, self.batch)
+        with Progress(epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches) as progress:
+            for batch in self._train_data:
+                probabilities = self._engine.step(batch, _seed_of(args.seed, epoch, self.batch))
+                loss = self._tally.add(probabilities, batch.label[0].asnumpy())
+                self.batch += 1
+                if not math.isfinite(loss):
+                    raise TrainingError(f'the loss is {loss} at batch {self.batch} of epoch {epoch}{self._not_finite()}; the last checkpoint is untouched. '
+                                        'Lower --lr, or raise --warmup-epochs')
+                progress.batch_done(self._tally)
+                if interruption.signal and self.batch < len(self._train_data):
+                    self._save()
+                    return
+        self.epoch, self.batch = epoch + 1, 0
+
+    def finish_epoch(self, epoch):
+        """Evaluate, say what there is to say, and save."""
+        self._engine.settle()
+        seconds = time.time() - self._started
+        trained = self._tally.averages()
+        for name, value in trained.items():
+            logging.info('Epoch[%d] Train-%s=%f', epoch, name, value)
+        logging.info('Epoch[%d] Time cost=%.3f', epoch, seconds)
+        validated, count = self._evaluate()
+        for name, value in validated.items():
+            logging.info('Epoch[%d] Validation-%s=%f', epoch, name, value)
+        logging.info('Epoch[%d] Validation on %d images', epoch, count)
+        record = {'epoch': epoch, 'seconds': seconds, 'samples_per_second': self._tally.count / seconds,
+                  'train': trained, 'validation': validated, 'validation_images': count}
+        record.update(self._structure(epoch))
+        self._metrics.add(record)
+        if self._best is None or validated['accuracy'] > self._best[0]:
+            self._best = [float(validated['accuracy']), self.epoch]
+        self._tally.clear()
+        self._save()
+
+    def advise(self):
+        """At the end of a run that was to select a structure and kept all of it, say what to try."""
+        statistics = lambda_statistics(self._symbol, self._engine.lambdas())
+        if statistics and all(kind['alive'] == kind['total'] for kind in statistics.values()):
+            smallest = min(kind['min'] for kind in statistics.values())
+            logging.warning('Every λ is alive, the smallest is %.3g: nothing can be stripped. Try a larger --gamma than %g (3 times is a good step), or '
+                            'more epochs at the first learning rate, since a step takes η γ from λ', smallest, self._args.gamma)
+
+    def _evaluate(self):
+        tally = Tally(self._top_k)
+        self._val_data.reset()
+        for batch in self._val_data:
+            probabilities = self._engine.predict(batch)
+            tally.add(probabilities, batch.label[0].asnumpy()[:len(probabilities)])
+        return tally.averages(), tally.count
+
+    def _structure(self, epoch):
+        """λ and the structure alive, logged and as a dict."""
+        lambdas = self._engine.lambdas()
+        if not lambdas:
+            return {}
+        statistics = lambda_statistics(self._symbol, lambdas)
+        for kind, found in statistics.items():
+            stages = ', '.join(f'stage{stage} {alive}/{total}' for stage, (alive, total) in found['stages'].items())
+            logging.info('Epoch[%d] Lambda %s alive=%d/%d (%s) min=%.4g median=%.4g max=%.4g', epoch, kind, found['alive'], found['total'], stages,
+                         found['min'], found['median'], found['max'])
+        alive, full = self._alive(lambdas), self._alive.full
+        logging.info('Epoch[%d] Structure alive params=%d (%.2f%%) macs=%d (%.2f%%)', epoch, alive.params, 100 * alive.params / full.params,
+                     alive.macs, 100 * alive.macs / full.macs)
+        return {'lambda': statistics, 'lambda_values': {name: _rounded(values) for name, values in lambdas.items()},
+                'alive': {'params': alive.params, 'macs': alive.macs}, 'full': {'params': full.params, 'macs': full.macs}}
+
+    def _save(self):
+        if not self._checkpoints:
+            return
+        arg_params, aux_params = self._engine.parameters()
+        state = State(self.epoch, self.batch, arg_params, aux_params, self._engine.optimizer_state(), _plain(self._args), self._best,
+                      self._tally.sums)
+        self._checkpoints.save(self._symbol, state, versions())
+
+    def _resume(self, optimizer):
+        if not self._checkpoints:
+            raise UserError('--resume and --load-epoch need --model-prefix, the run to go on with')
+        state = self._checkpoints.load(self._args.load_epoch)
+        _check_same_run(state.arguments, _plain(self._args), self._args.model_prefix)
+        self._engine.start(optimizer, state.arg_params, state.aux_params, state.optimizer_state)
+        self.epoch, self.batch, self._best, self._tally.sums = state.epoch, state.batch, state.best, state.tally
+        logging.info('Resumed after %d epochs and %d batches', state.epoch, state.batch)
+
+    def _weights_of(self, finetune):
+        prefix, comma, epoch = finetune.rpartition(',')
+        if not comma or not epoch.isdecimal():
+            raise UserError(f'--finetune {finetune}: give PREFIX,EPOCH, for example runs/resnet20,240')
+        _, arg_params, aux_params = load_checkpoint(prefix, int(epoch))
+        shapes = {desc.name: desc.shape for desc in self._train_data.provide_data + self._train_data.provide_label}
+        arg_shapes, _, aux_shapes = self._symbol.infer_shape(**shapes)
+        wanted = dict(zip(self._symbol.list_arguments(), arg_shapes), **dict(zip(self._symbol.list_auxiliary_states(), aux_shapes)))
+        return restart_weights(arg_params, aux_params, {name: shape for name, shape in wanted.items() if name not in shapes}, finetune)
+
+    def _refuse_to_overwrite(self):
+        fresh = not (self._args.resume or self._args.load_epoch is not None)
+        if fresh and self._checkpoints.exists():
+            raise CheckpointError(f'{symbol_path(self._args.model_prefix)} and its checkpoints exist already; go on with --resume, or take another '
+                                  '--model-prefix')
+
+    def _not_finite(self):
+        """', lambda_block is not finite' where a λ is to blame."""
+        found = [name for name, values in self._engine.lambdas().items() if not np.isfinite(values).all()]
+        return f', {", ".join(found)} not finite' if found else ''
+
+
+def make_optimizer(args, symbol, batches_per_epoch):
+    """APG with the authors' step schedule; ``--optimizer nag`` is APG without its penalty."""
+    if args.optimizer == 'apg' and not lambda_layout(symbol):
+        raise TrainingError('this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train a baseline with '
+                            '--optimizer nag')
+    # MXNet's scheduler wants at least one step.
+    steps = [epoch * batches_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
+    warmup = int(args.warmup_epochs * batches_per_epoch)
+    scheduler = mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, args.lr, warmup_steps=warmup)
+    return mx.optimizer.create('apg', gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd, learning_rate=args.lr,
+                               lr_scheduler=scheduler, rescale_grad=1 / args.batch_size, clip_gradient=args.clip_gradient, sym=symbol,
+                               param_idx2name={})
+
+
+class Interruption:
+    """Turns the first SIGINT or SIGTERM into a wish to stop after the batch in hand; the second acts at once."""
+
+    def __enter__(self):
+        self.signal = None
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        self._restore()
+
+    def _note(self, number, frame):
+        self.signal = number
+        self._restore()
+
+    def _restore(self):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _check_same_run(before, now, prefix):
+    different = sorted(name for name in set(before) | set(now) if name not in FREE_TO_CHANGE and before.get(name) != now.get(name))
+    if different:
+        listed = ', '.join(f'--{name.replace("_", "-")} {before.get(name)} (now {now.get(name)})' for name in different)
+        raise CheckpointError(f'{prefix} was trained with {listed}; resume with the same, or start anew from its weights with --finetune')
+
+
+def _plain(args):
+    """The arguments as they come back from JSON."""
+    return json.loads(json.dumps(vars(args), default=str))
+
+
+def _seed_of(*numbers):
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0] % 2 ** 31)
+
+
+def _rounded(values):
+    return [float(f'{value:.6g}') for value in np.ravel(values)]

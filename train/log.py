@@ -1,0 +1,91 @@
+"""What a run says: lines that parsers of MXNet logs know, one JSON object an epoch beside them, and a progress bar where somebody watches."""
+import json
+import logging
+import os
+import platform
+import sys
+import time
+
+import numpy as np
+import tqdm
+
+from runtime import mx
+from runtime.files import write_text
+
+MXNET_FORMAT = '%(asctime)-15s Node[0] %(message)s'
+
+
+def open_log(prefix):
+    """Send log lines to stderr and, with a ``prefix``, to ``PREFIX.log`` as well; a progress bar is not torn by them."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    handlers = [_AboveProgressBar()]
+    if prefix:
+        os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
+        handlers.append(logging.FileHandler(prefix + '.log', encoding='utf-8'))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(MXNET_FORMAT))
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+class _AboveProgressBar(logging.Handler):
+    def emit(self, record):
+        tqdm.tqdm.write(self.format(record), file=sys.stderr)
+
+
+def versions():
+    """What a result may depend on besides the code: a dict of versions and the number of threads."""
+    return {'python': platform.python_version(), 'mxnet': mx.__version__, 'numpy': np.__version__, 'machine': platform.machine(),
+            'threads': os.environ.get('OMP_NUM_THREADS')}
+
+
+class Metrics:
+    """``PREFIX-metrics.jsonl``: a line for each epoch. Without a prefix, nothing is written."""
+
+    def __init__(self, prefix):
+        self._path = f'{prefix}-metrics.jsonl' if prefix else None
+
+    def forget_from(self, epoch):
+        """Drop the lines of ``epoch`` and later, which a resumed run will write again."""
+        if not self._path:
+            return
+        kept = []
+        if epoch and os.path.exists(self._path):
+            with open(self._path, encoding='utf-8') as lines:
+                kept = [line for line in lines if line.endswith('\n') and json.loads(line)['epoch'] < epoch]
+        write_text(self._path, ''.join(kept))
+
+    def add(self, record):
+        if self._path:
+            with open(self._path, 'a', encoding='utf-8') as out:
+                out.write(json.dumps(record) + '\n')
+
+
+class Progress:
+    """The lines of MXNet's ``Speedometer`` every ``every`` batches of an epoch; on a terminal, a bar in between."""
+
+    def __init__(self, epoch, batches, first, batch_size, every):
+        self._epoch, self._batch_size, self._every = epoch, batch_size, every
+        self._done = self._reported = first
+        self._since = time.time()
+        self._bar = tqdm.tqdm(total=batches, initial=first, desc=f'epoch {epoch}', unit='batch', leave=False, disable=not sys.stderr.isatty())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+
+    def batch_done(self, tally):
+        self._done += 1
+        self._bar.update()
+        if self._done % self._every:
+            return
+        elapsed = max(time.time() - self._since, 1e-9)
+        speed = (self._done - self._reported) * self._batch_size / elapsed
+        figures = ''.join(f'\t{name}={value:f}' for name, value in tally.averages().items())
+        logging.info('Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec%s', self._epoch, self._reported, self._done, speed, figures)
+        self._reported, self._since = self._done, time.time()

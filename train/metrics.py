@@ -1,0 +1,65 @@
+"""What is measured while a network trains: accuracy and loss, the scaling factors, and the structure they leave alive."""
+from collections import OrderedDict
+
+import numpy as np
+
+from symbols.scaling import lambda_layout
+
+
+class Tally:
+    """Exact running averages over images: accuracy, cross-entropy and, for ``top_k`` above 1, top-k accuracy."""
+
+    def __init__(self, top_k=0):
+        self._top_k = top_k
+        self.sums = {}
+        self.clear()
+
+    def clear(self):
+        self.sums = {'count': 0, 'correct': 0, 'in_top_k': 0, 'loss': 0.}
+
+    @property
+    def count(self):
+        """Images so far."""
+        return self.sums['count']
+
+    def add(self, probabilities, labels):
+        """Count images with class ``probabilities`` (N, K) and integer ``labels`` (N,); return their mean cross-entropy in nats."""
+        labels = labels.astype(int)
+        of_label = probabilities[np.arange(len(labels)), labels]
+        loss = -np.log(np.maximum(of_label, 1e-12)).sum() if np.isfinite(of_label).all() else np.nan
+        self.sums['count'] += len(labels)
+        self.sums['loss'] += float(loss)
+        self.sums['correct'] += int((probabilities.argmax(axis=1) == labels).sum())
+        self.sums['in_top_k'] += int(((probabilities > of_label[:, None]).sum(axis=1) < self._top_k).sum())
+        return loss / len(labels)
+
+    def averages(self):
+        """The averages so far by MXNet's names of them; nan before the first image."""
+        count = self.count or np.nan
+        found = OrderedDict(accuracy=self.sums['correct'] / count)
+        if self._top_k > 1:
+            found[f'top_k_accuracy_{self._top_k}'] = self.sums['in_top_k'] / count
+        found['cross-entropy'] = self.sums['loss'] / count
+        return found
+
+
+def lambda_statistics(symbol, lambdas):
+    """λ by kind, from ``lambdas``, a dict from name to array.
+
+    Returns a dict from kind to {'alive', 'total', 'stages': {stage: [alive, total]}, 'min', 'median', 'max'}; alive is what is not exactly 0.
+    """
+    by_kind = OrderedDict()
+    for vector in lambda_layout(symbol):
+        values = np.asarray(lambdas[vector.name])
+        rows = values.reshape(len(vector.stages), -1)
+        kind = by_kind.setdefault(vector.kind, {'values': [], 'stages': OrderedDict()})
+        kind['values'].append(values.ravel())
+        for stage, row in zip(vector.stages, rows):
+            alive, total = kind['stages'].get(stage, (0, 0))
+            kind['stages'][stage] = [alive + int(np.count_nonzero(row)), total + row.size]
+    return OrderedDict((name, _summary(np.concatenate(kind['values']), kind['stages'])) for name, kind in by_kind.items())
+
+
+def _summary(values, stages):
+    return {'alive': int(np.count_nonzero(values)), 'total': int(values.size), 'stages': stages,
+            'min': float(values.min()), 'median': float(np.median(values)), 'max': float(values.max())}
