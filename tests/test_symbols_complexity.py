@@ -2,8 +2,8 @@
 import json
 
 import pytest
-from gluoncv.model_zoo import get_model
 
+from interop.gluon_zoo import zoo_network
 from runtime import mx
 from runtime.errors import GraphError
 from symbols import get_symbol
@@ -37,7 +37,7 @@ def test_vgg_published_total_counts_the_bias_additions():
                                               ('cifar_resnet20_v2', 272_282), ('densenet121', 7_978_856)])
 def test_gluoncv_networks(name, params):
     side = 32 if 'cifar' in name else 224
-    network = get_model(name)
+    network = zoo_network(name)
     found = complexity(network(mx.sym.var('data')), {'data': (1, 3, side, side)})
     # GluonCV's BN on the data has neither a gamma nor a beta that is learned, but lists both.
     data_bn = 6 if name.endswith('_v2') else 0

@@ -3,8 +3,8 @@ import json
 
 import numpy as np
 import pytest
-from gluoncv.model_zoo import get_model
 
+from interop.gluon_zoo import zoo_network
 from runtime import mx
 from runtime.errors import GraphError
 from symbols import get_symbol
@@ -12,7 +12,7 @@ from symbols.graph import Graph, Node, Output, data_shape_of, labels
 
 SYMBOLS = [get_symbol('resnext', 20, 10, (3, 32, 32), lambda_placement='output'),
            get_symbol('resnet-v1', 20, 10, (3, 32, 32)),
-           get_model('squeezenet1.1')(mx.sym.var('data'))]
+           zoo_network('squeezenet1.1')(mx.sym.var('data'))]
 
 
 @pytest.mark.parametrize('symbol', SYMBOLS, ids=['resnext', 'resnet-v1', 'squeezenet'])
