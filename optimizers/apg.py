@@ -35,11 +35,11 @@ class APG(mx.optimizer.Optimizer):
     **kwargs : those of ``mx.optimizer.Optimizer`` (``learning_rate``, ``wd``, ``rescale_grad``, ``clip_gradient``, ``multi_precision``, ...).
 
     State of a scaling factor: v, of its shape. State of a weight: [b, η], where b = -η m is the momentum in the form that MXNet's fused kernel keeps, and
-    η the learning rate it is scaled by; None without momentum. In multi precision: (that state, the float32 master copy).
+    η the learning rate it is scaled by; None without momentum. In multi precision: (the float32 master copy, that state).
 
     Raises
     ------
-    UserError for γ < 0 or μ outside [0, 1); TrainingError when an update's key leads to no parameter name.
+    UserError for γ < 0, μ outside [0, 1) or a sparse gradient; TrainingError when an update's key leads to no parameter name.
     """
 
     # It does not derive from NAG or SGD: those make the Updater pass over update().
@@ -59,10 +59,10 @@ class APG(mx.optimizer.Optimizer):
         """The parameter's name behind an update's key: a name itself (update on a kvstore), or an int that Module or gluon.Trainer has explained."""
         if isinstance(index, str):
             return index
-        if index in self.idx2name:
-            return self.idx2name[index]
         if index in self.param_dict:
             return self.param_dict[index].name
+        if index in self.idx2name:
+            return self.idx2name[index]
         raise TrainingError(f'APG cannot tell the name of parameter {index!r}, so not whether it is a scaling factor: create the optimizer with '
                             'param_idx2name={index: name}, or use names as keys')
 
@@ -83,10 +83,12 @@ class APG(mx.optimizer.Optimizer):
 
     @stops_training
     def update_multi_precision(self, index, weight, grad, state):
+        if isinstance(grad, nd.sparse.BaseSparseNDArray):
+            raise UserError(f'the gradient of {self.parameter_name(index)} is {grad.stype}; APG moves dense gradients only: leave out sparse_grad')
         if not (self.multi_precision and weight.dtype == np.float16):
             self.update(index, weight, grad, state)
             return
-        state, master = state
+        master, state = state
         wide_grad = self._scratch.like(master, 'gradient')
         nd.cast(grad, dtype='float32', out=wide_grad)
         self.update(index, master, wide_grad, state)
@@ -110,8 +112,7 @@ class APG(mx.optimizer.Optimizer):
         nd.clip(z, -eta * self.gamma, eta * self.gamma, out=excess)
         soft = nd.elemwise_sub(z, excess, out=z)                            # S_ηγ(z) = z - clip(z, -ηγ, ηγ)
         v *= self.momentum
-        v += soft
-        v -= lambda_                                                        # (11)
+        v += nd.elemwise_sub(soft, lambda_, out=excess)                     # (11); the small difference first, which is exact
         v.copyto(lambda_)
         lambda_ *= self.momentum
         lambda_ += soft                                                     # (12)
@@ -130,6 +131,11 @@ class APG(mx.optimizer.Optimizer):
         # At η = 0 the momentum moves on and the weight stays.
         if out is not weight and eta != 0:
             out.copyto(weight)
+
+    def __getstate__(self):
+        # gluon.Trainer explains its keys by parameters, which are not pickled: a parameter server must know the names without them.
+        names = {index: parameter.name for index, parameter in self.param_dict.items()}
+        return {**super().__getstate__(), 'idx2name': {**self.idx2name, **names}}
 
 
 @mx.optimizer.register
@@ -154,8 +160,6 @@ class Scratch:
             self._views[view] = self._buffers[place][:array.size].reshape(array.shape)
         return self._views[view]
 
-    def __getstate__(self):
-        return {}
-
-    def __setstate__(self, state):
-        self.__init__()
+    def __reduce__(self):
+        # What is pickled with an optimizer is an empty one.
+        return Scratch, ()

@@ -1,0 +1,204 @@
+"""One optimizer, many doors: Updater, Module, Trainer and kvstores, on one device and several, interrupted and not, must all move a network like the twin.
+
+The network is linear, so that its gradients are known: the output is data · [weight, γ, bias, λ], and the gradient of each parameter is its columns of
+the data, summed over the batch.
+"""
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from apg_twin import Twin
+
+import optimizers  # noqa: F401  (registers 'apg')
+from runtime import mx
+
+WIDTHS = {'conv0_weight': 5, 'bn0_gamma': 3, 'fc1_bias': 2, 'lambda_block': 4}
+BATCH, STEPS, DROP = 6, 8, 4
+SETTINGS = {'wd': 0.05, 'gamma': 0.1, 'momentum': 0.9, 'clip_gradient': 0.5}
+CONTEXTS = {1: [mx.cpu(0)], 2: [mx.cpu(0), mx.cpu(1)]}
+
+
+def schedule():
+    """Drops right after step DROP, which is where the resumed runs resume."""
+    return mx.lr_scheduler.MultiFactorScheduler(step=[DROP], factor=0.1, base_lr=0.3)
+
+
+def network():
+    parameters = mx.sym.concat(*[mx.sym.Variable(name, shape=(1, width)) for name, width in WIDTHS.items()], dim=1)
+    return mx.sym.MakeLoss(mx.sym.broadcast_mul(mx.sym.Variable('data'), parameters), name='loss')
+
+
+def initial():
+    random = np.random.default_rng(1)
+    return {name: random.uniform(0.2, 1, (1, width)).astype(np.float32) for name, width in WIDTHS.items()}
+
+
+def batches():
+    random = np.random.default_rng(2)
+    return [random.normal(size=(BATCH, sum(WIDTHS.values()))).astype(np.float32) for _ in range(STEPS)]
+
+
+def gradients_of(batch):
+    """The gradient of each parameter, summed over the batch."""
+    ends = np.cumsum(list(WIDTHS.values()))
+    return {name: batch[:, end - width:end].sum(axis=0, keepdims=True) for (name, width), end in zip(WIDTHS.items(), ends)}
+
+
+def expected(decays=('conv0_weight', 'bn0_gamma')):
+    settings = {**SETTINGS, 'rescale_grad': 1 / BATCH}
+    twins = {name: Twin(value, 'lambda' in name, **{**settings, 'wd': SETTINGS['wd'] * (name in decays)}) for name, value in initial().items()}
+    rate = schedule()
+    for count, batch in enumerate(batches(), start=1):
+        eta = rate(count)
+        for name, gradient in gradients_of(batch).items():
+            twins[name].step(gradient, eta)
+    return {name: twin.value for name, twin in twins.items()}
+
+
+def check(found, twin=None):
+    for name, value in (twin or expected()).items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=3e-6, err_msg=name)
+
+
+# Updater
+
+def optimizer(**known):
+    return mx.optimizer.create('apg', lr_scheduler=schedule(), rescale_grad=1 / BATCH, **SETTINGS, **known)
+
+
+def updated(updater, values, data, keys):
+    arrays = {name: mx.nd.array(value) for name, value in values.items()}
+    for batch in data:
+        gradients = gradients_of(batch)
+        updater([keys[name] for name in arrays], [mx.nd.array(gradients[name]) for name in arrays], list(arrays.values()))
+    return {name: array.asnumpy() for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize('kind', ['int', 'str', 'str with names'])
+def test_updater(kind):
+    keys = {name: index if kind == 'int' else name for index, name in enumerate(WIDTHS)}
+    known = {} if kind == 'str' else {'param_idx2name': dict(enumerate(WIDTHS))}
+    found = updated(mx.optimizer.get_updater(optimizer(**known)), initial(), batches(), keys)
+    # With no names told, MXNet knows no reason to spare biases from decay; APG alone spares λ.
+    check(found, expected(('conv0_weight', 'bn0_gamma', 'fc1_bias')) if kind == 'str' else None)
+
+
+ANOTHER_PROCESS = """
+import pickle, sys
+import mxnet as mx
+folder = sys.argv[1]
+optimizer = pickle.loads(pickle.load(open(folder + '/sent.pkl', 'rb')))
+values, gradients = pickle.load(open(folder + '/data.pkl', 'rb'))
+updater = mx.optimizer.get_updater(optimizer)
+arrays = {name: mx.nd.array(value) for name, value in values.items()}
+for step in gradients:
+    for name, array in arrays.items():
+        updater(name, mx.nd.array(step[name]), array)
+pickle.dump({name: array.asnumpy() for name, array in arrays.items()}, open(folder + '/moved.pkl', 'wb'))
+"""
+
+
+def test_unpickled_in_another_process(tmp_path):
+    """As a parameter server gets it: protocol 0, keys are names, and nothing of this process is there."""
+    sent = optimizer(param_idx2name=dict(enumerate(WIDTHS)))
+    (tmp_path / 'sent.pkl').write_bytes(pickle.dumps(pickle.dumps(sent, 0)))
+    (tmp_path / 'data.pkl').write_bytes(pickle.dumps((initial(), [gradients_of(batch) for batch in batches()])))
+    subprocess.run([sys.executable, '-c', ANOTHER_PROCESS, str(tmp_path)], check=True, timeout=60)
+    check(pickle.loads((tmp_path / 'moved.pkl').read_bytes()))
+
+
+# Module
+
+def module(contexts, kvstore, values, begin=0):
+    made = mx.mod.Module(network(), data_names=['data'], label_names=None, context=CONTEXTS[contexts])
+    made.bind([('data', (BATCH, sum(WIDTHS.values())))], for_training=True)
+    made.set_params({name: mx.nd.array(value) for name, value in values.items()}, {})
+    made.init_optimizer(kvstore=kvstore, optimizer='apg', optimizer_params={**SETTINGS, 'lr_scheduler': schedule(), 'begin_num_update': begin})
+    return made
+
+
+def moved(made, data):
+    for batch in data:
+        made.forward_backward(mx.io.DataBatch([mx.nd.array(batch)]))
+        made.update()
+    return {name: value.asnumpy() for name, value in made.get_params()[0].items()}
+
+
+def kvstore_of(name, contexts):
+    """MXNet leaves out a kvstore given by name on a single device, but not one that is there."""
+    return mx.kv.create(name) if name and contexts == 1 else name
+
+
+@pytest.mark.parametrize('on_kvstore', ['0', '1'])
+@pytest.mark.parametrize(('contexts', 'kvstore'), [(1, None), (1, 'local'), (2, 'local'), (1, 'device'), (2, 'device')])
+def test_module(contexts, kvstore, on_kvstore, monkeypatch):
+    monkeypatch.setenv('MXNET_UPDATE_ON_KVSTORE', on_kvstore)
+    made = module(contexts, kvstore_of(kvstore, contexts), initial())
+    assert bool(made._update_on_kvstore) == (kvstore is not None and on_kvstore == '1')
+    check(moved(made, batches()))
+
+
+@pytest.mark.parametrize('on_kvstore', ['0', '1'])
+@pytest.mark.parametrize('contexts', CONTEXTS)
+def test_module_resumes_right_where_the_learning_rate_drops(contexts, on_kvstore, tmp_path, monkeypatch):
+    monkeypatch.setenv('MXNET_UPDATE_ON_KVSTORE', on_kvstore)
+    states = str(tmp_path / 'optimizer.states')
+    first = module(contexts, kvstore_of('local', contexts), initial())
+    half = moved(first, batches()[:DROP])
+    first.save_optimizer_states(states)
+    resumed = module(contexts, kvstore_of('local', contexts), half, begin=DROP)
+    resumed.load_optimizer_states(states)
+    check(moved(resumed, batches()[DROP:]))
+
+
+# gluon.Trainer
+
+def trainer(contexts, kvstore, on_kvstore, values):
+    block = mx.gluon.SymbolBlock(network(), [mx.sym.Variable('data')])
+    block.initialize(ctx=CONTEXTS[contexts])
+    for name, parameter in block.collect_params().items():
+        parameter.set_data(mx.nd.array(values[name]))
+        parameter.wd_mult = float(name in ('conv0_weight', 'bn0_gamma'))  # as Module does by name
+    for context in CONTEXTS[contexts]:
+        block(mx.nd.zeros((1, sum(WIDTHS.values())), context))  # a SymbolBlock learns its shapes from data
+    settings = {**SETTINGS, 'lr_scheduler': schedule()}
+    return block, mx.gluon.Trainer(block.collect_params(), 'apg', settings, kvstore=kvstore, update_on_kvstore=on_kvstore)
+
+
+def stepped(block, made, data):
+    contexts = next(iter(block.collect_params().values())).list_ctx()
+    for batch in data:
+        parts = mx.gluon.utils.split_and_load(mx.nd.array(batch), contexts)
+        with mx.autograd.record():
+            losses = [block(part) for part in parts]
+        mx.autograd.backward(losses)
+        made.step(BATCH)
+    values = {name: [array.asnumpy() for array in parameter.list_data()] for name, parameter in block.collect_params().items()}
+    for name, arrays in values.items():
+        for array in arrays:
+            np.testing.assert_array_equal(array, arrays[0], err_msg=f'{name} differs between devices')
+    return {name: arrays[0] for name, arrays in values.items()}
+
+
+TRAINERS = [(1, None, None), (1, 'device', None), (1, 'local', True), (1, 'local', False), (2, 'device', None), (2, 'local', True), (2, 'device', False)]
+
+
+@pytest.mark.parametrize(('contexts', 'kvstore', 'on_kvstore'), TRAINERS)
+def test_trainer(contexts, kvstore, on_kvstore):
+    block, made = trainer(contexts, kvstore_of(kvstore, contexts), on_kvstore, initial())
+    check(stepped(block, made, batches()))
+    if on_kvstore is not None:
+        assert made._update_on_kvstore == on_kvstore
+
+
+@pytest.mark.parametrize(('contexts', 'kvstore', 'on_kvstore'), TRAINERS)
+def test_trainer_resumes_right_where_the_learning_rate_drops(contexts, kvstore, on_kvstore, tmp_path):
+    states = str(tmp_path / 'trainer.states')
+    block, made = trainer(contexts, kvstore_of(kvstore, contexts), on_kvstore, initial())
+    half = stepped(block, made, batches()[:DROP])
+    made.save_states(states)
+    block, resumed = trainer(contexts, kvstore_of(kvstore, contexts), on_kvstore, half)
+    resumed.load_states(states)
+    check(stepped(block, resumed, batches()[DROP:]))
