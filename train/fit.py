@@ -8,7 +8,6 @@ import sys
 import time
 
 import numpy as np
-from symbols.strip import AliveCounter
 
 import optimizers  # noqa: F401  (registers 'apg')
 from runtime import mx
@@ -18,6 +17,7 @@ from runtime.gpu import contexts
 from runtime.symbol_file import load_symbol
 from symbols import get_symbol
 from symbols.scaling import lambda_layout
+from symbols.strip import AliveCounter
 
 from .checkpoint import Checkpoints, State
 from .engine import MXNetEngine
@@ -153,7 +153,8 @@ class Run:
         alive, full = self._alive(lambdas), self._alive.full
         logging.info('Epoch[%d] Structure alive params=%d (%.2f%%) macs=%d (%.2f%%)', epoch, alive.params, 100 * alive.params / full.params,
                      alive.macs, 100 * alive.macs / full.macs)
-        return {'lambda': statistics, 'lambda_values': {name: _rounded(values) for name, values in lambdas.items()},
+        values = {vector.name: {'stages': vector.stages, 'values': _rounded(lambdas[vector.name])} for vector in lambda_layout(self._symbol)}
+        return {'lambda': statistics, 'lambda_values': values,
                 'alive': {'params': alive.params, 'macs': alive.macs}, 'full': {'params': full.params, 'macs': full.macs}}
 
     def _save(self):

@@ -1,0 +1,117 @@
+"""Draw a training run from its PREFIX-metrics.jsonl: error, loss, the paths of λ, and the structure alive, over epochs."""
+import argparse
+import json
+import os
+
+import matplotlib
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
+
+from runtime.cli import run  # noqa: E402
+from runtime.errors import DataError  # noqa: E402
+from runtime.files import written_whole  # noqa: E402
+
+# Stages in colours that stay apart for colour-blind readers (Okabe & Ito).
+STAGE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+# Of more λ than these, every so many is drawn.
+MOST_CURVES = 64
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('metrics', help='PREFIX-metrics.jsonl, or PREFIX')
+    parser.add_argument('--out', help='file to write, its ending the format: png, svg, pdf (default: PREFIX-training.png)')
+    args = parser.parse_args(argv)
+    path = args.metrics if args.metrics.endswith('.jsonl') else args.metrics + '-metrics.jsonl'
+    out = args.out or path.replace('-metrics.jsonl', '') + '-training.png'
+    records = read_metrics(path)
+    title = os.path.basename(path).replace('-metrics.jsonl', '')
+    with written_whole(out) as scratch:
+        draw(records, title).savefig(scratch, dpi=130)
+    print(out)
+    return 0
+
+
+def read_metrics(path):
+    """The epochs of a run, a list of dicts. Raises DataError when the file is missing, empty or not of this trainer."""
+    try:
+        with open(path, encoding='utf-8') as lines:
+            records = [json.loads(line) for line in lines]
+        epochs = [record['epoch'] for record in records]
+    except FileNotFoundError:
+        raise DataError(f'{path}: no such file; train with --model-prefix to have one') from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f'{path}: not the metrics of a training run ({error!r})') from None
+    if not epochs:
+        raise DataError(f'{path}: no epoch is finished yet')
+    return records
+
+
+def draw(records, title):
+    """The figure of a run: two panels without λ, four with."""
+    has_lambda = 'lambda_values' in records[0]
+    figure, panels = plt.subplots(2 if has_lambda else 1, 2, figsize=(10, 7 if has_lambda else 3.6), squeeze=False, constrained_layout=True)
+    epochs = [record['epoch'] + 1 for record in records]
+    _draw_error(panels[0][0], epochs, records)
+    _draw_loss(panels[0][1], epochs, records)
+    if has_lambda:
+        _draw_lambda(panels[1][0], epochs, records)
+        _draw_structure(panels[1][1], epochs, records)
+    for panel in panels.flat:
+        panel.set_xlabel('epoch')
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.3)
+        panel.spines[['top', 'right']].set_visible(False)
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_error(panel, epochs, records):
+    for part, colour in (('train', '#999999'), ('validation', '#0072B2')):
+        panel.plot(epochs, [100 * (1 - record[part]['accuracy']) for record in records], color=colour, label=part)
+    panel.set_ylabel('error (%)')
+    panel.set_ylim(bottom=0)
+    panel.legend(frameon=False)
+
+
+def _draw_loss(panel, epochs, records):
+    for part, colour in (('train', '#999999'), ('validation', '#0072B2')):
+        panel.plot(epochs, [record[part]['cross-entropy'] for record in records], color=colour, label=part)
+    panel.set_ylabel('cross-entropy (nats)')
+    panel.set_yscale('log')
+    panel.legend(frameon=False)
+
+
+def _draw_lambda(panel, epochs, records):
+    """Every λ as a curve, in the colour of its stage."""
+    named = set()
+    for curve, stage in _curves(records):
+        colour = STAGE_COLOURS[(stage - 1) % len(STAGE_COLOURS)]
+        panel.plot(epochs, curve, color=colour, linewidth=1, alpha=0.8, label=None if stage in named else f'stage {stage}')
+        named.add(stage)
+    panel.set_ylabel('λ')
+    panel.legend(frameon=False, ncol=2)
+
+
+def _curves(records):
+    """(values over epochs, stage) of each λ, thinned evenly to MOST_CURVES."""
+    curves = []
+    for name, first in records[0]['lambda_values'].items():
+        share = len(first['values']) // len(first['stages'])
+        stages = [stage for stage in first['stages'] for _ in range(share)]
+        over_epochs = zip(*(record['lambda_values'][name]['values'] for record in records))
+        curves.extend(zip(over_epochs, stages))
+    return curves[::-(-len(curves) // MOST_CURVES)]
+
+
+def _draw_structure(panel, epochs, records):
+    for measure, colour, name in (('macs', '#0072B2', 'MACs'), ('params', '#D55E00', 'parameters')):
+        panel.plot(epochs, [100 * record['alive'][measure] / record['full'][measure] for record in records], color=colour, label=name)
+    panel.set_ylabel('structure alive (% of the full network)')
+    panel.set_ylim(0, 103)
+    panel.legend(frameon=False)
+
+
+if __name__ == '__main__':
+    run(main)
