@@ -46,4 +46,6 @@ def _widened(x, padding, name):
     """Option A: every second pixel of the block input, with ``padding`` channels of zeros on either side."""
     halved = mx.sym.Pooling(x, kernel=(1, 1), stride=(2, 2), pool_type='max', name=f'{name}_sc_half')
     zeros = mx.sym.zeros_like(mx.sym.slice_axis(halved, axis=1, begin=0, end=padding), name=f'{name}_sc_zeros')
-    return mx.sym.Concat(zeros, halved, zeros, dim=1, name=f'{name}_sc')
+    # The factor 1 gives Concat a gradient in plain layout: handed the blocked one of the convolution beside it, oneDNN's Concat backward divides by zero
+    # (SIGFPE) because padding channels are not whole blocks.
+    return mx.sym.Concat(zeros, halved, zeros, dim=1, name=f'{name}_sc') * 1

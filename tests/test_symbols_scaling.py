@@ -105,7 +105,7 @@ def test_projections_and_the_residual_stream_are_never_scaled(network, depth, pl
     assert shortcuts
     for node in shortcuts:
         assert all(source.is_variable for source in node.sources[1:]) or node.op == 'Concat'
-        assert {reader.op for reader, _ in graph.readers()[node]} <= {'elemwise_add', 'BatchNorm'}
+        assert {reader.op for reader, _ in graph.readers()[node]} <= {'elemwise_add', 'BatchNorm', '_mul_scalar'}
     sums = [node for node in graph.nodes() if node.op == 'elemwise_add']
     scaled_sides = [[depends_directly_on_lambda(side) for side in node.sources] for node in sums]
     assert sums
