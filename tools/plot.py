@@ -80,6 +80,8 @@ def _draw_loss(panel, epochs, records):
         panel.plot(epochs, [record[part]['cross-entropy'] for record in records], color=colour, label=part)
     panel.set_ylabel('cross-entropy (nats)')
     panel.set_yscale('log')
+    panel.yaxis.set_major_formatter('{x:g}')
+    panel.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.5)))
     panel.legend(frameon=False)
 
 
