@@ -36,7 +36,7 @@ fuzz: venv
 	$(RUN) tests/fuzz_files.py
 
 check-cu112:
-	PYTHON=$(PYTHON) bash tests/check_cu112.sh
+	@PYTHON='$(PYTHON)' bash tests/check_cu112.sh
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -37,14 +37,22 @@ def main(argv=None):
     if _same(standing, wanted, except_for=('reason',)):
         print(f'{VENV} is up to date: {_describe(wanted)}')
         return 0
-    print(f'MXNet: {TITLES[wanted["mxnet"]]}, because {wanted["reason"]}.')
+    print(f'MXNet: {TITLES[wanted["mxnet"]]}, because {wanted["reason"]}.', flush=True)
     try:
         _make(wanted, anew=not _same(standing, wanted, except_for=('reason', 'extras', 'pins')))
-    except (OSError, subprocess.CalledProcessError, KeyboardInterrupt) as error:
-        print(f'error: {VENV} is not finished ({error!r}); the same command finishes it', file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        return _unfinished('interrupted')
+    except subprocess.CalledProcessError as error:
+        return _unfinished(' '.join(error.cmd) + f' ended with {error.returncode}')
+    except OSError as error:
+        return _unfinished(error)
     print(f'{VENV} is ready: {_describe(wanted)}')
     return 0
+
+
+def _unfinished(why):
+    print(f'error: {VENV} is not finished, the same command finishes it: {why}', file=sys.stderr)
+    return 2
 
 
 def _parse(argv):
