@@ -1,0 +1,65 @@
+"""What a network computes before its softmax, and MXNet's own answer, against which every conversion is checked."""
+import numpy as np
+
+from runtime import mx
+from runtime.errors import GraphError
+from symbols.graph import Graph, data_shape_of
+
+SOFTMAX = ('SoftmaxOutput', 'softmax', 'SoftmaxActivation')
+
+
+def logits_graph(symbol):
+    """The graph that ends in the logits, and the node of the softmax that stood behind them (None where the network ends otherwise).
+
+    A label, which only the loss reads, is gone with it. Raises GraphError for a network of several outputs.
+    """
+    graph = Graph.from_symbol(symbol)
+    if len(graph.heads) != 1:
+        raise GraphError(f'the network has {len(graph.heads)} outputs ({", ".join(head.node.name for head in graph.heads)}); one is expected')
+    node = graph.heads[0].node
+    if node.op not in SOFTMAX:
+        return graph, None
+    return Graph([node.inputs[0]], graph.attrs), node
+
+
+def input_name(graph, known):
+    """The name of the one variable that is not among the names in ``known``: the images. GraphError where there are none or several."""
+    found = [node.name for node in graph.variables() if node.name not in known]
+    if len(found) != 1:
+        raise GraphError(f'exactly one input is expected, the images; without parameters are: {", ".join(found) or "none"}')
+    return found[0]
+
+
+def image_shape_of(symbol, image_shape=None):
+    """(channels, height, width) as given, or as the symbol itself says. GraphError where neither does."""
+    shape = tuple(image_shape) if image_shape else data_shape_of(symbol)
+    if not shape:
+        raise GraphError('this symbol does not say which images it takes; give their shape, channels,height,width')
+    return shape
+
+
+def mxnet_logits(symbol, arg_params, aux_params, images):
+    """MXNet's logits (N, classes), as a NumPy array, for ``images`` (N, C, H, W), in the inference mode."""
+    graph, _ = logits_graph(symbol)
+    name = input_name(graph, {**arg_params, **aux_params})
+    head = graph.to_symbol()
+    given = {**arg_params, name: mx.nd.array(images, dtype=images.dtype)}
+    arguments = {wanted: given[wanted] for wanted in head.list_arguments()}
+    states = {wanted: aux_params[wanted] for wanted in head.list_auxiliary_states()}
+    # Some kernels write into their parameters even in inference (fix_gamma sets γ to 1).
+    arguments = {wanted: array.copy() for wanted, array in arguments.items()}
+    return head.bind(mx.cpu(), arguments, aux_states=states, grad_req='null').forward(is_train=False)[0].asnumpy()
+
+
+def example_images(image_shape, count, seed=0, dtype='float32'):
+    """Images of noise (count, C, H, W), the same for the same seed: what conversions are tried on where there are no real ones."""
+    return np.random.RandomState(seed).standard_normal((count, *image_shape)).astype(dtype)
+
+
+def relative_difference(found, expected):
+    """max |Δ| over the largest |expected|, which is taken as at least 1. Infinite where a value is not finite in one of the two only."""
+    if found.shape != expected.shape:
+        return float('inf')
+    gap = np.where(found == expected, 0, np.abs(found.astype('float64') - expected))
+    return float(np.nan_to_num(gap.max(initial=0), nan=np.inf) / max(1., np.abs(expected).max(initial=0)))
+
