@@ -17,7 +17,7 @@ from runtime.errors import DataError
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 60
 PAUSES = (1, 4)  # seconds before the second and the third attempt
-BLOCK = 1 << 18
+BLOCK = 1 << 14  # bytes; what is under way when a transfer breaks off is lost, so not too large
 
 
 @contextlib.contextmanager
