@@ -2,7 +2,7 @@
 import contextlib
 import sys
 
-from runtime.errors import MissingDependencyError, UnknownNetworkError
+from runtime.errors import CheckpointError, MissingDependencyError, UnknownNetworkError
 
 
 def zoo_network(name, **options):
@@ -16,6 +16,27 @@ def zoo_network(name, **options):
         return zoo.get_model(name, pretrained=False, **options)
     except ValueError:
         raise UnknownNetworkError(f'GluonCV has no network {name!r}; its names look like resnet50_v2, resnext50_32x4d, vgg16_bn') from None
+
+
+def zoo_structure(block):
+    """For each parameter of a Gluon block: its name behind the block's own prefix → its name by structure, as ``save_parameters`` writes it."""
+    return {parameter.name[len(block.prefix):]: name for name, parameter in block._collect_params_with_prefix().items()}
+
+
+def zoo_file(name):
+    """The ``.params`` file with GluonCV's weights for its network ``name``, fetched into MXNet's cache where it is not there yet.
+
+    Raises UnknownNetworkError where GluonCV has no weights for it, CheckpointError where they cannot be fetched.
+    """
+    zoo = _model_zoo()
+    try:
+        # It announces a download on stdout, which belongs to the results.
+        with contextlib.redirect_stdout(sys.stderr):
+            return zoo.model_store.get_model_file(name)
+    except ValueError as error:
+        raise UnknownNetworkError(f'GluonCV has no weights for {name!r}: {error}') from None
+    except Exception as error:
+        raise CheckpointError(f'the weights of {name} could not be fetched ({type(error).__name__}); name a .params file that you have') from None
 
 
 def _model_zoo():
