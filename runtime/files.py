@@ -22,9 +22,11 @@ def written_whole(path):
         with open(scratch, 'rb') as written:
             os.fsync(written.fileno())
         os.replace(scratch, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.remove(scratch)
+        if isinstance(error, OSError) and error.filename in (None, scratch):
+            error.filename = path  # a full disk does not say what it has no room for, and a scratch file means nothing to anybody
         raise
     _sync_folder(folder)
 

@@ -1,6 +1,7 @@
 """The command line that both training scripts share. Flags have the names that MXNet's own image-classification scripts gave them."""
 import argparse
 
+from runtime.errors import UserError
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS
 
@@ -16,7 +17,10 @@ def training_parser(description):
 
 
 class RecipeParser(argparse.ArgumentParser):
-    """A parser whose ``@FILE`` may hold several flags a line, blank lines and comments."""
+    """A parser whose ``@FILE`` may hold several flags a line, blank lines and comments, and whose errors are UserErrors: one line, no page of usage."""
+
+    def error(self, message):
+        raise UserError(f'{message} (--help explains)')
 
     def convert_arg_line_to_args(self, arg_line):
         return arg_line.split('#')[0].split()
@@ -38,7 +42,7 @@ def _add_optimizer(group):
     group.add_argument('--wd', type=_not_negative, default=1e-4, help='weight decay; λ has none')
     group.add_argument('--clip-gradient', type=float, help='clip each gradient to [-c, c]')
     group.add_argument('--lr', type=_not_negative, default=0.1, help='initial learning rate η; the threshold of λ is η γ')
-    group.add_argument('--lr-factor', type=float, default=0.1, help='the learning rate is multiplied by this at each step')
+    group.add_argument('--lr-factor', type=_fraction, default=0.1, help='the learning rate is multiplied by this at each step')
     group.add_argument('--lr-step-epochs', type=_increasing, default='120,160', help='epochs at which the learning rate steps, for example 30,60,90')
     group.add_argument('--warmup-epochs', type=_not_negative, default=0, help='raise the rate linearly from 0 over these epochs; large batches need it')
     group.add_argument('--batch-size', type=_positive, default=64, help='images per step, over all devices of this machine together')
@@ -47,7 +51,7 @@ def _add_optimizer(group):
 
 def _add_run(group):
     group.add_argument('--gpus', help='cards to use, for example 0 or 0,1; left out: the CPU')
-    group.add_argument('--kv-store', default='local', help='how gradients are summed over devices: local or device')
+    group.add_argument('--kv-store', choices=('local', 'device'), default='local', help='how gradients are summed over devices: local or device')
     group.add_argument('--seed', type=_seed, default=0, help='one seed for initial weights, order, augmentation and dropout: the same seed, the same run')
     group.add_argument('--disp-batches', type=_positive, default=50, help='batches between two lines of speed in the log')
     group.add_argument('--benchmark', type=int, choices=(0, 1), default=0, help='1: train on synthetic images, to measure speed')
@@ -63,28 +67,36 @@ def _add_checkpoints(group):
 
 
 def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not at least 1')
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
+    return int(text)
 
 
 def _seed(text):
-    value = int(text)
-    if not 0 <= value < 2 ** 31:
-        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 2147483647')
-    return value
+    if not text.isdecimal() or int(text) >= 2 ** 31:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 to 2147483647')
+    return int(text)
 
 
 def _not_negative(text):
-    value = float(text)
-    if not 0 <= value < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text} is not a number of at least 0')
-    return value
+    return _number_within(text, lambda value: 0 <= value < float('inf'), 'a number of at least 0')
+
+
+def _fraction(text):
+    return _number_within(text, lambda value: 0 < value <= 1, 'a number above 0, and 1 at most')
+
+
+def _number_within(text, is_possible, description):
+    try:
+        if is_possible(float(text)):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'{text!r} is not {description}')
 
 
 def _increasing(text):
-    epochs = [int(epoch) for epoch in text.split(',') if epoch]
-    if any(epoch < 1 for epoch in epochs) or sorted(set(epochs)) != epochs:
-        raise argparse.ArgumentTypeError(f'{text}: give increasing epochs, for example 30,60,90')
+    epochs = [int(epoch) if epoch.isdecimal() else 0 for epoch in text.split(',') if epoch]
+    if 0 in epochs or sorted(set(epochs)) != epochs:
+        raise argparse.ArgumentTypeError(f'{text!r} is not increasing epochs, for example 30,60,90')
     return epochs

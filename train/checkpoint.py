@@ -2,11 +2,13 @@
 
 After epoch 7 a run has ``PREFIX-symbol.json``, ``PREFIX-0007.params`` (MXNet's own formats), ``PREFIX-0007.states`` (the optimizer's arrays, in the
 same format as ``.params``; nothing is pickled) and ``PREFIX-0007.json``, a manifest that is written last: what has no manifest, or does not match the sums
-in it, does not exist. A run that was stopped in the middle of an epoch has the same files under the name ``PREFIX-stopped``.
+in it, does not exist. A run that was stopped 40 batches later has the same files under the name ``PREFIX-stopped-0007-40``. A good checkpoint is never
+written over: each has a name of its own, and the old ones are removed when the new one is complete.
 """
 import contextlib
-import glob
+import hashlib
 import json
+import logging
 import os
 import re
 from collections import namedtuple
@@ -19,6 +21,7 @@ from runtime.params_file import load_arrays, load_params, require_finite, save_a
 from runtime.symbol_file import save_symbol
 
 STOPPED = 'stopped'
+LABEL = rf'\d{{4,}}|{STOPPED}-\d{{4,}}-\d+'
 
 State = namedtuple('State', 'epoch batch arg_params aux_params optimizer_state arguments best tally')
 State.__doc__ = """A run after ``epoch`` whole epochs and ``batch`` batches more.
@@ -39,6 +42,7 @@ class Checkpoints:
 
     def __init__(self, prefix, keep=2):
         self._prefix, self._keep = prefix, keep
+        self._folder, self._name = os.path.split(os.path.abspath(prefix))
 
     def save(self, symbol, state, versions):
         """Write ``state`` and then remove what it makes superfluous. Raises CheckpointError when a parameter is not finite, before anything is written."""
@@ -55,33 +59,44 @@ class Checkpoints:
         manifest = {'epoch': state.epoch, 'batch': state.batch, 'num_update': num_update, 'best': state.best, 'tally': state.tally,
                     'files': {os.path.basename(path): {'sha256': sha256(path), 'bytes': os.path.getsize(path)} for path in (params, states)},
                     'arguments': state.arguments, 'versions': versions, 'optimizer_state': tree}
-        write_text(self._path(label, 'json'), json.dumps(manifest, indent=1, sort_keys=True) + '\n')
+        write_text(self._path(label, 'json'), json.dumps(_sealed(manifest), indent=1, sort_keys=True) + '\n')
         self._prune(state)
 
     def load(self, label=None):
-        """The State under ``label`` (an epoch, or STOPPED), or the furthest one that is whole.
+        """The State after the epoch ``label``, or the furthest one that is whole.
 
         Raises CheckpointError naming the file when there is none, or the one asked for is damaged.
         """
         if label is not None:
-            return self._read(label if label == STOPPED else f'{int(label):04d}')
-        problems = []
-        for found in self._furthest_first():
             try:
-                return self._read(found)
+                return self._read(f'{label:04d}')
+            except CheckpointError as error:
+                raise CheckpointError(f'{error}; --resume in place of --load-epoch takes the furthest whole one') from None
+        problems = []
+        for found in sorted(self._labels(), key=_progress, reverse=True):
+            try:
+                state = self._read(found)
             except CheckpointError as error:
                 problems.append(str(error))
+                continue
+            for problem in problems:
+                logging.warning('%s; going back to %s', problem, self._path(found, 'json'))
+            return state
         raise CheckpointError('; '.join(problems) or f'{self._prefix}: no checkpoint to resume from; leave --resume out to start a run')
 
-    def exists(self):
-        """Whether there is anything to resume."""
-        return bool(self._furthest_first())
+    def would_be_lost(self, symbol):
+        """Whether a new run of ``symbol`` would write over anything: a checkpoint, or the graph that other parameters belong to."""
+        path = symbol_path(self._prefix)
+        if not os.path.exists(path):
+            return bool(self._labels())
+        with open(path, encoding='utf-8', errors='replace') as graph:
+            return bool(self._labels()) or graph.read() != symbol.tojson()
 
     def clean(self):
         """Remove scratch files that a killed process left."""
-        folder, name = os.path.split(os.path.abspath(self._prefix))
-        for path in glob.glob(os.path.join(glob.escape(folder), '.' + glob.escape(name) + '[-.]*')):
-            os.remove(path)
+        ours = re.compile(rf'\.{re.escape(self._name)}-({LABEL}|symbol|metrics)\.(json|jsonl|params|states)\.\w+\.\2')
+        for name in filter(ours.fullmatch, self._listing()):
+            os.remove(os.path.join(self._folder, name))
 
     def _read(self, label):
         path = self._path(label, 'json')
@@ -95,60 +110,65 @@ class Checkpoints:
                      manifest['best'], manifest['tally'])
 
     def _prune(self, state):
-        """Keep the last checkpoints and the best; one of a stopped run only until its epoch is over."""
-        if state.batch == 0:
-            self._remove(STOPPED)
-        epochs = [int(label) for label in self._labels() if label != STOPPED]
-        best = state.best[1] if state.best else None
-        for epoch in sorted(epochs)[:-self._keep]:
-            if epoch != best:
-                self._remove(f'{epoch:04d}')
+        """Keep the last checkpoints and the best; one of a stopped run only until the next of any kind."""
+        stopped = [label for label in self._labels() if label.startswith(STOPPED)]
+        epochs = sorted(set(self._labels()) - set(stopped), key=int)
+        best = state.best and f'{state.best[1]:04d}'
+        for label in stopped + epochs[:-self._keep]:
+            if label not in (_label(state), best):
+                self._remove(label)
 
     def _remove(self, label):
         for ending in ('json', 'states', 'params'):  # the manifest first: without it the rest is nothing
             with contextlib.suppress(FileNotFoundError):
                 os.remove(self._path(label, ending))
 
-    def _furthest_first(self):
-        def progress(label):
-            try:
-                manifest = _read_manifest(self._path(label, 'json'))
-                return manifest['epoch'], manifest['batch']
-            except CheckpointError:
-                return (-1, 0) if label == STOPPED else (int(label), 0)
-
-        return sorted(self._labels(), key=progress, reverse=True)
-
     def _labels(self):
-        pattern = re.compile(re.escape(os.path.basename(self._prefix)) + rf'-(\d{{4,}}|{STOPPED})\.json')
-        names = os.listdir(os.path.dirname(self._prefix) or '.') if os.path.isdir(os.path.dirname(self._prefix) or '.') else []
-        return [match.group(1) for match in map(pattern.fullmatch, names) if match]
+        pattern = re.compile(rf'{re.escape(self._name)}-({LABEL})\.json')
+        return [match.group(1) for match in map(pattern.fullmatch, self._listing()) if match]
+
+    def _listing(self):
+        return os.listdir(self._folder) if os.path.isdir(self._folder) else []
 
     def _path(self, label, ending):
         return f'{self._prefix}-{label}.{ending}'
 
 
 def _label(state):
-    return STOPPED if state.batch else f'{state.epoch:04d}'
+    return f'{STOPPED}-{state.epoch:04d}-{state.batch}' if state.batch else f'{state.epoch:04d}'
+
+
+def _progress(label):
+    """(epochs, batches) behind a label."""
+    epoch, _, batch = label.replace(f'{STOPPED}-', '').partition('-')
+    return int(epoch), int(batch or 0)
+
+
+def _sealed(manifest):
+    """``manifest`` with a sum over all the rest of it, so that a damaged one is told from a true one."""
+    return dict(manifest, sha256=hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest())
 
 
 def _read_manifest(path):
     try:
         with open(path, encoding='utf-8') as source:
             manifest = json.load(source)
-        return {name: manifest[name] for name in ('epoch', 'batch', 'num_update', 'best', 'tally', 'files', 'arguments', 'optimizer_state')}
+        rest = {name: value for name, value in manifest.items() if name != 'sha256'}
+        if _sealed(rest)['sha256'] != manifest.get('sha256'):
+            raise ValueError('its sha256 does not fit')
+        return manifest
     except FileNotFoundError:
         raise CheckpointError(f'{path}: no such checkpoint') from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f'{path}: not a manifest of this trainer ({error!r}); remove it, or resume from an earlier epoch with --load-epoch') from None
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f'{path}: damaged, or not a manifest of this trainer ({error})') from None
 
 
 def _check_sum(path, facts):
     if not os.path.exists(path):
-        raise CheckpointError(f'{path}: no such file, but its manifest names it; resume from another epoch with --load-epoch')
+        raise CheckpointError(f'{path}: no such file, but its manifest names it')
     found = sha256(path)
     if found != facts['sha256']:
-        raise CheckpointError(f'{path}: damaged, its sha256 is {found}, its manifest says {facts["sha256"]}; resume from another epoch with --load-epoch')
+        raise CheckpointError(f'{path}: damaged, its sha256 is {found}, its manifest says {facts["sha256"]}')
 
 
 def _key_name(key):

@@ -12,9 +12,10 @@ import numpy as np
 import optimizers  # noqa: F401  (registers 'apg')
 from runtime import mx
 from runtime.checkpoint_files import load_checkpoint, symbol_path
-from runtime.errors import CheckpointError, TrainingError, UserError
+from runtime.errors import CheckpointError, GraphError, TrainingError, UserError
 from runtime.gpu import contexts
 from runtime.symbol_file import load_symbol
+from runtime.symbol_operators import first_line
 from symbols import get_symbol
 from symbols.scaling import lambda_layout
 from symbols.strip import AliveCounter
@@ -34,26 +35,37 @@ def fit(args, train_data, val_data, image_shape, num_classes, top_k=0):
 
     Returns 0, or 128 + the signal's number where one stopped the run. Raises UserError for what a user can mend.
     """
-    open_log(args.model_prefix)
+    log = open_log(args.model_prefix)
     logging.info('Run: %s', json.dumps({'command': shlex.join(sys.argv), 'arguments': vars(args), 'versions': versions()}, default=str, sort_keys=True))
     run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k)
     run.start()
+    log.write_file()
     with Interruption() as interruption:
         for epoch in range(run.epoch, args.num_epochs):
-            run.train_epoch(epoch, interruption)
+            if run.train_epoch(epoch, interruption):
+                run.finish_epoch(epoch)
             if interruption.signal:
-                logging.info('Stopped by signal %d in epoch %d%s', interruption.signal, epoch, '; --resume goes on from here' if args.model_prefix else '')
+                logging.info('Stopped by signal %d after %d epochs and %d batches%s', interruption.signal, run.epoch, run.batch,
+                             '; --resume goes on from here' if args.model_prefix else '')
                 return 128 + interruption.signal
-            run.finish_epoch(epoch)
     run.advise()
     return 0
 
 
+def check_arguments(args, image_shape, num_classes):
+    """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
+    contexts(args.gpus)
+    make_optimizer(args, network(args, image_shape, num_classes), batches_per_epoch=1)
+
+
 def network(args, image_shape, num_classes):
-    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file."""
+    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. GraphError where it does not fit the data."""
     if args.network.endswith('.json'):
-        return load_symbol(args.network)
-    return get_symbol(args.network, args.num_layers, num_classes, image_shape, args.scale, args.lambda_placement)
+        symbol = load_symbol(args.network)
+    else:
+        symbol = get_symbol(args.network, args.num_layers, num_classes, image_shape, args.scale, args.lambda_placement)
+    _check_fits_data(symbol, args.network, image_shape, num_classes)
+    return symbol
 
 
 class Run:
@@ -86,7 +98,7 @@ class Run:
         self._metrics.forget_from(self.epoch)
 
     def train_epoch(self, epoch, interruption):
-        """Train to the end of ``epoch``, or save and return when ``interruption`` has a signal."""
+        """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and return False."""
         args, self._started = self._args, time.time()
         self._train_data.set_epoch(epoch, self.batch)
         with Progress(epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches) as progress:
@@ -100,8 +112,9 @@ class Run:
                 progress.batch_done(self._tally)
                 if interruption.signal and self.batch < len(self._train_data):
                     self._save()
-                    return
+                    return False
         self.epoch, self.batch = epoch + 1, 0
+        return True
 
     def finish_epoch(self, epoch):
         """Evaluate, say what there is to say, and save."""
@@ -186,7 +199,7 @@ class Run:
 
     def _refuse_to_overwrite(self):
         fresh = not (self._args.resume or self._args.load_epoch is not None)
-        if fresh and self._checkpoints.exists():
+        if fresh and self._checkpoints.would_be_lost(self._symbol):
             raise CheckpointError(f'{symbol_path(self._args.model_prefix)} and its checkpoints exist already; go on with --resume, or take another '
                                   '--model-prefix')
 
@@ -228,6 +241,18 @@ class Interruption:
     def _restore(self):
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _check_fits_data(symbol, name, image_shape, num_classes):
+    missing = sorted({'data', 'softmax_label'} - set(symbol.list_arguments()))
+    if missing:
+        raise GraphError(f'--network {name}: the symbol has no input {" and no input ".join(missing)}, so it cannot be trained')
+    try:
+        _, outputs, _ = symbol.infer_shape_partial(data=(1, *image_shape))
+    except mx.MXNetError as error:
+        raise GraphError(f'--network {name} cannot take images of {",".join(map(str, image_shape))}: {first_line(error)}') from None
+    if outputs != [(1, num_classes)]:
+        raise GraphError(f'--network {name} has outputs of shape {outputs} for one image, the data has {num_classes} classes')
 
 
 def _check_same_run(before, now, prefix):

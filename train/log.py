@@ -1,6 +1,7 @@
 """What a run says: lines that parsers of MXNet logs know, one JSON object an epoch beside them, and a progress bar where somebody watches."""
 import json
 import logging
+import logging.handlers
 import os
 import platform
 import sys
@@ -15,20 +16,41 @@ from runtime.files import write_text
 MXNET_FORMAT = '%(asctime)-15s Node[0] %(message)s'
 
 
-def open_log(prefix):
-    """Send log lines to stderr and, with a ``prefix``, to ``PREFIX.log`` as well; a progress bar is not torn by them."""
+def open_log(prefix=None):
+    """Send log lines to stderr, without tearing a progress bar, and, with a ``prefix``, to ``PREFIX.log`` as well: see LogFile, which is returned."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
-    handlers = [_AboveProgressBar()]
-    if prefix:
-        os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
-        handlers.append(logging.FileHandler(prefix + '.log', encoding='utf-8'))
-    for handler in handlers:
+    log = LogFile(prefix)
+    for handler in (_AboveProgressBar(), log):
         handler.setFormatter(logging.Formatter(MXNET_FORMAT))
         root.addHandler(handler)
     root.setLevel(logging.INFO)
+    return log
+
+
+class LogFile(logging.handlers.MemoryHandler):
+    """``PREFIX.log``, whose lines are held back until ``write_file``: a run that is refused leaves no trace. Without a prefix, nothing is written."""
+
+    def __init__(self, prefix):
+        super().__init__(capacity=1, flushOnClose=False)
+        self._prefix = prefix
+
+    def write_file(self):
+        """Write the lines so far, and from now on each at once. Raises OSError."""
+        target = logging.NullHandler()
+        if self._prefix:
+            os.makedirs(os.path.dirname(os.path.abspath(self._prefix)), exist_ok=True)
+            target = _StrictFileHandler(self._prefix + '.log', encoding='utf-8')
+        target.setFormatter(self.formatter)
+        self.setTarget(target)
+        self.flush()
+
+
+class _StrictFileHandler(logging.FileHandler):
+    def handleError(self, record):
+        raise  # noqa: PLE0704  (called from an except clause; logging would print a traceback and go on)
 
 
 class _AboveProgressBar(logging.Handler):

@@ -3,7 +3,8 @@ from runtime.cli import run
 from symbols import parse_image_shape
 from train.arguments import training_parser
 from train.data import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
-from train.fit import fit
+from train.fit import check_arguments, fit
+from train.log import open_log
 
 
 def main(argv=None):
@@ -12,17 +13,20 @@ def main(argv=None):
     # Section 4.1 of the paper.
     parser.set_defaults(network='resnet', num_layers=20, batch_size=64, num_epochs=240, lr=0.1, lr_step_epochs='120,160', wd=1e-4)
     args = parser.parse_args(argv)
+    shape = parse_image_shape(args.image_shape or DATASETS[args.dataset].image_shape)
+    classes = args.num_classes or DATASETS[args.dataset].num_classes
+    check_arguments(args, shape, classes)
     if args.benchmark:
-        shape, classes = args.image_shape or DATASETS[args.dataset].image_shape, args.num_classes or DATASETS[args.dataset].num_classes
         train = val = synthetic_data(args.batch_size, shape, classes, args.num_examples or 50000)
     else:
         dataset = dataset_from_args(args)
-        shape, classes = dataset.image_shape, dataset.num_classes
         train = train_iterator(dataset, args.batch_size, args.seed, args.augment, args.rgb_mean, args.rgb_std)
         val = eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std)
     if args.test_io:
-        return test_io(train)
-    return fit(args, train, val, parse_image_shape(shape), classes)
+        open_log()
+        test_io(train)
+        return 0
+    return fit(args, train, val, shape, classes)
 
 
 if __name__ == '__main__':
