@@ -48,13 +48,13 @@ def complexity(symbol, data_shapes, lambda_name='lambda'):
     Raises ``GraphError`` where the shapes cannot be inferred.
     """
     graph = Graph.from_symbol(symbol)
-    return count(graph, graph.shapes(data_shapes), data_shapes, lambda_name)
-
-
-def count(graph, shapes, data_shapes, lambda_name='lambda'):
-    """Count a ``Graph`` whose outputs have ``shapes``, as ``complexity`` does."""
     batch = next(iter(data_shapes.values()))[0]
-    owners = _parameters_by_layer(graph, set(data_shapes) | labels(graph))
+    return count(graph, graph.shapes(data_shapes), set(data_shapes) | labels(graph), batch, lambda_name)
+
+
+def count(graph, shapes, inputs, batch, lambda_name='lambda'):
+    """Count a ``Graph`` whose outputs have ``shapes`` for ``batch`` images; ``inputs`` names the variables that are no parameters."""
+    owners = _parameters_by_layer(graph, inputs)
     layers, counted, bn, lambdas, bias_adds = [], set(), 0, 0, 0
     for node, parameters in owners.items():
         own = {parameter for parameter in parameters if parameter not in counted}

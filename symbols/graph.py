@@ -17,6 +17,8 @@ from runtime.errors import GraphError
 from runtime.symbol_operators import first_line
 
 LABEL_OPERATORS = ('SoftmaxOutput', 'SVMOutput', 'LinearRegressionOutput', 'LogisticRegressionOutput', 'MAERegressionOutput')
+# MXNet takes a graph that does not say its version for one of 2016 and converts it.
+MADE_BY = {'mxnet_version': ['int', 10901]}
 AUXILIARY_INPUTS = {'BatchNorm': (3, 4), '_contrib_SyncBatchNorm': (3, 4)}
 
 
@@ -67,7 +69,7 @@ class Graph:
 
     def __init__(self, heads, attrs=None):
         self.heads = list(heads)
-        self.attrs = dict(attrs or {})
+        self.attrs = dict(attrs or MADE_BY)
 
     @classmethod
     def from_symbol(cls, symbol):

@@ -1,0 +1,260 @@
+"""What kinds of operators do to channels. The sweeps of ``liveness`` read these rules; ``operator_table`` says which operator follows which.
+
+A rule answers three questions about a node of the graph:
+
+* ``flow(node, net)`` — which channels its outputs have. Channels carry integer ids; an operator that keeps them apart passes them on, one that mixes them
+  (convolution) makes new ones, one that needs two alike (addition) joins them. Parameters are tied to the ids along their axes.
+* ``known(node, net)`` — which channels of its output hold one and the same number at every position, whatever the data: zero above all.
+* ``needs(node, net, wanted)`` — which channels of each input matter, given those of the output that do.
+
+An operator without a rule is ``Opaque``: it needs all of its inputs as they are. That is never wrong; it only prunes less.
+"""
+from typing import NamedTuple
+
+import numpy as np
+
+from .graph import Output
+
+UNKNOWN = np.nan
+
+
+class Channels(NamedTuple):
+    """The channel axis of a tensor and, along it, the id of each channel."""
+
+    axis: int
+    ids: np.ndarray
+
+
+class Opaque:
+    """Nothing is known of the operator: every input must stay whole."""
+
+    def flow(self, node, net):
+        for source in node.inputs:
+            net.pin_whole(source)
+
+    def known(self, node, net):
+        return None
+
+    def needs(self, node, net, wanted):
+        return [net.everything(source) for source in node.inputs]
+
+    def slim(self, node, net, kept):
+        """Mend the attributes of ``node`` for the channels that stay; ``kept`` maps an ``Output`` to a mask over its channels."""
+
+
+class Pointwise(Opaque):
+    """One input, one output, each position for itself: channels pass through. ``function`` is what becomes of a constant, if anything is known of that."""
+
+    def __init__(self, function=None):
+        self.function = function
+
+    def flow(self, node, net):
+        channels = net.channels.get(node.inputs[0])
+        if channels is None or len(node.inputs) > 1:
+            return Opaque.flow(self, node, net)
+        net.channels[Output(node)] = channels
+        return None
+
+    def known(self, node, net):
+        inputs = net.known[node.inputs[0]]
+        function = self.function(node) if self.function else None
+        return function(inputs) if function else np.full(len(inputs), UNKNOWN)
+
+    def needs(self, node, net, wanted):
+        return [wanted]
+
+
+class Like(Pointwise):
+    """zeros_like and ones_like: the shape of the input, and nothing else of it."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def known(self, node, net):
+        return np.full(len(net.known[node.inputs[0]]), self.value)
+
+    def needs(self, node, net, wanted):
+        return [np.zeros_like(wanted)]
+
+
+class Pooling(Pointwise):
+    def flow(self, node, net):
+        channels = net.channels.get(node.inputs[0])
+        last = len(net.shapes[node.inputs[0]]) - 1
+        if channels is None or channels.axis != (last if channels_last(node) else 1):
+            return Opaque.flow(self, node, net)
+        net.channels[Output(node)] = channels
+        return None
+
+    def known(self, node, net):
+        inputs = net.known[node.inputs[0]]
+        if node.value('global_pool', False):
+            return inputs if node.value('pool_type', 'max') in ('max', 'avg') else np.where(inputs == 0, 0, UNKNOWN)
+        kernel = node.value('kernel', (1,))
+        pad, stride = node.value('pad', (0,) * len(kernel)), node.value('stride', (1,) * len(kernel))
+        if node.value('pool_type', 'max') == 'max':
+            # With this convention a window may lie in the padding alone, whose maximum is no number of the map.
+            covered = node.value('pooling_convention', 'valid') == 'valid' or all(p + s <= k for k, s, p in zip(kernel, stride, pad))
+            return inputs if covered else np.full(len(inputs), UNKNOWN)
+        return np.where(inputs == 0, 0, UNKNOWN)
+
+
+class Moved(Opaque):
+    """Reshaping, transposing, reducing: the channels stay, perhaps on another axis, perhaps each repeated. ``where`` tells (new axis, repeats) or None."""
+
+    def __init__(self, where, slim=None):
+        self.where = where
+        self._slim = slim
+
+    def flow(self, node, net):
+        channels = net.channels.get(node.inputs[0])
+        place = channels and self.where(node, channels.axis, net.shapes[node.inputs[0]], net.shapes[Output(node)])
+        if place is None:
+            return Opaque.flow(self, node, net)
+        axis, repeats = place
+        net.channels[Output(node)] = Channels(axis, np.repeat(channels.ids, repeats))
+        return None
+
+    def known(self, node, net):
+        inputs = net.known[node.inputs[0]]
+        outputs = np.repeat(inputs, self._repeats(node, net))
+        return np.where(outputs == 0, 0, UNKNOWN) if node.op == 'sum' else outputs
+
+    def needs(self, node, net, wanted):
+        return [wanted.reshape(-1, self._repeats(node, net)).any(axis=1)]
+
+    def slim(self, node, net, kept):
+        if self._slim:
+            self._slim(node, net.channels[Output(node)].axis, net.shapes[Output(node)], int(kept[Output(node)].sum()))
+
+    def _repeats(self, node, net):
+        return len(net.channels[Output(node)].ids) // len(net.channels[node.inputs[0]].ids)
+
+
+class Concat(Opaque):
+    def flow(self, node, net):
+        axis = _dim(node, net)
+        if net.channels.get(node.inputs[0]) is None and all(net.channels.get(source) is None for source in node.inputs):
+            return Opaque.flow(self, node, net)
+        along = [net.ids_along(source, axis) for source in node.inputs]
+        if all(ids is None for ids in along):
+            return Opaque.flow(self, node, net)
+        for position, source in enumerate(node.inputs):
+            if along[position] is None:
+                net.pin_whole(source)
+                along[position] = net.pinned(net.shapes[source][axis])
+        net.channels[Output(node)] = Channels(axis, np.concatenate(along))
+        return None
+
+    def known(self, node, net):
+        return np.concatenate([net.known_along(source, _dim(node, net)) for source in node.inputs])
+
+    def needs(self, node, net, wanted):
+        axis = _dim(node, net)
+        ends = np.cumsum([net.shapes[source][axis] for source in node.inputs])
+        return [net.along(source, axis, part) for source, part in zip(node.inputs, np.split(wanted, ends[:-1]))]
+
+
+class SliceAxis(Opaque):
+    """Channels ``begin`` to ``end``, or, along another axis, all channels."""
+
+    def flow(self, node, net):
+        channels = net.channels.get(node.inputs[0])
+        if channels is None:
+            return Opaque.flow(self, node, net)
+        net.channels[Output(node)] = Channels(channels.axis, channels.ids[self.part(node, net)])
+        return None
+
+    def known(self, node, net):
+        return net.known[node.inputs[0]][self.part(node, net)]
+
+    def needs(self, node, net, wanted):
+        needed = np.zeros(len(net.channels[node.inputs[0]].ids), bool)
+        needed[self.part(node, net)] = wanted
+        return [needed]
+
+    def slim(self, node, net, kept):
+        part = self.part(node, net)
+        if part != slice(None):
+            before = kept[node.inputs[0]]
+            node.attrs.update(begin=str(int(before[:part.start].sum())), end=str(int(before[:part.stop].sum())))
+
+    def part(self, node, net):
+        shape = net.shapes[node.inputs[0]]
+        if node.value('axis') % len(shape) != net.channels[node.inputs[0]].axis:
+            return slice(None)
+        return slice(*slice(node.value('begin'), node.value('end')).indices(shape[node.value('axis')])[:2])
+
+
+class Elementwise(Opaque):
+    """Two or more operands position by position, small ones broadcast: channels that meet must stay or go together."""
+
+    def __init__(self, combine):
+        self.combine = combine
+
+    def flow(self, node, net):
+        shape = net.shapes[Output(node)]
+        axes = {net.channels[source].axis for source in node.inputs if net.channels.get(source)}
+        same_rank = all(len(net.shapes[source]) == len(shape) for source in node.inputs)
+        if len(axes) != 1 or not same_rank:
+            return Opaque.flow(self, node, net)
+        axis = axes.pop()
+        outputs = None
+        for source in node.inputs:
+            if net.shapes[source][axis] != shape[axis]:
+                net.pin_whole(source)
+                continue
+            ids = net.ids_along(source, axis)
+            if ids is None and net.is_parameter(source):
+                continue
+            if ids is None:
+                net.pin_whole(source)
+                ids = net.pinned(shape[axis])
+            if outputs is None:
+                outputs = ids
+            else:
+                net.join(outputs, ids)
+        if outputs is None:
+            return Opaque.flow(self, node, net)
+        for source in node.inputs:
+            if net.is_parameter(source) and net.shapes[source][axis] == shape[axis]:
+                net.tie(source, axis, outputs)
+        net.channels[Output(node)] = Channels(axis, outputs)
+        return None
+
+    def known(self, node, net):
+        operands = self._operands(node, net)
+        found = operands[0]
+        for operand in operands[1:]:
+            found = self.combine(found, operand)
+        return found
+
+    def needs(self, node, net, wanted):
+        axis = net.channels[Output(node)].axis
+        return [net.along(source, axis, wanted if net.shapes[source][axis] == len(wanted) else wanted.any(keepdims=True)) for source in node.inputs]
+
+    def _operands(self, node, net):
+        axis = net.channels[Output(node)].axis
+        length = net.shapes[Output(node)][axis]
+        return [np.broadcast_to(net.known_along(source, axis), (length,)) for source in node.inputs]
+
+
+class Multiply(Elementwise):
+    def __init__(self):
+        super().__init__(lambda a, b: np.where((a == 0) | (b == 0), 0, a * b))
+
+    def needs(self, node, net, wanted):
+        first, second = self._operands(node, net)
+        axis = net.channels[Output(node)].axis
+        met = [wanted & (second != 0), wanted & (first != 0)]
+        return [net.along(source, axis, part if net.shapes[source][axis] == len(wanted) else part.any(keepdims=True))
+                for source, part in zip(node.inputs, met)]
+
+
+def channels_last(node):
+    return str(node.attrs.get('layout', '')).endswith('C')
+
+
+def _dim(node, net):
+    return node.value('dim', 1) % len(net.shapes[Output(node)])

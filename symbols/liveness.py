@@ -1,0 +1,213 @@
+"""Which channels of a network are alive: two sweeps over its graph.
+
+Forward: the channels that hold one known number whatever the data, zero above all. Backward: the channels that anyone still needs (not those that are zero,
+not those that only meet zero weights). Channels that must stay alike, because they are added to one another, share a parameter or form a group of a grouped
+convolution, carry the same id in the end; an id can go when no tensor needs it.
+"""
+import numpy as np
+
+from .channel_rules import UNKNOWN
+from .graph import Output
+from .operator_table import CONCATENATIONS, OPAQUE, rule_of
+
+PINNED = 0
+
+
+class Liveness:
+    """The channels of every tensor of ``graph``, the numbers known of them, and which of them are needed.
+
+    ``channels``, ``known`` and ``needed`` map an ``Output`` to its ``Channels``, to the known value of each channel (NaN where it depends on the data or the
+    position) and to a mask; tensors whose channels cannot be followed are missing from all three. ``weights`` is a ``Weights``, ``shapes`` as from
+    ``Graph.shapes``.
+    """
+
+    def __init__(self, graph, weights, shapes):
+        self.graph, self.weights, self.shapes = graph, weights, shapes
+        self.channels, self.known, self.needed = {}, {}, {}
+        self.axes = {}                      # parameter → the ids along each of its axes, None where they are its own
+        self._ids = 1                       # id 0 stands for whatever must stay
+        self._joins = []
+        self._nodes = [node for node in graph.nodes() if not node.is_variable]
+        for node in self._nodes:
+            rule_of(node).flow(node, self)
+            if Output(node) in self.channels:
+                with np.errstate(all='ignore'):
+                    self.known[Output(node)] = np.asarray(rule_of(node).known(node, self), np.float64)
+        for head in graph.heads:
+            self.pin_whole(head)
+
+    def is_known(self, source):
+        """Whether every channel of a tensor holds a known number."""
+        return source in self.known and not np.isnan(self.known[source]).any()
+
+    def find_needed(self):
+        """The backward sweep: fill ``needed``."""
+        for source, channels in self.channels.items():
+            self.needed[source] = np.zeros(len(channels.ids), bool)
+        for head in self.graph.heads:
+            self._need(head, self.everything(head))
+        for node in reversed(self._nodes):
+            wanted = self.needed.get(Output(node))
+            rule = OPAQUE if wanted is None else rule_of(node)
+            for source, mask in zip(node.inputs, rule.needs(node, self, wanted)):
+                self._need(source, mask)
+
+    def kept(self):
+        """A mask over the channels of every followed tensor: those that stay. No tensor is left without a channel unless a concatenation drops it whole."""
+        label = self._labels()
+        stays = np.zeros(self._ids, bool)
+        stays[label[PINNED]] = True
+        for source, channels in self.channels.items():
+            stays[label[channels.ids[self.needed[source]]]] = True
+        for source in iter(lambda: self._emptied(stays, label), None):
+            stays[label[self.channels[source].ids[0]]] = True
+        self._stays = stays[label]
+        return {source: self._stays[channels.ids] for source, channels in self.channels.items()}
+
+    def kept_of_parameter(self, parameter):
+        """For each axis of a parameter a mask of what stays, or None for all; to be asked after ``kept``."""
+        return [None if ids is None or self._stays[ids].all() else self._stays[ids] for ids in self.axes.get(parameter, ())]
+
+    # What rules ask and tell.
+
+    def fresh(self, count):
+        """``count`` ids that nobody has."""
+        self._ids += count
+        return np.arange(self._ids - count, self._ids)
+
+    def pinned(self, count):
+        """The ids of ``count`` channels that must stay."""
+        return np.full(count, PINNED)
+
+    def join(self, first, second):
+        """From now on these ids, pair by pair, stay or go together."""
+        if first is not second:
+            self._joins.append((np.broadcast_to(first, np.shape(second)), second))
+
+    def tie(self, source, axis, ids):
+        """The entries of a parameter along ``axis`` belong to channels ``ids``."""
+        axes = self.axes.setdefault(source.node, [None] * len(self.shapes[source]))
+        if axes[axis] is None:
+            axes[axis] = ids
+        else:
+            self.join(axes[axis], ids)
+
+    def pin_whole(self, source):
+        """Nothing of this tensor or parameter may go."""
+        if source in self.channels:
+            self.join(PINNED, self.channels[source].ids)
+        if self.is_parameter(source):
+            for axis, length in enumerate(self.shapes[source]):
+                self.tie(source, axis, self.pinned(length))
+
+    def is_parameter(self, source):
+        return source.node.is_variable and source.node.name in self.weights
+
+    def ids_along(self, source, axis):
+        """The ids of a tensor's channels where they lie along ``axis``, else None."""
+        channels = self.channels.get(source)
+        return channels.ids if channels is not None and channels.axis == axis else None
+
+    def known_along(self, source, axis):
+        """What is known of a tensor or parameter at each position of ``axis``: NaN where it is not one number."""
+        if self.ids_along(source, axis) is not None:
+            return self.known[source]
+        if self.is_parameter(source):
+            return self.weights.along(source, axis)
+        return np.full(self.shapes[source][axis], UNKNOWN)
+
+    def everything(self, source):
+        """The mask of all channels of a tensor, None for one that is not followed."""
+        return np.ones(len(self.channels[source].ids), bool) if source in self.channels else None
+
+    def along(self, source, axis, mask):
+        """``mask`` where the channels of ``source`` lie along ``axis``; all of them where they do not."""
+        return mask if self.ids_along(source, axis) is not None else self.everything(source)
+
+    def _need(self, source, mask):
+        if mask is not None and source in self.needed:
+            self.needed[source] |= mask & (self.known[source] != 0)
+
+    def _labels(self):
+        """For every id, the smallest id that it is joined with."""
+        label = np.arange(self._ids)
+        if not self._joins:
+            return label
+        first, second = (np.concatenate([np.ravel(pair[side]) for pair in self._joins]) for side in (0, 1))
+        while (label[first] != label[second]).any():
+            low = np.minimum(label[first], label[second])
+            np.minimum.at(label, label[first], low)
+            np.minimum.at(label, label[second], low)
+            label = label[label]
+        return label
+
+    def _emptied(self, stays, label):
+        """A tensor that the heads reach and of which nothing would stay, or None.
+
+        A padded convolution whose inputs are all zero reads such a one: what is left of it is its bias, but it cannot read nothing.
+        """
+        seen, stack = set(), [head.node for head in self.graph.heads]
+        while stack:
+            node = stack.pop()
+            seen.add(node)
+            for source in node.inputs:
+                empty = source in self.channels and not stays[label[self.channels[source].ids]].any()
+                if empty and node.op not in CONCATENATIONS:
+                    return source
+                if not empty and source.node not in seen:
+                    stack.append(source.node)
+        return None
+
+
+class Weights:
+    """The numbers in the parameters, as the sweeps look at them: a mapping from names to arrays (NDArray, or NumPy where they are cheap)."""
+
+    BLOCK = 1 << 22
+
+    def __init__(self, arrays, base=None):
+        self.arrays = arrays
+        self._base = base
+        self._nonzero = {}
+
+    def __contains__(self, name):
+        return name in self.arrays
+
+    def updated(self, arrays):
+        """These weights with ``arrays`` among them; what is known of all others is not computed again."""
+        return Weights({**self.arrays, **arrays}, self)
+
+    def vector(self, source):
+        """All entries behind one another, float64."""
+        return _numpy(self.arrays[source.node.name]).astype(np.float64).ravel()
+
+    def along(self, source, axis):
+        """The number at each position of ``axis``, NaN where the entries there are not all the same."""
+        rows = np.moveaxis(_numpy(self.arrays[source.node.name]).astype(np.float64), axis, 0)
+        rows = rows.reshape(rows.shape[0], -1)
+        return np.where((rows == rows[:, :1]).all(axis=1), rows[:, 0], UNKNOWN)
+
+    def sums(self, source, axis):
+        """The kernel of each pair (output, input) summed, float64; inputs lie along ``axis``."""
+        rows = np.moveaxis(_numpy(self.arrays[source.node.name]).astype(np.float64), axis, 1)
+        return rows.reshape(*rows.shape[:2], -1).sum(axis=2)
+
+    def nonzero(self, source, axis):
+        """Whether any weight of each pair (output, input) is not zero; read in blocks, since a copy of the largest weight would double the memory."""
+        name = source.node.name
+        array, key = self.arrays[name], (name, axis)
+        if self._base is not None and array is self._base.arrays.get(name):
+            return self._base.nonzero(source, axis)
+        if key not in self._nonzero:
+            rows = max(1, self.BLOCK // max(1, int(np.prod(array.shape[1:]))))
+            parts = [np.moveaxis(_numpy(array[start:start + rows]) != 0, axis, 1) for start in range(0, array.shape[0], rows)]
+            self._nonzero[key] = np.concatenate([part.reshape(*part.shape[:2], -1).any(axis=2) for part in parts])
+        return self._nonzero[key]
+
+    def forget(self, name):
+        """Look at the array of this name afresh from now on."""
+        for key in [key for key in self._nonzero if key[0] == name]:
+            del self._nonzero[key]
+
+
+def _numpy(array):
+    return array if isinstance(array, np.ndarray) else array.asnumpy()

@@ -1,0 +1,142 @@
+"""The rules of operators that have parameters: convolution, full connection and batch normalisation."""
+import math
+
+import numpy as np
+
+from .channel_rules import UNKNOWN, Channels, Opaque, channels_last
+from .graph import Output
+
+
+class Weighted(Opaque):
+    """Convolution and full connection: each output channel is a weighted sum over input channels, within its group."""
+
+    def flow(self, node, net):
+        groups, axis = _groups(node), self.axis_in(node, net)
+        source = node.inputs[0]
+        if not all(net.is_parameter(parameter) for parameter in node.inputs[1:]):
+            return Opaque.flow(self, node, net)
+        inside = net.ids_along(source, axis)
+        if inside is None:
+            net.pin_whole(source)
+            inside = net.pinned(net.shapes[source][axis])
+        inside = np.repeat(inside, self.repeats(node, net))
+        outside = net.fresh(net.shapes[node.inputs[1]][0])
+        if groups > 1:
+            # A grouped convolution stays rectangular: a group goes whole, inputs and outputs together, or not at all.
+            for ids in np.hstack([inside.reshape(groups, -1), outside.reshape(groups, -1)]):
+                net.join(ids[1:], ids[:-1])
+        else:
+            net.tie(node.inputs[1], self.weight_axis_in(node, net), inside)
+        net.tie(node.inputs[1], 0, outside)
+        for bias in node.inputs[2:]:
+            net.tie(bias, 0, outside)
+        net.channels[Output(node)] = Channels(self.axis_out(node, net), outside)
+        return None
+
+    def known(self, node, net):
+        nonzero, groups = self.nonzero(node, net), _groups(node)
+        inputs = np.repeat(net.known_along(node.inputs[0], self.axis_in(node, net)), self.repeats(node, net))
+        # Padding puts zeros around a map, so that only a constant of zero stays constant under it.
+        unknown = np.isnan(inputs) if not self.is_padded(node) else inputs != 0
+        values = np.where(unknown, 0, inputs)
+        mixed = _by_group(nonzero, unknown, groups).any(axis=1)
+        found = net.weights.vector(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(mixed))
+        if values.any():
+            found = found + _by_group(net.weights.sums(node.inputs[1], self.weight_axis_in(node, net)), values, groups).sum(axis=1)
+        return np.where(mixed, UNKNOWN, found)
+
+    def needs(self, node, net, wanted):
+        source, groups = node.inputs[0], _groups(node)
+        nonzero = self.nonzero(node, net)
+        met = (nonzero & wanted[:, None]).reshape(groups, -1, nonzero.shape[1]).any(axis=1).reshape(-1)
+        met = met.reshape(-1, self.repeats(node, net)).any(axis=1)
+        return [net.along(source, self.axis_in(node, net), met)] + [None] * (len(node.inputs) - 1)
+
+    def nonzero(self, node, net):
+        return net.weights.nonzero(node.inputs[1], self.weight_axis_in(node, net))
+
+
+class Convolution(Weighted):
+    def axis_in(self, node, net):
+        return len(net.shapes[node.inputs[0]]) - 1 if channels_last(node) else 1
+
+    axis_out = axis_in
+
+    def weight_axis_in(self, node, net):
+        return len(net.shapes[node.inputs[1]]) - 1 if channels_last(node) else 1
+
+    def repeats(self, node, net):
+        return 1
+
+    def is_padded(self, node):
+        return any(node.value('pad', (0,)))
+
+    def slim(self, node, net, kept):
+        outputs = kept[Output(node)]
+        groups = _groups(node)
+        if groups > 1:
+            node.attrs['num_group'] = str(int(outputs.reshape(groups, -1).any(axis=1).sum()))
+        node.attrs['num_filter'] = str(int(outputs.sum()))
+
+
+class FullyConnected(Weighted):
+    def axis_in(self, node, net):
+        return 1 if node.value('flatten', True) else len(net.shapes[node.inputs[0]]) - 1
+
+    def axis_out(self, node, net):
+        return len(net.shapes[node.inputs[0]]) - 1 if not node.value('flatten', True) else 1
+
+    def weight_axis_in(self, node, net):
+        return 1
+
+    def repeats(self, node, net):
+        """Positions of a map that flattening puts behind one another for each channel."""
+        return math.prod(net.shapes[node.inputs[0]][2:]) if node.value('flatten', True) else 1
+
+    def is_padded(self, node):
+        return False
+
+    def slim(self, node, net, kept):
+        node.attrs['num_hidden'] = str(int(kept[Output(node)].sum()))
+
+
+class BatchNorm(Opaque):
+    """Per channel: beta + gamma (x − mean) / √(var + eps)."""
+
+    def flow(self, node, net):
+        source = node.inputs[0]
+        ids = net.ids_along(source, _axis(node, net))
+        if ids is None or node.value('output_mean_var', False) or not all(net.is_parameter(parameter) for parameter in node.inputs[1:]):
+            return Opaque.flow(self, node, net)
+        for parameter in node.inputs[1:]:
+            net.tie(parameter, 0, ids)
+        net.channels[Output(node)] = net.channels[source]
+        return None
+
+    def known(self, node, net):
+        gamma, (beta, mean, var) = self.gamma(node, net), (net.weights.vector(parameter) for parameter in node.inputs[2:])
+        inputs = net.known[node.inputs[0]]
+        return np.where(gamma == 0, beta, beta + gamma * (inputs - mean) / np.sqrt(var + node.value('eps', 1e-3)))
+
+    def needs(self, node, net, wanted):
+        return [wanted & (self.gamma(node, net) != 0), None, None, None, None]
+
+    def gamma(self, node, net):
+        """The gamma that counts: MXNet takes a fixed one for 1, whatever the file holds."""
+        gamma = net.weights.vector(node.inputs[1])
+        return np.ones_like(gamma) if node.value('fix_gamma', True) else gamma
+
+
+def _groups(node):
+    return node.value('num_group', 1)
+
+
+def _axis(node, net):
+    return node.value('axis', 1) % len(net.shapes[node.inputs[0]])
+
+
+def _by_group(matrix, vector, groups):
+    """The matrix (outputs, inputs of a group) with each row times the entries of ``vector`` (all inputs) that belong to its group."""
+    rows = matrix.reshape(groups, -1, matrix.shape[1])
+    product = rows & vector.reshape(groups, 1, -1) if vector.dtype == bool else rows * vector.reshape(groups, 1, -1)
+    return product.reshape(matrix.shape)
