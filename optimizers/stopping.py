@@ -3,12 +3,9 @@
 An optimizer set on a kvstore is called back from C++, where Python can only print an exception ("Exception ignored on calling ctypes callback function")
 and go on: the weights stay as they are or, on a parameter server, are overwritten by raw gradients, and training ends with exit code 0.
 """
-import ctypes
 import functools
 import os
 import sys
-import threading
-import time
 import traceback
 
 from runtime.errors import TrainingError
@@ -19,38 +16,39 @@ KVSTORE_CALLBACK = 'updater_handle'  # the function of mxnet.kvstore that C++ ca
 def stops_training(method):
     """Decorate a method of an optimizer so that its errors end the training, whoever calls it.
 
-    Called from Python, the error is raised as it is. Called back by a kvstore, the thread that trains gets a TrainingError as soon as it is back in Python;
-    a parameter server, which trains nothing, ends with exit code 2.
+    Called from Python, the error is raised as it is. Called back by a kvstore, the Python function that called the kvstore raises a TrainingError as soon
+    as C++ has returned to it. A parameter server, which no Python function called, ends with exit code 2.
     """
     @functools.wraps(method)
     def guarded(*args, **kwargs):
         try:
             return method(*args, **kwargs)
         except Exception as error:
-            if os.environ.get('DMLC_ROLE') == 'server':
-                traceback.print_exc()
-                print(f'error: the optimizer failed on this parameter server: {error}', file=sys.stderr, flush=True)
-                os._exit(2)
-            if _in_callback(sys._getframe()):
-                threading.Thread(target=_raise_in, args=(threading.get_ident(), f'the optimizer failed inside the kvstore: {error}'), daemon=True).start()
+            callback = _kvstore_callback(sys._getframe())
+            if callback:
+                _fail_behind(callback, error)
             raise
     return guarded
 
 
-def _in_callback(frame):
-    while frame:
-        if frame.f_code.co_name == KVSTORE_CALLBACK:
-            return True
+def _kvstore_callback(frame):
+    """The frame that a kvstore called, if ``frame`` runs inside one."""
+    while frame and frame.f_code.co_name != KVSTORE_CALLBACK:
         frame = frame.f_back
-    return False
+    return frame
 
 
-def _raise_in(thread, message):
-    """Raise TrainingError(message) in ``thread`` once it has left the callback, within which it would be swallowed like the first."""
-    class StoppedTraining(TrainingError):
-        def __init__(self, *args):
-            super().__init__(message)
+def _fail_behind(callback, error):
+    """Raise a TrainingError in the frame on the other side of C++; end the process where there is none that trains."""
+    trains = callback.f_back
+    if trains is None or os.environ.get('DMLC_ROLE') == 'server':
+        traceback.print_exc()
+        print(f'error: the optimizer failed on this parameter server: {error}', file=sys.stderr, flush=True)
+        os._exit(2)
+    # As a debugger would, by the function that Python calls before a traced frame goes on to its next line or returns.
+    if trains.f_trace is None:  # the first of several errors counts
+        def stop(*_):
+            raise TrainingError(f'the optimizer failed inside the kvstore: {error}')
 
-    while _in_callback(sys._current_frames().get(thread)):
-        time.sleep(0.001)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(StoppedTraining))
+        trains.f_trace = stop
+        sys.settrace(lambda *_: None)  # switches tracing on, and leaves alone what is called from now on

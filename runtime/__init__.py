@@ -19,6 +19,13 @@ os.environ.setdefault('OMP_NUM_THREADS', str(usable_cores()))
 # It says so at every bind otherwise.
 os.environ.setdefault('MXNET_SUBGRAPH_VERBOSE', '0')
 
+# A parameter server serves inside its import of MXNet, half loaded, where no optimizer of ours could be unpickled: it is let loose when MXNet is whole.
+_role = os.environ.pop('DMLC_ROLE', None)
+
 import mxnet as mx  # noqa: E402  (the environment must stand before MXNet is loaded)
+
+if _role is not None:
+    os.environ['DMLC_ROLE'] = _role
+    mx.kvstore.kvstore_server._init_kvstore_server_module()  # in a worker it returns at once
 
 __all__ = ['mx', 'usable_cores']

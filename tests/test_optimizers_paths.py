@@ -3,6 +3,7 @@
 The network is linear, so that its gradients are known: the output is data · [weight, γ, bias, λ], and the gradient of each parameter is its columns of
 the data, summed over the batch.
 """
+import json
 import pickle
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from apg_twin import Twin
+from cluster import Cluster
 
 import optimizers  # noqa: F401  (registers 'apg')
 from runtime import mx
@@ -111,9 +113,9 @@ def test_unpickled_in_another_process(tmp_path):
 
 # Module
 
-def module(contexts, kvstore, values, begin=0):
+def module(contexts, kvstore, values, begin=0, batch=BATCH):
     made = mx.mod.Module(network(), data_names=['data'], label_names=None, context=CONTEXTS[contexts])
-    made.bind([('data', (BATCH, sum(WIDTHS.values())))], for_training=True)
+    made.bind([('data', (batch, sum(WIDTHS.values())))], for_training=True)
     made.set_params({name: mx.nd.array(value) for name, value in values.items()}, {})
     made.init_optimizer(kvstore=kvstore, optimizer='apg', optimizer_params={**SETTINGS, 'lr_scheduler': schedule(), 'begin_num_update': begin})
     return made
@@ -151,6 +153,25 @@ def test_module_resumes_right_where_the_learning_rate_drops(contexts, on_kvstore
     resumed = module(contexts, kvstore_of('local', contexts), half, begin=DROP)
     resumed.load_optimizer_states(states)
     check(moved(resumed, batches()[DROP:]))
+
+
+DIST_WORKER = """
+from runtime import mx  # a server or the scheduler stays in here
+import json, sys
+from test_optimizers_paths import BATCH, batches, initial, module, moved
+kvstore = mx.kv.create('dist_sync')
+made = module(1, kvstore, initial(), batch=BATCH // kvstore.num_workers)
+found = moved(made, [batch[kvstore.rank::kvstore.num_workers] for batch in batches()])
+if kvstore.rank == 0:
+    print(json.dumps({name: value.tolist() for name, value in found.items()}))
+"""
+
+
+def test_module_of_two_workers_and_a_server():
+    with Cluster(DIST_WORKER, workers=2) as cluster:
+        outputs = [process.communicate(timeout=150)[0] for process in cluster.workers]
+        assert [process.wait(timeout=20) for process in cluster.processes] == [0] * 4
+    check({name: np.array(value) for name, value in json.loads(''.join(outputs)).items()})
 
 
 # gluon.Trainer

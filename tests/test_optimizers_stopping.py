@@ -1,0 +1,112 @@
+"""An optimizer that fails inside a kvstore must end the training, not be ignored."""
+import subprocess
+import sys
+import time
+
+import pytest
+from cluster import Cluster
+from test_optimizers_paths import batches, initial, module, moved
+
+import optimizers  # noqa: F401  (registers 'apg')
+from optimizers.stopping import stops_training
+from runtime import mx
+from runtime.errors import TrainingError
+
+KEYS = (3, 4, 5, 6)
+
+
+def store_with(optimizer, kind='local'):
+    store = mx.kv.create(kind)
+    store.set_optimizer(optimizer)
+    for key in KEYS:
+        store.init(key, mx.nd.ones((2,)))
+    return store
+
+
+def train(store, seconds=20):
+    """Steps until something stops them, or for ``seconds``."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        store.push(list(KEYS), [mx.nd.ones((2,))] * len(KEYS))
+        store.pull(list(KEYS), [mx.nd.ones((2,)) for _ in KEYS])
+
+
+@pytest.mark.parametrize('kind', ['local', 'device'])
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_key_without_a_name_ends_training_on_a_kvstore(kind):
+    with pytest.raises(TrainingError, match='inside the kvstore: APG cannot tell the name of parameter 3'):
+        train(store_with(mx.optimizer.create('apg'), kind))
+    assert sys.gettrace() is None
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_so_does_an_error_in_a_later_update():
+    class Failing(optimizers.APG):
+        @stops_training
+        def update_multi_precision(self, index, weight, grad, state):
+            super().update_multi_precision(index, weight, grad, state)
+            if self.num_update == 3 and index == KEYS[2]:
+                raise ValueError('out of luck')
+
+    optimizer = Failing(param_idx2name={key: f'fc{key}_weight' for key in KEYS})
+    with pytest.raises(TrainingError, match='out of luck'):
+        train(store_with(optimizer))
+    assert optimizer.num_update == 3
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_module_stops_in_the_step_that_failed():
+    made = module(2, 'device', initial())
+    made._kvstore.set_optimizer(mx.optimizer.create('apg', lambda_name=None))
+    with pytest.raises(TrainingError, match='inside the kvstore'):
+        moved(made, batches()[:1])
+
+
+def test_outside_a_kvstore_the_error_is_raised_as_it_is():
+    @stops_training
+    def fails():
+        raise KeyError('itself')
+
+    with pytest.raises(KeyError, match='itself'):
+        fails()
+
+
+TRAINING_SCRIPT = """
+from runtime import mx
+from runtime.cli import run
+import optimizers
+from test_optimizers_stopping import store_with, train
+
+def main(argv):
+    train(store_with(mx.optimizer.create('apg')), 60)
+    print('trained to the end')
+    return 0
+
+run(main)
+"""
+
+
+def test_a_script_ends_with_exit_code_2_and_says_why(tmp_path):
+    done = subprocess.run([sys.executable, '-c', TRAINING_SCRIPT], capture_output=True, text=True, timeout=120, cwd=__file__.rsplit('/', 1)[0])
+    assert done.returncode == 2
+    assert 'trained' not in done.stdout
+    assert done.stderr.splitlines()[-1].startswith('error: the optimizer failed inside the kvstore: APG cannot tell the name of parameter 3')
+
+
+DIST_WORKER = """
+from runtime import mx  # a server or the scheduler stays in here
+import optimizers
+store = mx.kv.create('dist_sync')
+store.set_optimizer(mx.optimizer.create('apg'))
+store.init(3, mx.nd.ones((2,)))
+while True:
+    store.push(3, mx.nd.ones((2,)))
+    store.pull(3, mx.nd.ones((2,)))
+"""
+
+
+def test_a_parameter_server_ends_with_exit_code_2_and_says_why():
+    with Cluster(DIST_WORKER, workers=1) as cluster:
+        _, complaint = cluster.server.communicate(timeout=150)
+        assert cluster.server.returncode == 2
+    assert 'error: the optimizer failed on this parameter server: APG cannot tell the name of parameter 3' in complaint
