@@ -17,8 +17,8 @@ from runtime.gpu import contexts
 from runtime.symbol_file import load_symbol
 from runtime.symbol_operators import first_line
 from symbols import get_symbol
+from symbols.alive import AliveCounter
 from symbols.scaling import lambda_layout
-from symbols.strip import AliveCounter
 
 from .checkpoint import Checkpoints, State
 from .engine import MXNetEngine
