@@ -42,7 +42,7 @@ def expected_arrays(cifar, binary):
     return result
 
 
-def python2_pickle(pixels, labels, labels_key):
+def python2_pickle(pixels, labels, labels_key, fortran_order=False):
     """A batch as Python 2's cPickle wrote it (protocol 2, byte strings), which Python 3 has no way to write."""
     def string(text):
         return b'U' + bytes([len(text)]) + text
@@ -54,7 +54,7 @@ def python2_pickle(pixels, labels, labels_key):
              + b'(' + integer(1) + b'(' + b''.join(map(integer, pixels.shape)) + b't'
              + b'cnumpy\ndtype\n' + b'(' + string(b'u1') + integer(0) + integer(1) + b'tR'
              + b'(' + integer(3) + string(b'|') + b'NNN' + integer(-1) + integer(-1) + integer(0) + b'tb'
-             + b'\x89' + b'T' + struct.pack('<i', pixels.size) + pixels.tobytes() + b'tb')
+             + (b'\x88' if fortran_order else b'\x89') + b'T' + struct.pack('<i', pixels.size) + pixels.tobytes('F' if fortran_order else 'C') + b'tb')
     names = b']' + b'(' + b''.join(string(b'image_%d.png' % number) for number in range(len(labels))) + b'e'
     return (b'\x80\x02}(' + string(b'batch_label') + string(b'a batch') + string(labels_key) + b'](' + b''.join(map(integer, labels)) + b'e'
             + string(b'data') + array + string(b'filenames') + names + b'u.')

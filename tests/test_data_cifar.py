@@ -140,6 +140,18 @@ def test_a_pickle_may_name_only_what_an_array_takes(name):
         read_batch(b'c' + name.encode() + b'\n.', b'labels')
 
 
+@pytest.mark.parametrize('fortran_order', [False, True])
+def test_a_pickle_gives_its_pixels_in_either_order(fortran_order):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3072), np.uint8)
+    read, labels = read_batch(python2_pickle(pixels, [3, 1, 4, 1], b'fine_labels', fortran_order), b'fine_labels')
+    np.testing.assert_array_equal(read, pixels)
+    assert labels.tolist() == [3, 1, 4, 1]
+    # An independent reader agrees that this is what Python 2 would have written.
+    twin = pickle.loads(python2_pickle(pixels, [3], b'labels', fortran_order), encoding='bytes')
+    np.testing.assert_array_equal(twin[b'data'], pixels)
+    assert twin[b'labels'] == [3]
+
+
 def test_a_pickle_of_something_else_is_refused():
     pixels, labels = np.zeros((2, 3072), np.uint8), [1, 2]
     good = python2_pickle(pixels, labels, b'labels')

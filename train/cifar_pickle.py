@@ -37,9 +37,9 @@ class _ArrayStandIn:
 
     def pixels(self):
         _, shape, dtype, fortran_order, content = self._state
-        if dtype.name != b'u1' or fortran_order or len(shape) != 2:
+        if dtype.name != b'u1' or len(shape) != 2:
             raise DataError(f'not a CIFAR batch: its pixels are {dtype.name!r} of shape {shape}')
-        return np.frombuffer(content, np.uint8).reshape(shape)
+        return np.frombuffer(content, np.uint8).reshape(shape, order='F' if fortran_order else 'C')
 
 
 class _DtypeStandIn:

@@ -12,7 +12,7 @@ import numpy as np
 from runtime import mx
 from runtime.errors import DataError
 
-from .augment import Preprocessor
+from .augment import Draws, Preprocessor
 
 # A label that no class has, for what only fills up a batch: who forgets to leave it out gets a worse score, never a better one.
 NO_CLASS = -1
@@ -76,7 +76,7 @@ class TrainIterator(BatchIterator):
         # The decisions for all workers are drawn, and each takes its share: however many workers there are, a step sees the same images, shifted alike.
         index = self._epoch_order()[number * self._step:(number + 1) * self._step][self._share]
         draws = self._preprocessor.draw(self._generator(1 + number), self._step)
-        draws = type(draws)(*(decision[self._share] for decision in draws))
+        draws = Draws(*(decision[self._share] for decision in draws))
         images = self._preprocessor.augmented(self._images[index], draws)
         return self._pack(images, self._labels[index], pad=0, index=index)
 
