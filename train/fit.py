@@ -18,6 +18,7 @@ from runtime.symbol_file import load_symbol
 from runtime.symbol_operators import first_line
 from symbols import get_symbol
 from symbols.alive import AliveCounter
+from symbols.complexity import complexity
 from symbols.scaling import lambda_layout
 
 from .checkpoint import Checkpoints, State
@@ -77,8 +78,8 @@ class Run:
         self._metrics = Metrics(args.model_prefix)
         self._checkpoints = Checkpoints(args.model_prefix, args.keep) if args.model_prefix else None
         self._engine = MXNetEngine(symbol, contexts(args.gpus), train_data.provide_data, train_data.provide_label, args.kv_store)
-        shape = tuple(train_data.provide_data[0].shape[1:])
-        self._alive = AliveCounter(symbol, {'data': (1,) + shape})
+        one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
+        self._full, self._alive = complexity(symbol, one_image), AliveCounter(symbol, one_image)
         self.epoch, self.batch, self._best = 0, 0, None
 
     def start(self):
@@ -163,7 +164,7 @@ class Run:
             stages = ', '.join(f'stage{stage} {alive}/{total}' for stage, (alive, total) in found['stages'].items())
             logging.info('Epoch[%d] Lambda %s alive=%d/%d (%s) min=%.4g median=%.4g max=%.4g', epoch, kind, found['alive'], found['total'], stages,
                          found['min'], found['median'], found['max'])
-        alive, full = self._alive(lambdas), self._alive.full
+        alive, full = self._alive(lambdas), self._full
         logging.info('Epoch[%d] Structure alive params=%d (%.2f%%) macs=%d (%.2f%%)', epoch, alive.params, 100 * alive.params / full.params,
                      alive.macs, 100 * alive.macs / full.macs)
         values = {vector.name: {'stages': vector.stages, 'values': _rounded(lambdas[vector.name])} for vector in lambda_layout(self._symbol)}
