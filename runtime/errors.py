@@ -29,6 +29,10 @@ class NothingLeftError(UserError):
     """Stripping would leave no path from the data to the output."""
 
 
+class ProofError(UserError):
+    """Two networks that must compute the same do not."""
+
+
 class TrainingError(UserError):
     """Training that cannot start or cannot go on."""
 

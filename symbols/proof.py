@@ -1,0 +1,128 @@
+"""Proof that two networks compute the same: both run on the same images, and their logits are compared number by number."""
+from typing import NamedTuple
+
+import numpy as np
+
+from runtime import mx
+from runtime.errors import GraphError, ProofError
+
+from .fusion import guard_sums
+from .graph import Graph, Output
+from .losses import logits
+from .operator_table import PRODUCTS
+
+BATCH = 4
+SEED = 0
+
+
+class Network(NamedTuple):
+    """A symbol and its parameters (dicts name → NDArray)."""
+
+    symbol: object
+    arg_params: dict
+    aux_params: dict
+
+
+class Difference(NamedTuple):
+    """How far two networks are apart on ``images`` images: the largest |Δ| of a logit, that as a part of the largest |logit|, and how often both put the same
+    class first."""
+
+    images: int
+    largest: float
+    relative: float
+    agreement: float
+
+
+def default_tolerance(arg_params):
+    """The relative difference that rounding explains: sums over fewer channels, or of scaled weights, round in other places."""
+    return 2e-2 if any(array.dtype == np.float16 for array in arg_params.values()) else 1e-4
+
+
+def noise(count, data_shapes):
+    """``count`` images of normal noise for each input, the range of normalised data: a dict name → array, the same on every call."""
+    random = np.random.RandomState(SEED)
+    return {name: random.normal(size=(count, *shape[1:])).astype(np.float32) for name, shape in data_shapes.items()}
+
+
+def prove(before, after, images, tolerance):
+    """The ``Difference`` of two ``Network``s on ``images`` (dict name → array, the image first).
+
+    Raises ``ProofError``, which names the first tensor that differs, where the relative difference is above ``tolerance``.
+    """
+    found = difference(before, after, images)
+    if not found.relative <= tolerance:
+        raise ProofError(f'the two networks differ: logits by {found.largest:.3g}, {found.relative:.3g} of the largest, above the tolerance of {tolerance:g}; '
+                         f'{_first_different(before, after, images, tolerance)}')
+    return found
+
+
+def difference(before, after, images):
+    """The ``Difference`` of two ``Network``s on ``images``, whatever it is."""
+    expected = [run(_logits(network), images) for network in (before, after)]
+    largest = max(np.abs(first - second).max() for first, second in zip(*expected))
+    scale = max(np.abs(first).max() for first in expected[0])
+    classes = [np.concatenate([output.reshape(len(output), -1).argmax(axis=1) for output in outputs]) for outputs in expected]
+    return Difference(len(next(iter(images.values()))), float(largest), float(largest / scale) if scale else float(largest),
+                      float((classes[0] == classes[1]).mean()))
+
+
+def run(network, images, batch=BATCH):
+    """All outputs of a ``Network`` for ``images``, as float32 arrays; ``batch`` images at a time, so that feature maps take little memory."""
+    names = set(network.symbol.list_arguments())
+    arguments = {name: array for name, array in network.arg_params.items() if name in names}
+    states = {name: network.aux_params[name] for name in network.symbol.list_auxiliary_states()}
+    dtype = _input_type(network.symbol, arguments, [name for name in images if name in names])
+    count = len(next(iter(images.values())))
+    batch = min(batch, count)
+    inputs = {name: mx.nd.zeros((batch, *array.shape[1:]), dtype=dtype) for name, array in images.items() if name in names}
+    executor = network.symbol.bind(mx.cpu(), {**arguments, **inputs}, aux_states=states, grad_req='null')
+    parts = []
+    for start in range(0, count, batch):
+        start = min(start, count - batch)
+        for name, array in inputs.items():
+            array[:] = images[name][start:start + batch]
+        fresh = slice(len(parts) * batch - start, None)
+        parts.append([output.astype(np.float32).asnumpy()[fresh] for output in executor.forward(is_train=False)])
+    return [np.concatenate(outputs) for outputs in zip(*parts)]
+
+
+def _logits(network):
+    """The network up to its logits, as MXNet computes it right."""
+    graph = logits(Graph.from_symbol(network.symbol))
+    guard_sums(graph)
+    return network._replace(symbol=graph.to_symbol())
+
+
+def _input_type(symbol, arguments, inputs):
+    """The type that the data must have: that of half-precision parameters, if they take it."""
+    for dtype in (np.float32, np.float16, np.float64):
+        try:
+            symbol.infer_type(**{name: array.dtype for name, array in arguments.items()}, **dict.fromkeys(inputs, dtype))
+            return dtype
+        except mx.base.MXNetError:
+            continue
+    raise GraphError('the parameters have types that do not go together')
+
+
+def _first_different(before, after, images, tolerance):
+    """Where the networks part: the first tensor that both have under one name, and that should be the same."""
+    one = {name: array[:1] for name, array in images.items()}
+    tensors = [_comparable(network.symbol) for network in (before, after)]
+    names = [name for name in tensors[0] if name in tensors[1]]
+    if not names:
+        return 'they have no tensor in common'
+    values = [run(network._replace(symbol=Graph([Output(named[name]) for name in names]).to_symbol()), one)
+              for network, named in zip((before, after), tensors)]
+    for name, first, second in zip(names, *values):
+        if first.shape == second.shape and not np.abs(first - second).max() <= tolerance * np.abs(first).max():
+            return f'the first tensor that differs is the output of {name}, by {np.abs(first - second).max():.3g}'
+    return 'no tensor of the same shape differs before them'
+
+
+def _comparable(symbol):
+    """The operators by name whose output means the same before and after: not those that a later factor or normalisation may have been folded into."""
+    graph = logits(Graph.from_symbol(symbol))
+    readers = graph.readers()
+    folded = ('BatchNorm', 'transpose', *PRODUCTS)
+    return {node.name: node for node in graph.nodes()
+            if not node.is_variable and node.op != 'SliceChannel' and not any(reader is not None and reader.op in folded for reader, _ in readers[node])}

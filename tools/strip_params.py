@@ -1,0 +1,139 @@
+"""Strip dead structures out of a checkpoint, prove that nothing changed, and write what is left for stock MXNet.
+
+    python tools/strip_params.py --prefix run/resnet20 --epoch 240 --out run/stripped
+"""
+import argparse
+import json
+import os
+
+import numpy as np
+
+from runtime.checkpoint_files import load_checkpoint, params_path, save_model, symbol_path
+from runtime.cli import run
+from runtime.errors import UserError
+from runtime.files import write_text
+from symbols import parse_image_shape
+from symbols.graph import data_shape_of
+from symbols.proof import Network, default_tolerance, difference, noise, prove
+from symbols.strip import strip, switched_off
+from train.data import DATASETS, eval_iterator, load_dataset
+from train.score import Predictor, score
+
+TEST_BATCH = 100
+
+
+def parser():
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument('--prefix', required=True, help='the checkpoint: PREFIX-symbol.json and PREFIX-000N.params')
+    made.add_argument('--epoch', type=int, required=True, help='its epoch N')
+    made.add_argument('--out', required=True, help='writes OUT-symbol.json, OUT-0000.params and OUT-structure.json')
+    made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
+    made.add_argument('--threshold', type=float, default=0., help='also take structures with |λ| up to this; what that changes is printed (default: only 0)')
+    made.add_argument('--fold-bn', action='store_true', help='also fold batch normalisation into the convolutions before it: faster inference')
+    made.add_argument('--for-training', action='store_true', help='keep the loss and its label, to train what is left further')
+    made.add_argument('--proof-inputs', type=int, default=8, help='how many images both networks run on before anything is written (default: 8)')
+    made.add_argument('--tolerance', type=float, help='largest difference of a logit allowed, as a part of the largest logit '
+                                                      '(default: 1e-4, in half precision 2e-2)')
+    made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
+    made.add_argument('--data', choices=sorted(DATASETS), help='prove on the test images of this data set, and give the accuracy of both networks')
+    made.add_argument('--data-dir', help='where that data set lies')
+    made.add_argument('--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)')
+    made.add_argument('--json', action='store_true', help='print one object in place of the table')
+    return made
+
+
+def main(argv=None):
+    args = parser().parse_args(argv)
+    check_options(args)
+    before = Network(*load_checkpoint(args.prefix, args.epoch))
+    shapes = {'data': (1, *image_shape(args, before.symbol))}
+    images, dataset = proof_images(args, shapes)
+    stripped = strip(*before, shapes, args.threshold, args.fold_bn, args.for_training, args.lambda_name)
+    after = Network(*stripped[:3])
+    tolerance = default_tolerance(before.arg_params) if args.tolerance is None else args.tolerance
+    exact = before._replace(arg_params=switched_off(before.arg_params, args.threshold, args.lambda_name))
+    result = {**stripped.report, 'proof': prove(exact, after, images, tolerance)._asdict()}
+    if args.threshold:
+        result['threshold_cost'] = difference(before, after, images)._asdict()
+    if dataset is not None:
+        result['accuracy'] = {name: accuracy(network, dataset) for name, network in (('before', before), ('after', after))}
+    save_model(args.out, 0, *after)
+    write_text(structure_path(args.out), json.dumps(stripped.report, indent=1) + '\n')
+    print(json.dumps(result) if args.json else table(result, args.out))
+    return 0
+
+
+def check_options(args):
+    """Refuse what would overwrite or could not be done, before any work."""
+    targets = [symbol_path(args.out), params_path(args.out, 0), structure_path(args.out)]
+    sources = [os.path.realpath(path) for path in (symbol_path(args.prefix), params_path(args.prefix, args.epoch))]
+    for target in targets:
+        if os.path.realpath(target) in sources:
+            raise UserError(f'{target} is what is to be read: give another --out')
+        if os.path.exists(target) and not args.force:
+            raise UserError(f'{target} is already there: give another --out, or --force to replace it')
+    if args.threshold < 0 or args.proof_inputs < 1:
+        raise UserError('--threshold must not be negative, and --proof-inputs at least 1')
+
+
+def structure_path(prefix):
+    return f'{prefix}-structure.json'
+
+
+def image_shape(args, symbol):
+    """What the network eats, as (channels, height, width)."""
+    shape = parse_image_shape(args.image_shape) if args.image_shape else data_shape_of(symbol)
+    if not shape:
+        raise UserError(f'{symbol_path(args.prefix)} does not say which images it takes: give --image-shape channels,height,width')
+    return shape
+
+
+def proof_images(args, shapes):
+    """The images to prove on (dict name → array), and the data set they are from, if any."""
+    if not args.data:
+        return noise(args.proof_inputs, shapes), None
+    dataset = load_dataset(args.data, args.data_dir, shapes['data'][1:])
+    batch = next(eval_iterator(dataset, min(args.proof_inputs, len(dataset.test_labels))))
+    return {'data': batch.data[0].asnumpy()}, dataset
+
+
+def accuracy(network, dataset):
+    """The part of all test images that the network classifies right."""
+    predict = Predictor(*network, (TEST_BATCH, *dataset.image_shape))
+    if predict.num_classes != dataset.num_classes:
+        raise UserError(f'the network tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose another --data')
+    return score(predict, eval_iterator(dataset, TEST_BATCH))[0]['accuracy']
+
+
+def table(result, out):
+    """Before and after, what stayed of each vector of scaling factors, and the proof."""
+    lines = [f'{"":24}{"before":>16}{"after":>16}{"kept":>9}']
+    for label, key in (('parameters', 'params'), ('  without BN', 'params_without_bn'), ('MACs per image', 'macs'), ('bytes of parameters', 'bytes')):
+        before, after = result['before'][key], result['after'][key]
+        lines.append(f'{label:24}{before:>16,}{after:>16,}{100 * after / max(1, before):>8.2f}%')
+    for label, values in result.get('accuracy', {}).items():
+        lines.append(f'accuracy {label:15}{values:>16.4f}')
+    lines.append('')
+    for name, factors in result['lambdas'].items():
+        lines.append(f'{name}: {factors["alive_count"]} of {factors["count"]} alive{_stages(factors)}')
+    lines.append(_sentence('proof', result['proof']))
+    if 'threshold_cost' in result:
+        lines.append(_sentence('cost of the threshold', result['threshold_cost']))
+    return '\n'.join([*lines, f'written: {symbol_path(out)}, {params_path(out, 0)}, {structure_path(out)}'])
+
+
+def _stages(factors):
+    """How many entries of each stage are alive."""
+    alive, stages = np.array(factors['alive']), np.array(factors['stages'])
+    if factors['kind'] == 'neuron' or len(stages) != len(alive):
+        return ''
+    return ' (by stage: ' + ', '.join(f'{int(alive[stages == stage].sum())} of {alive[stages == stage].size}' for stage in np.unique(stages)) + ')'
+
+
+def _sentence(what, found):
+    return (f'{what}: on {found["images"]} images the logits differ by at most {found["largest"]:.3g} ({found["relative"]:.3g} of the largest); '
+            f'the same class first on {100 * found["agreement"]:g} %')
+
+
+if __name__ == '__main__':
+    run(main)
