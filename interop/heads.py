@@ -1,7 +1,6 @@
-"""What a network computes before its softmax, and MXNet's own answer, against which every conversion is checked."""
+"""What a network computes before its softmax, and how to tell whether two networks compute the same."""
 import numpy as np
 
-from runtime import mx
 from runtime.errors import GraphError
 from symbols.graph import Graph, data_shape_of
 
@@ -36,19 +35,6 @@ def image_shape_of(symbol, image_shape=None):
     if not shape:
         raise GraphError('this symbol does not say which images it takes; give their shape, channels,height,width')
     return shape
-
-
-def mxnet_logits(symbol, arg_params, aux_params, images):
-    """MXNet's logits (N, classes), as a NumPy array, for ``images`` (N, C, H, W), in the inference mode."""
-    graph, _ = logits_graph(symbol)
-    name = input_name(graph, {**arg_params, **aux_params})
-    head = graph.to_symbol()
-    given = {**arg_params, name: mx.nd.array(images, dtype=images.dtype)}
-    arguments = {wanted: given[wanted] for wanted in head.list_arguments()}
-    states = {wanted: aux_params[wanted] for wanted in head.list_auxiliary_states()}
-    # Some kernels write into their parameters even in inference (fix_gamma sets γ to 1).
-    arguments = {wanted: array.copy() for wanted, array in arguments.items()}
-    return head.bind(mx.cpu(), arguments, aux_states=states, grad_req='null').forward(is_train=False)[0].asnumpy()
 
 
 def example_images(image_shape, count, seed=0, dtype='float32'):

@@ -40,6 +40,8 @@ class TorchGraph(torch.nn.Module):
 
     def __init__(self, symbol, arg_params=None, aux_params=None, image_shape=None):
         super().__init__()
+        # A forward pass under way may be moving weights to another memory layout; read meanwhile, they are wrong.
+        mx.nd.waitall()
         graph, head = logits_graph(symbol)
         if arg_params is None:
             arg_params, aux_params = _zeros(symbol, image_shape)

@@ -1,0 +1,172 @@
+"""A network as an ONNX file (opset 13), proven against MXNet before it is put in place.
+
+MXNet's own exporter needs three repairs to be of use here (its SoftmaxOutput, the opset it stamps, the time it takes) and knows nothing of constants. This
+one is a table (``onnx_operators``) and a rule: what does not depend on the images is computed by MXNet at export time and stored. λ multiplied into
+parameters so leaves no trace in the file.
+"""
+import importlib
+
+import numpy as np
+
+from runtime import mx
+from runtime.errors import MissingDependencyError, ProofError
+from runtime.files import written_whole
+from symbols.graph import Graph, Output
+
+from . import attributes
+from .heads import example_images, input_name, logits_graph, relative_difference
+from .onnx_operators import OPERATORS
+from .runners import MXNetRunner, OnnxRunner
+
+OPSET = 13
+TOLERANCE = 1e-4
+# Any two batch sizes, to see which sides of a shape grow with the batch.
+BATCHES = (2, 3)
+PROOF_BATCHES = (1, 4)
+
+
+def export_onnx(symbol, arg_params, aux_params, image_shape, path):
+    """Write a network to the ONNX file ``path`` and return the largest difference that its logits showed against MXNet's.
+
+    Parameters
+    ----------
+    symbol, arg_params, aux_params : an MXNet network; a softmax at its end, and the label, are left out: the output are the logits (N, classes).
+    image_shape : (channels, height, width). The batch stays free; input and parameters are float32, the input has MXNet's name (``data``).
+
+    The file is checked by ``onnx.checker`` and run in ONNX Runtime on noise, in two batch sizes; it appears under its name only if both agree. The
+    difference is relative to the largest logit, or to 1.
+
+    Raises GraphError for an operator or attribute that the table does not hold, ProofError where the results differ by more than TOLERANCE,
+    MissingDependencyError where onnx or onnxruntime is not installed.
+    """
+    checker = _required('onnx.checker')
+    _required('onnxruntime')
+    arg_params, aux_params = _single_precision(arg_params), _single_precision(aux_params)
+    model = onnx_model(symbol, arg_params, aux_params, image_shape)
+    with written_whole(path) as scratch:
+        with open(scratch, 'wb') as out:
+            out.write(model.SerializeToString(deterministic=True))
+        checker.check_model(scratch)
+        difference = _difference(OnnxRunner(model, path), MXNetRunner(symbol, arg_params, aux_params), image_shape)
+        if not difference <= TOLERANCE:
+            raise ProofError(f'{path}: ONNX Runtime and MXNet differ by {difference:.2g}, more than {TOLERANCE:g}; nothing was written')
+    return difference
+
+
+def onnx_model(symbol, arg_params, aux_params, image_shape):
+    """The ``onnx.ModelProto`` of a network whose parameters (dicts name → NDArray) are float32."""
+    helper, number_types = _required('onnx.helper'), _required('onnx').TensorProto
+    params = {**arg_params, **aux_params}
+    graph, _ = logits_graph(symbol)
+    data = input_name(graph, params)
+    small, large = (graph.shapes({data: (batch, *image_shape)}) for batch in BATCHES)
+    build = Builder(small, large)
+    moving = _depends_on(graph, data)
+    head = graph.heads[0]
+    attributes.require(head.node in moving, head.node, 'the output does not depend on the images')
+    for source, values in _constants(graph, moving, params):
+        build.name_constant(source, values)
+    for node in graph.nodes():
+        if node in moving and not node.is_variable:
+            if node.op not in OPERATORS:
+                raise attributes.unknown_operator(node, 'the ONNX export', OPERATORS)
+            OPERATORS[node.op](build, node, [build.name(source) for source in node.inputs], build.name(Output(node)))
+    parts = helper.make_graph(
+        build.nodes, 'network',
+        [helper.make_tensor_value_info(data, number_types.FLOAT, ['batch', *image_shape])],
+        [helper.make_tensor_value_info(build.name(head), number_types.FLOAT, ['batch', *small[head][1:]])],
+        build.initializers)
+    return helper.make_model(parts, producer_name='sparse-structure-selection', opset_imports=[helper.make_opsetid('', OPSET)])
+
+
+class Builder:
+    """The ONNX graph in the making: nodes, constants, and the name of every tensor."""
+
+    def __init__(self, shapes, larger_shapes):
+        self._helper, self._numpy_helper = _required('onnx.helper'), _required('onnx.numpy_helper')
+        self._shapes, self._larger = shapes, larger_shapes
+        self.nodes, self.initializers, self._names, self._taken = [], [], {}, {''}
+
+    def shape(self, source):
+        """The shape of an ``Output``, for the smaller batch."""
+        return self._shapes[source]
+
+    def free_shape(self, source):
+        """The shape of an ``Output`` with -1 for the side that grows with the batch. GraphError where two sides do."""
+        sides = [small if small == large else -1 for small, large in zip(self._shapes[source], self._larger[source])]
+        attributes.require(sides.count(-1) <= 1, source.node, 'two sides of its shape grow with the batch')
+        return sides
+
+    def name(self, source):
+        """The name of the tensor that is an ``Output``."""
+        if source not in self._names:
+            self._names[source] = self._fresh(source.node.name if source.index == 0 else f'{source.node.name}_{source.index}')
+        return self._names[source]
+
+    def name_constant(self, source, values):
+        """Make an ``Output`` a constant: a NumPy array."""
+        self.initializers.append(self.tensor(values, self.name(source)))
+
+    def constant(self, values, wish='constant'):
+        """The name of a new constant."""
+        name = self._fresh(wish)
+        self.initializers.append(self.tensor(values, name))
+        return name
+
+    def tensor(self, values, name=''):
+        """A NumPy array as ONNX keeps it: raw bytes."""
+        return self._numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name)
+
+    def add(self, operator, inputs, outputs=None, **options):
+        """Add a node and return the name of its first output: ``outputs`` is that name, a list of names, or None for a new one."""
+        outputs = [self._fresh(operator.lower())] if outputs is None else [outputs] if isinstance(outputs, str) else outputs
+        self.nodes.append(self._helper.make_node(operator, inputs, outputs, name=outputs[0], **options))
+        return outputs[0]
+
+    def _fresh(self, wish):
+        name, number = wish, 1
+        while name in self._taken:
+            name, number = f'{wish}_{number}', number + 1
+        self._taken.add(name)
+        return name
+
+
+def _depends_on(graph, data):
+    """The nodes whose values depend on the images."""
+    moving = set()
+    for node in graph.nodes():
+        if node.name == data and node.is_variable or any(source in moving for source in node.sources):
+            moving.add(node)
+    return moving
+
+
+def _constants(graph, moving, params):
+    """What nodes that depend on the images read from those that do not: pairs of an ``Output`` and its value, computed by MXNet."""
+    wanted = dict.fromkeys(source for node in graph.nodes() if node in moving for source in node.inputs if source.node not in moving)
+    computed = [source for source in wanted if not source.node.is_variable]
+    values = {source: params[source.node.name].asnumpy() for source in wanted if source.node.is_variable}
+    if computed:
+        symbol = Graph(computed, graph.attrs).to_symbol()
+        arguments = {name: params[name] for name in symbol.list_arguments()}
+        outputs = symbol.bind(mx.cpu(), arguments, grad_req='null').forward(is_train=False)
+        values.update((source, output.asnumpy()) for source, output in zip(computed, outputs))
+    return [(source, values[source]) for source in wanted]
+
+
+def _difference(exported, original, image_shape):
+    """The largest relative difference between the logits of two networks."""
+    batches = [example_images(image_shape, batch) for batch in PROOF_BATCHES]
+    return max(relative_difference(exported(images), original(images)) for images in batches)
+
+
+def _single_precision(params):
+    mx.nd.waitall()
+    return {name: array.astype('float32', copy=False) for name, array in params.items()}
+
+
+def _required(module):
+    """A module of an optional package, or MissingDependencyError with the way to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise MissingDependencyError(f'{module.split(".")[0]} is not installed: pip install onnx==1.13.1 protobuf==3.20.3 onnxruntime==1.18.1') from None
