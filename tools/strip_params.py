@@ -14,7 +14,7 @@ from runtime.errors import UserError
 from runtime.files import write_text
 from symbols import parse_image_shape
 from symbols.graph import data_shape_of
-from symbols.proof import Network, default_tolerance, difference, noise, prove
+from symbols.proof import Network, default_tolerance, difference, noise, prove, run_to_logits
 from symbols.strip import strip, switched_off
 from train.data import DATASETS, eval_iterator, load_dataset
 from train.score import Predictor, score
@@ -48,13 +48,15 @@ def main(argv=None):
     before = Network(*load_checkpoint(args.prefix, args.epoch))
     shapes = {'data': (1, *image_shape(args, before.symbol))}
     images, dataset = proof_images(args, shapes)
+    exact = before._replace(arg_params=switched_off(before.arg_params, args.threshold, args.lambda_name))
+    # The networks run one before and one after the stripping, so that the memory of the first is free for the second.
+    expected = run_to_logits(exact, images)
     stripped = strip(*before, shapes, args.threshold, args.fold_bn, args.for_training, args.lambda_name)
     after = Network(*stripped[:3])
     tolerance = default_tolerance(before.arg_params) if args.tolerance is None else args.tolerance
-    exact = before._replace(arg_params=switched_off(before.arg_params, args.threshold, args.lambda_name))
-    result = {**stripped.report, 'proof': prove(exact, after, images, tolerance)._asdict()}
+    result = {**stripped.report, 'proof': prove(exact, after, images, tolerance, expected)._asdict()}
     if args.threshold:
-        result['threshold_cost'] = difference(before, after, images)._asdict()
+        result['threshold_cost'] = difference(run_to_logits(before, images), expected)._asdict()
     if dataset is not None:
         result['accuracy'] = {name: accuracy(network, dataset) for name, network in (('before', before), ('after', after))}
     save_model(args.out, 0, *after)
