@@ -67,8 +67,8 @@ def to_gluoncv_params(arg_params, aux_params):
 
 
 def _renamed(params, family, style_name):
-    """``params`` under the names of a style. Of the styles of that name the one counts that has a name for everything."""
-    styles = [style for style in STYLES if (style.network, style.name) == (family, style_name)]
+    """``params`` under the names of a style: of those of that name, the one of the smallest stem that has a name for everything."""
+    styles = sorted((style for style in STYLES if (style.network, style.name) == (family, style_name)), key=lambda style: len(style.outside))
     if not styles:
         known = sorted({style.name for style in STYLES if style.network == family})
         raise CheckpointError(f'{style_name} has no {family} like ours; known for it: {", ".join(known)}')

@@ -53,7 +53,7 @@ def recognise(shapes, network=None, num_layers=None):
     """
     names = frozenset(name for name in shapes if not is_bookkeeping(name))
     candidates = [_Candidate(style, depth, full) for style in STYLES + OWN_STYLES if network in (None, style.network)
-                  for depth in style.depths if num_layers in (None, depth) for full in _variants(style.network)]
+                  for depth in style.depths if num_layers in (None, depth) for full in _variants(style)]
     best = min(candidates, key=lambda candidate: len(names ^ candidate.names), default=None)
     if best is None or not names & best.names:
         wanted = f'{network} {num_layers}' if network else 'any network we know'
@@ -107,8 +107,10 @@ class _Candidate(NamedTuple):
         return max(shapes[last][0], 1) if last and shapes[last] else 10
 
 
-def _variants(network):
-    return (True, False) if network == 'vgg' else (True,)
+def _variants(style):
+    if style.network != 'vgg':
+        return [True]
+    return [full for full, classifier in ((True, 'fc8_weight'), (False, 'fc1_weight')) if style.rename(classifier)]
 
 
 def _default_side(network, num_layers, full):

@@ -1,0 +1,137 @@
+"""Any trained network that can be named on a command line: its parameters by name, and what it computes.
+
+    model = read_model('run/resnet20:160')
+    model.params['conv0_weight']                    # a NumPy array, under the authors' name where it has one
+    model.logits(images)                            # (N, classes)
+"""
+import os
+import re
+
+import numpy as np
+
+from runtime import mx
+from runtime.checkpoint_files import load_checkpoint, symbol_path
+from runtime.errors import CheckpointError, UserError
+from runtime.foreign_files import load_onnx
+from symbols.graph import data_shape_of
+
+from .convert import assembled
+from .data_bn import DATA_BN, does_nothing
+from .gluon_zoo import zoo_file
+from .lambdas import has_lambda, without_lambda
+from .matching import is_bookkeeping, recognise
+from .named_files import is_file_of_tensors, read_tensors
+from .runners import MXNetRunner, OnnxRunner, onnx_tensors
+
+ONNX_ENDING = '.onnx'
+_EPOCH = re.compile(r'(.+)[:,](\d+)')
+_PARAMS_OF_EPOCH = re.compile(r'(.+)-(\d{4,})\.params')
+
+
+class Model:
+    """A trained network.
+
+    Attributes
+    ----------
+    source : what the user called it.
+    description : what it is, and what computes it, in words.
+    params : dict name → NumPy array, under the authors' names as far as these are known.
+    image_shape : (channels, height, width) that it takes, or None where that is unknown.
+    """
+
+    def __init__(self, source, description, params, image_shape, run):
+        self.source, self.description, self.params, self.image_shape, self._run = source, description, params, image_shape, run
+
+    def logits(self, images, batch_size=100):
+        """What stands before the softmax, (N, classes), for float32 ``images`` (N, C, H, W). Raises UserError where there is no way to compute it."""
+        if self._run is None:
+            raise UserError(f'{self.source} holds tensors alone, and not those of a network that we know, so there is nothing to compute')
+        return np.concatenate([self._run(images[begin:begin + batch_size]) for begin in range(0, len(images), batch_size)])
+
+    @property
+    def computes(self):
+        """Whether ``logits`` can be called."""
+        return self._run is not None
+
+    @property
+    def has_lambda(self):
+        """Whether its scaling factors are still variables."""
+        return has_lambda(self.params)
+
+    def params_without_lambda(self):
+        """``params`` with λ folded into the parameters beside it. Raises CheckpointError for a network that is none of our full ones."""
+        arrays = {name: mx.nd.array(values, dtype=values.dtype) for name, values in self.params.items()}
+        states = {name: array for name, array in arrays.items() if name.endswith(('_moving_mean', '_moving_var'))}
+        arguments = {name: array for name, array in arrays.items() if name not in states}
+        return _numpy({**without_lambda(arguments, states), **states})
+
+
+def read_model(source):
+    """The Model that ``source`` names.
+
+    ``PREFIX:EPOCH`` or ``PREFIX,EPOCH`` or ``PREFIX-0001.params`` beside its symbol is an MXNet checkpoint; other ``.params`` files are GluonCV's;
+    ``.pth``, ``.pt``, ``.th`` and ``.safetensors`` are state dicts, ``.onnx`` is ONNX, and anything else the name of a GluonCV network with the weights that
+    GluonCV has for it. Bare tensors compute if their names and shapes are those of a network of ours. Raises UserError for what cannot be read.
+    """
+    checkpoint = _checkpoint_of(source)
+    if checkpoint:
+        return _from_mxnet(source, *load_checkpoint(*checkpoint))
+    if source.endswith(ONNX_ENDING):
+        return _from_onnx(source)
+    if is_file_of_tensors(source):
+        return _from_tensors(source, read_tensors(source))
+    if os.path.exists(source) or os.path.dirname(source):
+        raise CheckpointError(f'{source}: do not know what to read it as; give PREFIX:EPOCH, or a .params, .pth, .th, .safetensors or .onnx file')
+    return _from_tensors(source, read_tensors(zoo_file(source)))
+
+
+def _checkpoint_of(source):
+    """(prefix, epoch) where ``source`` means an MXNet checkpoint, else None."""
+    named = _EPOCH.fullmatch(source)
+    if named and not os.path.exists(source):
+        return named.group(1), int(named.group(2))
+    file = _PARAMS_OF_EPOCH.fullmatch(source)
+    return (file.group(1), int(file.group(2))) if file and os.path.exists(symbol_path(file.group(1))) else None
+
+
+def _from_mxnet(source, symbol, arg_params, aux_params):
+    params = _without_idle_data_bn(_numpy({**arg_params, **aux_params}))
+    return Model(source, 'MXNet checkpoint', params, data_shape_of(symbol), MXNetRunner(symbol, arg_params, aux_params))
+
+
+def _from_onnx(source):
+    model = load_onnx(source)
+    runner = OnnxRunner(model, source)
+    params, match = _under_our_names(onnx_tensors(model))
+    name = f', {match.description}' if match else ''
+    return Model(source, f'ONNX file{name}, computed by ONNX Runtime', params, runner.image_shape, runner)
+
+
+def _from_tensors(source, tensors):
+    params, match = _under_our_names({name: array for name, array in tensors.items() if not is_bookkeeping(name)})
+    if match is None:
+        return Model(source, 'tensors of no network that we know', params, None, None)
+    if match.problems:
+        return Model(source, f'tensors, most of them of {match.description}', params, match.image_shape, None)
+    return Model(source, f'{match.description}, computed by MXNet', params, match.image_shape, MXNetRunner(*assembled(match, tensors)))
+
+
+def _under_our_names(tensors):
+    """(tensors by the authors' names where they have one, the Match); the Match is None where less than half of the names are known."""
+    try:
+        match = recognise({name: array.shape for name, array in tensors.items()})
+    except CheckpointError:
+        return tensors, None
+    if 2 * len(match.ours) < len(tensors):
+        return tensors, None
+    return _without_idle_data_bn({match.ours.get(name, name): array for name, array in tensors.items()}), match
+
+
+def _without_idle_data_bn(params):
+    """``params`` without a normalisation of the data that does nothing: a network that has one and a network that has none are then the same."""
+    idle = f'{DATA_BN}_moving_mean' in params and does_nothing(params)
+    return {name: array for name, array in params.items() if not (idle and name.startswith(f'{DATA_BN}_'))}
+
+
+def _numpy(params):
+    return {name: array.asnumpy() for name, array in params.items()}

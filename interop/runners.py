@@ -1,0 +1,94 @@
+"""Networks as functions from images to logits, each in the runtime that its file was written for."""
+import importlib
+
+import numpy as np
+
+from runtime import mx
+from runtime.errors import CheckpointError, GraphError, MissingDependencyError, UserError
+from runtime.symbol_operators import first_line
+
+from .heads import input_name, logits_graph
+
+
+class MXNetRunner:
+    """Calls a symbol with its parameters (dicts name → NDArray) on float32 images (N, C, H, W); whatever loss it ends in is left out."""
+
+    def __init__(self, symbol, arg_params, aux_params):
+        graph, _ = logits_graph(symbol)
+        self._data = input_name(graph, {**arg_params, **aux_params})
+        self._symbol = graph.to_symbol()
+        # BatchNorm with fix_gamma writes into its γ, so the arguments are the executor's own.
+        self._arguments = {name: arg_params[name].copy() for name in self._symbol.list_arguments() if name != self._data}
+        self._states = {name: aux_params[name].copy() for name in self._symbol.list_auxiliary_states()}
+        self._executor, self._shape = None, None
+
+    def __call__(self, images):
+        """The logits (N, classes). Raises UserError for images that the network does not take."""
+        try:
+            if images.shape != self._shape:
+                arguments = {**self._arguments, self._data: mx.nd.zeros(images.shape)}
+                self._executor = self._symbol.bind(mx.cpu(), arguments, aux_states=self._states, grad_req='null')
+                self._shape = images.shape
+            return self._executor.forward(is_train=False, **{self._data: mx.nd.array(images)})[0].asnumpy()
+        except mx.MXNetError as error:
+            raise UserError(f'the network does not take images of shape {images.shape[1:]}: {first_line(error)}') from None
+
+
+class OnnxRunner:
+    """Calls an ``onnx.ModelProto`` in ONNX Runtime on float32 images (N, C, H, W); a softmax at its end is left out.
+
+    Raises MissingDependencyError without ONNX Runtime, GraphError for a network of several inputs or that it rejects.
+    """
+
+    def __init__(self, model, path):
+        self._path = path
+        try:
+            runtime = importlib.import_module('onnxruntime')
+        except ImportError:
+            raise MissingDependencyError('onnxruntime is not installed: pip install onnxruntime==1.18.1') from None
+        try:
+            self._session = runtime.InferenceSession(_ending_in_logits(model).SerializeToString(), providers=['CPUExecutionProvider'])
+        except Exception as error:
+            raise GraphError(f'{path}: ONNX Runtime rejects it ({str(error).splitlines()[0][:200]})') from None
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            raise GraphError(f'{path}: takes {", ".join(f"{given.name} {given.shape}" for given in inputs)}; one input of images (N, C, H, W) is expected')
+        self._input = inputs[0]
+
+    @property
+    def image_shape(self):
+        """(channels, height, width), or None where the file leaves one of them open."""
+        sides = tuple(self._input.shape[1:])
+        return sides if all(isinstance(side, int) for side in sides) else None
+
+    def __call__(self, images):
+        """The logits (N, classes). A network of a fixed batch is called as often as it takes, the last time on a batch filled up with zeros."""
+        batch = self._input.shape[0] if isinstance(self._input.shape[0], int) else len(images)
+        return np.concatenate([self._whole_batch(images[begin:begin + batch], batch) for begin in range(0, len(images), batch)])
+
+    def _whole_batch(self, images, batch):
+        filled = np.pad(images, [(0, batch - len(images))] + [(0, 0)] * 3)
+        try:
+            return self._session.run(None, {self._input.name: filled})[0][:len(images)]
+        except Exception as error:
+            raise UserError(f'{self._path}: ONNX Runtime cannot run it on images of shape {images.shape[1:]} ({str(error).splitlines()[0][:200]})') from None
+
+
+def onnx_tensors(model):
+    """The learned tensors of an ``onnx.ModelProto``: its floating-point constants of at least one axis, name → NumPy array."""
+    onnx = importlib.import_module('onnx')
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {name: array for name, array in arrays.items() if array.ndim and np.issubdtype(array.dtype, np.floating)}
+
+
+def _ending_in_logits(model):
+    """``model``, or a copy whose first output is what its softmax reads."""
+    last = next((node for node in model.graph.node if model.graph.output[0].name in node.output), None)
+    if last is None:
+        raise CheckpointError('the ONNX network computes nothing')
+    if last.op_type != 'Softmax':
+        return model
+    shortened = type(model)()
+    shortened.CopyFrom(model)
+    shortened.graph.output[0].name = last.input[0]
+    return shortened
