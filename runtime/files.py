@@ -18,17 +18,27 @@ def written_whole(path):
     os.close(handle)
     os.chmod(scratch, 0o666 & ~_umask())
     try:
-        yield scratch
-        with open(scratch, 'rb') as written:
-            os.fsync(written.fileno())
-        os.replace(scratch, path)
-    except BaseException as error:
+        with naming(path, scratch):
+            yield scratch
+            with open(scratch, 'rb') as written:
+                os.fsync(written.fileno())
+            os.replace(scratch, path)
+    except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.remove(scratch)
-        if isinstance(error, OSError) and error.filename in (None, scratch):
-            error.filename = path  # a full disk does not say what it has no room for, and a scratch file means nothing to anybody
         raise
     _sync_folder(folder)
+
+
+@contextlib.contextmanager
+def naming(path, scratch=None):
+    """Let an OSError from within name ``path``: that of a full disk names no file, and a ``scratch`` file means nothing to anybody."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, scratch):
+            error.filename = path
+        raise
 
 
 def write_text(path, text):

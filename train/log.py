@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 
 from runtime import mx
-from runtime.files import write_text
+from runtime.files import naming, write_text
 
 MXNET_FORMAT = '%(asctime)-15s Node[0] %(message)s'
 
@@ -50,7 +50,8 @@ class LogFile(logging.handlers.MemoryHandler):
 
 class _StrictFileHandler(logging.FileHandler):
     def handleError(self, record):
-        raise  # noqa: PLE0704  (called from an except clause; logging would print a traceback and go on)
+        with naming(self.baseFilename):
+            raise  # noqa: PLE0704  (called from an except clause; logging would print a traceback and go on)
 
 
 class _AboveProgressBar(logging.Handler):
@@ -82,7 +83,7 @@ class Metrics:
 
     def add(self, record):
         if self._path:
-            with open(self._path, 'a', encoding='utf-8') as out:
+            with naming(self._path), open(self._path, 'a', encoding='utf-8') as out:
                 out.write(json.dumps(record) + '\n')
 
 
