@@ -18,8 +18,7 @@ def check_fit(symbol, arg_params, aux_params, path):
     found = {name: array.shape for name, array in {**arg_params, **aux_params}.items()}
     _check_names('argument', symbol.list_arguments(), arg_params, path)
     _check_names('auxiliary state', symbol.list_auxiliary_states(), aux_params, path)
-    inputs = [name for name in symbol.list_arguments() if name not in arg_params]
-    for known in (_image_shapes(symbol, inputs), found):
+    for known in (image_shapes(symbol), found):
         expected = _inferred(symbol, known, path)
         for name, shape in found.items():
             if not _agree(expected.get(name), shape):
@@ -43,15 +42,11 @@ def _is_learnt(name):
     return name.endswith(_LEARNT_ENDINGS) or name.startswith(_LEARNT_BEGINNING)
 
 
-def _image_shapes(symbol, inputs):
-    """The shape of one sample for each input that says of itself which images it takes."""
-    attributes = symbol.attr_dict()
-    shapes = {}
-    for name in inputs:
-        sides = attributes.get(name, {}).get(IMAGE_SHAPE, '').split(',')
-        if all(side.strip().isdecimal() for side in sides):
-            shapes[name] = (1, *map(int, sides))
-    return shapes
+def image_shapes(symbol):
+    """The shape of one sample, (1, channels, height, width), for each input that says of itself which images it takes: a dict name → shape."""
+    texts = {name: attributes[IMAGE_SHAPE] for name, attributes in symbol.attr_dict().items() if IMAGE_SHAPE in attributes}
+    shapes = {name: text.split(',') for name, text in texts.items() if name in symbol.list_arguments()}
+    return {name: (1, *map(int, sides)) for name, sides in shapes.items() if all(side.strip().isdecimal() and 0 < int(side) < 1 << 16 for side in sides)}
 
 
 def _inferred(symbol, known, path):

@@ -7,7 +7,7 @@ import json
 
 from .errors import GraphError
 from .symbol_limits import check_attributes
-from .symbol_operators import operator_counts
+from .symbol_operators import lone_node
 
 MAX_BYTES = 16 << 20
 MAX_NODES = 100_000
@@ -31,7 +31,7 @@ def checked_json(text):
     nodes, outputs = [], []
     for index, entry in enumerate(graph['nodes']):
         node = _checked_node(entry, index, outputs, version)
-        outputs.append(1 if node['op'] == VARIABLE else _checked_outputs(node, version))
+        outputs.append(_checked_outputs(node, version))
         nodes.append(node)
     variables = [index for index, node in enumerate(nodes) if node['op'] == VARIABLE]
     _require_distinct(nodes[index]['name'] for index in variables)
@@ -109,17 +109,21 @@ def _attributes(entry, where):
 
 
 def _checked_outputs(node, version):
-    """How many outputs an operator's node has; its attributes and the number of its inputs are checked on the way."""
+    """How many outputs a node has; its attributes and the number of its inputs are checked on the way."""
     where = f'{node["op"]} {node["name"]!r}'
     given = len(node['inputs'])
     try:
         check_attributes(node['op'], node['attrs'], given)
-        needed, outputs = operator_counts(node['op'], node['attrs'])
+        if node['op'] == VARIABLE:
+            _require(not given, 'a variable has no inputs')
+            return 1
+        alone = lone_node(node['op'], node['attrs'])
     except GraphError as error:
         raise GraphError(f'{where}: {error}') from None
+    needed = len(alone.list_inputs())
     may_lack = version is None or version < FULL_INPUTS_SINCE
     _require(given == needed or may_lack and given < needed, f'{where} has {given} inputs but takes {needed}')
-    return outputs
+    return len(alone)
 
 
 def _reference(entry, outputs, where):

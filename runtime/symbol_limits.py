@@ -13,10 +13,11 @@ BOUNDS = {
     'kernel': (1, 1 << 12), 'stride': (1, 1 << 12), 'dilate': (1, 1 << 12), 'pad': (0, 1 << 12), 'adj': (0, 1 << 12),
     'nsize': (1, 1 << 12), 'scale': (1, 1 << 8), 'sections': (0, 1 << 12), 'num_layers': (1, 64), 'state_size': (1, 1 << 16),
     'pooled_size': (1, 1 << 12), 'block_size': (1, 1 << 8), 'input_dim': (1, 1 << 28), 'output_dim': (1, 1 << 20), 'repeats': (0, 1 << 16),
-    'reps': (0, 1 << 16), 'depth': (0, 1 << 20),
+    'reps': (0, 1 << 16), 'depth': (0, 1 << 20), 'repeat': (1, 1 << 16),
 }
 _NUMBER = re.compile(r'[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?')
 MAX_VALUE = 1 << 16
+DENSE = '0'
 
 
 def check_attributes(operator, attrs, inputs):
@@ -26,6 +27,10 @@ def check_attributes(operator, attrs, inputs):
             raise GraphError(f'the value of {key} is {len(value)} characters long')
         if key in BOUNDS:
             _check_numbers(key, value, *BOUNDS[key])
+    if attrs.get('__storage_type__', DENSE) != DENSE:
+        raise GraphError('only dense variables are read')
+    if operator == '_split_v2' and not attrs.get('indices', '').strip('()[] ') and attrs.get('sections', '0') == '0':
+        raise GraphError('it splits nothing: neither sections nor indices')
     if attrs.get('num_args', str(inputs)) != str(inputs):
         raise GraphError(f'num_args is {attrs["num_args"]} but the node has {inputs} inputs')
 

@@ -1,4 +1,4 @@
-"""The operators that a symbol file may use, and how many inputs and outputs each node of one truly has.
+"""The operators that a symbol file may use, and what a node of one is on its own: how many inputs and outputs it truly has.
 
 MXNet has some 1,200 operators, among them ones that take a pointer as an attribute (``_Native``), read a file (``_cvimread``), call back into Python
 (``Custom``) or overwrite their inputs (``sgd_update``). A network needs none of these, so the list says what is welcome, not what is not. Other names of
@@ -51,42 +51,45 @@ _NODE_ATTRIBUTES = ('ctx_group', 'lr_mult', 'wd_mult', 'force_mirroring', 'mirro
 _lib = mx.base._LIB
 
 
-def operator_counts(operator, attrs):
-    """How many inputs (auxiliary states included) and outputs a node of ``operator`` with these attributes (dict str → str) has.
+def lone_node(operator, attrs):
+    """A symbol of one node of ``operator`` with these attributes (dict str → str): its inputs, auxiliary states included, are variables of its own.
 
-    Builds the node on its own in MXNet, so counts that must not be trusted have to be bounded before. Raises GraphError for an operator that is not
-    ``KNOWN``, or attributes that MXNet rejects.
+    ``len`` of the symbol is the number of the node's outputs, ``list_inputs()`` names its inputs. Numbers in the attributes must have been bounded before,
+    since MXNet makes as many outputs as they say. Raises GraphError for an operator that is not ``KNOWN``, or attributes that MXNet rejects.
     """
-    own = tuple(sorted((key, value) for key, value in attrs.items() if not _is_node_attribute(key)))
-    return _counts(operator, own)
+    return _lone_node(operator, tuple(sorted((key, value) for key, value in attrs.items() if not _is_node_attribute(key))))
 
 
 @functools.lru_cache(maxsize=4096)
-def _counts(operator, attrs):
-    creator = _creator(operator)
+def _lone_node(operator, attrs):
+    if canonical_name(operator) not in KNOWN:
+        raise GraphError(f'operator {operator!r} is not one that networks from files may use')
     size = len(attrs)
     keys = (ctypes.c_char_p * size)(*(key.encode() for key, _ in attrs))
     values = (ctypes.c_char_p * size)(*(value.encode() for _, value in attrs))
     handle = ctypes.c_void_p()
     try:
-        mx.base.check_call(_lib.MXSymbolCreateAtomicSymbol(creator, size, keys, values, ctypes.byref(handle)))
+        mx.base.check_call(_lib.MXSymbolCreateAtomicSymbol(_creator(operator), size, keys, values, ctypes.byref(handle)))
         node = mx.sym.Symbol(handle)
-        outputs = len(node)
         # Composed with nothing, a node gets a variable for each of its inputs.
         node._compose(name='node')
-        return len(node.list_arguments()) + len(node.list_auxiliary_states()), outputs
     except mx.MXNetError as error:
         raise GraphError(f'MXNet rejects the attributes of operator {operator}: {first_line(error)}') from None
+    return node
+
+
+def canonical_name(operator):
+    """The name that MXNet itself uses for an operator: ``Reshape`` for ``reshape``. Raises GraphError for an operator that MXNet does not have."""
+    name = ctypes.c_char_p()
+    mx.base.check_call(_lib.MXSymbolGetAtomicSymbolName(_creator(operator), ctypes.byref(name)))
+    return name.value.decode()
 
 
 @functools.lru_cache(maxsize=4096)
 def _creator(operator):
-    handle, canonical = ctypes.c_void_p(), ctypes.c_char_p()
+    handle = ctypes.c_void_p()
     if _lib.NNGetOpHandle(operator.encode(), ctypes.byref(handle)) != 0:
         raise GraphError(f'there is no operator {operator!r} in MXNet')
-    mx.base.check_call(_lib.MXSymbolGetAtomicSymbolName(handle, ctypes.byref(canonical)))
-    if canonical.value.decode() not in KNOWN:
-        raise GraphError(f'operator {operator!r} is not one that networks from files may use')
     return handle
 
 

@@ -166,7 +166,7 @@ class _ZipFile:
             raise CheckpointError(f'{path}: this is a TorchScript program, not a state dict')
         if folder + 'byteorder' in members and archive.read(folder + 'byteorder') != b'little':
             raise CheckpointError(f'{path}: written on a big-endian machine')
-        self.root = read_pickle(io.BytesIO(archive.read(pickles[0])), path)
+        self.root = read_pickle(io.BytesIO(archive.read(pickles[0])), path, members[pickles[0]].file_size)
         self.storages = {}
         for key, storage in _storages_of(self.root, path).items():
             info = members.get(f'{folder}data/{key}')
@@ -180,13 +180,13 @@ class _LegacyFile:
     """The form before PyTorch 1.6: five pickles (magic, protocol, system, contents, keys), then each storage's length and bytes."""
 
     def __init__(self, source, path, size):
-        if read_pickle(source, path) != LEGACY_MAGIC or read_pickle(source, path) != LEGACY_PROTOCOL:
+        if read_pickle(source, path, size) != LEGACY_MAGIC or read_pickle(source, path, size) != LEGACY_PROTOCOL:
             raise CheckpointError(f'{path}: this is no PyTorch file')
-        system = read_pickle(source, path)
+        system = read_pickle(source, path, size)
         if not isinstance(system, dict) or system.get('little_endian') is not True:
             raise CheckpointError(f'{path}: written on a big-endian machine')
-        self.root = read_pickle(source, path)
-        keys = read_pickle(source, path)
+        self.root = read_pickle(source, path, size)
+        keys = read_pickle(source, path, size)
         known = _storages_of(self.root, path)
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(known):
             raise CheckpointError(f'{path}: the list of storages is not the one that the tensors refer to')

@@ -27,15 +27,15 @@ _TUPLE_SIZES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
 _IGNORED = {'PROTO', 'FRAME'}
 
 
-def read_pickle(source, path):
-    """Read one pickle from the binary file ``source``, which then stands behind it.
+def read_pickle(source, path, size):
+    """Read one pickle from the binary file ``source`` of ``size`` bytes, which then stands behind it.
 
     Returns plain Python values, with ``Name`` for a class or function, ``Call`` for a call and ``Stored`` for a persistent reference. An
     ``OrderedDict()`` is a dict. Raises CheckpointError for anything that no state dict holds.
     """
     machine = _Machine()
     try:
-        for count, (instruction, argument, _) in enumerate(pickletools.genops(source)):
+        for count, (instruction, argument, _) in enumerate(pickletools.genops(_WithinFile(source, size))):
             if count > MAX_INSTRUCTIONS:
                 raise CheckpointError('the pickle is longer than any state dict')
             if instruction.name == 'STOP':
@@ -46,6 +46,17 @@ def read_pickle(source, path):
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error) as error:
         raise CheckpointError(f'{path}: the pickle in it is damaged ({type(error).__name__}: {str(error)[:100]})') from None
     raise CheckpointError(f'{path}: the pickle in it does not end')
+
+
+class _WithinFile:
+    """A file of which no more is asked than it holds: a plain ``read`` allocates whatever length a damaged text claims."""
+
+    def __init__(self, source, size):
+        self.source, self.size = source, size
+        self.tell, self.readline = source.tell, source.readline
+
+    def read(self, count):
+        return self.source.read(min(count, self.size - self.source.tell()))
 
 
 class _Machine:

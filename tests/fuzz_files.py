@@ -1,0 +1,120 @@
+"""Feed every file reader of the project with damaged files, and report what crashes, hangs, raises anything untyped, or takes too much memory.
+
+    python tests/fuzz_files.py --count 100000
+
+Each case follows from ``--seed`` and its number; the files that found something are kept in ``--keep``.
+"""
+import argparse
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+from fuzz_cases import Corpus
+from fuzz_worker import ENDINGS
+from tqdm import tqdm
+
+from runtime import usable_cores
+from runtime.cli import run
+
+WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'fuzz_worker.py')
+
+
+class Worker:
+    """A process that judges every ``step``-th case, started again behind each case that killed it."""
+
+    def __init__(self, folder, seed, first, step, count, run_share):
+        self.folder, self.seed, self.step, self.count, self.run_share = folder, seed, step, count, run_share
+        self.deaths = []
+        self.start(first)
+
+    def start(self, first):
+        self.first = first
+        # Two threads a process would only stand in one another's way.
+        environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+        command = [sys.executable, WORKER, self.folder, *map(str, (self.seed, first, self.step, self.count, self.run_share))]
+        os.makedirs(self.folder, exist_ok=True)
+        with open(os.path.join(self.folder, 'log'), 'wb') as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    @property
+    def place(self):
+        """The number of the case in hand, -1 when all are done, None before the first."""
+        try:
+            with open(os.path.join(self.folder, 'place'), 'rb') as place:
+                return struct.unpack('<q', place.read(8))[0]
+        except (FileNotFoundError, struct.error):
+            return None
+
+    def is_done(self):
+        """Whether all cases are judged; a process found dead is started again behind the case that killed it."""
+        code = self.process.poll()
+        if code is None:
+            return False
+        if code == 0:
+            return True
+        with open(os.path.join(self.folder, 'log'), errors='replace') as log:
+            text = log.read()
+        if self.place is None or self.place < self.first:
+            raise RuntimeError(f'the worker does not start: {text[-500:]}')
+        self.deaths.append({'index': self.place, 'kind': 'death', 'reason': f'exit code {code}: {" | ".join(text.splitlines()[-4:])[-300:]}'})
+        if self.place + self.step >= self.count:
+            return True
+        self.start(self.place + self.step)
+        return False
+
+    def findings(self):
+        path = os.path.join(self.folder, 'findings.jsonl')
+        if not os.path.exists(path):
+            return self.deaths
+        with open(path) as lines:
+            return self.deaths + [json.loads(line) for line in lines]
+
+
+def fuzz(count, seed, workers, run_share, folder):
+    """Judge ``count`` cases in ``workers`` processes; the list of findings, by case number."""
+    crew = [Worker(os.path.join(folder, str(number)), seed, number, workers, count, run_share) for number in range(workers)]
+    with tqdm(total=count, unit='file', disable=None) as bar:
+        done = [False] * workers
+        while not all(done):
+            time.sleep(0.2)
+            done = [finished or worker.is_done() for finished, worker in zip(done, crew)]
+            bar.update(sum(max(worker.place or 0, 0) for worker in crew) // workers - bar.n)
+    return sorted((finding for worker in crew for finding in worker.findings()), key=lambda finding: finding['index'])
+
+
+def keep_files(findings, seed, folder):
+    """Write the files that found something again, for a closer look."""
+    corpus = Corpus(os.path.join(folder, 'seeds'))
+    for finding in findings:
+        kind, data = corpus.case(seed, finding['index'])
+        with open(os.path.join(folder, f'{finding["index"]}{ENDINGS[kind]}'), 'wb') as out:
+            out.write(data)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--count', type=int, default=100_000, help='how many damaged files to try')
+    parser.add_argument('--seed', type=int, default=0, help='another seed makes other files')
+    parser.add_argument('--workers', type=int, default=usable_cores(), help='processes; more than there are cores only slows them down')
+    parser.add_argument('--run-share', type=int, default=100, help='of the symbols that were accepted, how many percent to bind and run (the slow part)')
+    parser.add_argument('--keep', default='fuzz-findings', help='folder for the files that found something; made only if one does')
+    options = parser.parse_args(argv)
+    begin = time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        findings = fuzz(options.count, options.seed, options.workers, options.run_share, folder)
+    print(f'{options.count} files in {time.time() - begin:.0f} s, {len(findings)} findings')
+    for finding in findings:
+        print(f'{finding["index"]} {finding["kind"]}: {finding["reason"]}')
+    if findings:
+        os.makedirs(options.keep, exist_ok=True)
+        keep_files(findings, options.seed, options.keep)
+        print(f'the files are in {options.keep}')
+    return 1 if findings else 0
+
+
+if __name__ == '__main__':
+    run(main)

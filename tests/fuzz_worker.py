@@ -1,0 +1,104 @@
+"""One fuzzing process: reads damaged files one after another, and may die of it.
+
+It leaves its place in a small file before each case, so that whoever started it knows what killed it.
+"""
+import faulthandler
+import json
+import os
+import resource
+import struct
+import sys
+import time
+
+import numpy as np
+from fuzz_cases import Corpus
+
+from runtime import mx
+from runtime.errors import UserError
+from runtime.foreign_files import load_onnx, load_safetensors, load_torch_state
+from runtime.params_file import load_params
+from runtime.symbol_file import load_symbol
+from runtime.symbol_shapes import check_shapes
+
+LOADERS = {'params': load_params, 'symbol': load_symbol, 'torch': load_torch_state, 'safetensors': load_safetensors, 'onnx': load_onnx}
+ENDINGS = {'params': '.params', 'symbol': '-symbol.json', 'torch': '.pth', 'safetensors': '.safetensors', 'onnx': '.onnx'}
+# Seconds of this process's own time for reading one file: the promise is one second, on a machine of its own.
+TIME_TO_READ = 1.0
+TIME_TO_HANG = 20
+MEMORY = 1 << 30
+# A network within this many values is also run.
+MAX_VALUES = 1 << 22
+SHAPES = [{'data': (2, 3, 32, 32)}, {'data': (3, 2), 'state': (1, 2, 5), 'cell': (1, 2, 5)}, {}]
+
+
+def limit_memory():
+    """Let this process take 1 GB more than it has now, and no more."""
+    with open('/proc/self/statm') as status:
+        pages = int(status.read().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def judge(kind, path, run):
+    """Read one file; what is wrong with how that went, or None. A symbol that was accepted is also bound and run."""
+    start = time.process_time()
+    try:
+        loaded = LOADERS[kind](path)
+    except UserError as error:
+        loaded = None
+        if path not in str(error):
+            return f'the error does not name the file: {error}'
+    except Exception as error:
+        return f'{type(error).__name__}: {str(error)[:200]}'
+    if time.process_time() - start > TIME_TO_READ:
+        return f'took {time.process_time() - start:.1f} s'
+    if loaded is not None and kind == 'symbol' and run:
+        exercise(loaded)
+    return None
+
+
+def exercise(symbol):
+    """Infer, bind and run a symbol; MXNet's own errors are fine, the death of the process is not."""
+    for shapes in SHAPES:
+        try:
+            known = {name: shape for name, shape in shapes.items() if name in symbol.list_arguments()}
+            check_shapes(symbol, known, 'file')
+            _, outputs, _ = symbol.get_internals().infer_shape_partial(**known)
+            if not outputs or any(np.prod(shape, dtype=float) > MAX_VALUES for shape in outputs):
+                continue
+            executor = symbol.simple_bind(mx.cpu(), grad_req='null', **known)
+            executor.forward(is_train=False)
+            mx.nd.waitall()
+        # simple_bind raises RuntimeError, and MXNet's Python side TypeError or ValueError for types it does not know.
+        except (mx.MXNetError, RuntimeError, TypeError, ValueError, KeyError, AttributeError):
+            continue
+
+
+def main(folder, seed, first, step, count, run_share):
+    """Judge the cases ``first``, ``first + step``, … below ``count``."""
+    os.makedirs(folder, exist_ok=True)
+    corpus = Corpus(folder)
+    tally = {}
+    limit_memory()
+    with open(os.path.join(folder, 'place'), 'wb', buffering=0) as place, open(os.path.join(folder, 'findings.jsonl'), 'a') as findings:
+        for index in range(first, count, step):
+            place.seek(0)
+            place.write(struct.pack('<q', index))
+            kind, data = corpus.case(seed, index)
+            path = os.path.join(folder, 'case' + ENDINGS[kind])
+            with open(path, 'wb') as out:
+                out.write(data)
+            faulthandler.dump_traceback_later(TIME_TO_HANG, exit=True)
+            finding = judge(kind, path, index % 100 < run_share)
+            faulthandler.cancel_dump_traceback_later()
+            tally[kind] = tally.get(kind, 0) + 1
+            if finding:
+                findings.write(json.dumps({'index': index, 'kind': kind, 'reason': finding}) + '\n')
+                findings.flush()
+        place.seek(0)
+        place.write(struct.pack('<q', -1))
+
+
+if __name__ == '__main__':
+    main(sys.argv[1], *map(int, sys.argv[2:]))
