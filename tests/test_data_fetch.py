@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(server.content[begin:][:cut])
         self.wfile.flush()
         if cut is not None and server.stall.is_set():
-            time.sleep(30)
+            time.sleep(60)
 
     def log_message(self, *_):
         pass
@@ -294,7 +294,7 @@ def test_killed_in_the_middle_it_is_taken_up_again(cache, server):
               f'cifar_cache.HOME = {server.url!r}\n'
               'cifar_cache.load_cifar(CIFAR10)\n')
     process = subprocess.Popen([sys.executable, '-c', script])
-    deadline = time.time() + 30
+    deadline = time.time() + 90
     while not (os.path.exists(part) and os.path.getsize(part) > 30_000) and time.time() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
