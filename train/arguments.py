@@ -40,7 +40,7 @@ def _add_optimizer(group):
     group.add_argument('--gamma', type=float, default=0.01, help='weight γ of the L1 penalty on λ: larger removes more structures')
     group.add_argument('--mom', type=float, default=0.9, help='momentum μ of λ and the weights')
     group.add_argument('--wd', type=_not_negative, default=1e-4, help='weight decay; λ has none')
-    group.add_argument('--clip-gradient', type=float, help='clip each gradient to [-c, c]')
+    group.add_argument('--clip-gradient', type=_above_zero, help='clip each gradient to [-c, c]')
     group.add_argument('--lr', type=_not_negative, default=0.1, help='initial learning rate η; the threshold of λ is η γ')
     group.add_argument('--lr-factor', type=_fraction, default=0.1, help='the learning rate is multiplied by this at each step')
     group.add_argument('--lr-step-epochs', type=_increasing, default='120,160', help='epochs at which the learning rate steps, for example 30,60,90')
@@ -80,6 +80,10 @@ def _seed(text):
 
 def _not_negative(text):
     return _number_within(text, lambda value: 0 <= value < float('inf'), 'a number of at least 0')
+
+
+def _above_zero(text):
+    return _number_within(text, lambda value: 0 < value < float('inf'), 'a number above 0')
 
 
 def _fraction(text):

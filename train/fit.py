@@ -107,13 +107,14 @@ class Run:
                 probabilities = self._engine.step(batch, _seed_of(args.seed, epoch, self.batch))
                 loss = self._tally.add(probabilities, batch.label[0].asnumpy())
                 self.batch += 1
-                if not math.isfinite(loss):
-                    raise TrainingError(f'the loss is {loss} at batch {self.batch} of epoch {epoch}{self._not_finite()}; the last checkpoint is untouched. '
-                                        'Lower --lr, or raise --warmup-epochs')
+                if not math.isfinite(loss) or self.batch % args.disp_batches == 0:
+                    self._require_finite(epoch, loss, self._engine.lambdas())
                 progress.batch_done(self._tally)
                 if interruption.signal and self.batch < len(self._train_data):
                     self._save()
                     return False
+        arg_params, aux_params = self._engine.parameters()
+        self._require_finite(epoch, loss, {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()})
         self.epoch, self.batch = epoch + 1, 0
         return True
 
@@ -204,10 +205,13 @@ class Run:
             raise CheckpointError(f'{symbol_path(self._args.model_prefix)} and its checkpoints exist already; go on with --resume, or take another '
                                   '--model-prefix')
 
-    def _not_finite(self):
-        """', lambda_block is not finite' where a λ is to blame."""
-        found = [name for name, values in self._engine.lambdas().items() if not np.isfinite(values).all()]
-        return f', {", ".join(found)} not finite' if found else ''
+    def _require_finite(self, epoch, loss, arrays):
+        """Stop, and say what and when, unless the loss and ``arrays`` are finite. The loss alone would not do: ReLU hides a NaN."""
+        bad = [] if math.isfinite(loss) else [f'the loss is {loss}']
+        bad += [f'{name} is not finite' for name, values in arrays.items() if not np.isfinite(values).all()]
+        if bad:
+            raise TrainingError(f'epoch {epoch}, batch {self.batch}: {", ".join(bad[:3])}; earlier checkpoints are untouched. Lower --lr, or raise '
+                                '--warmup-epochs')
 
 
 def make_optimizer(args, symbol, batches_per_epoch):
