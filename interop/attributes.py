@@ -4,6 +4,7 @@ A symbol only writes down what its author set; what is left out has the defaults
 ``eps`` is 1e-3, padded zeros count in an average).
 """
 import re
+import struct
 from typing import NamedTuple
 
 from runtime.errors import GraphError
@@ -53,6 +54,12 @@ def number(node, name, default=None):
     return value
 
 
+def single(node, name, default=None):
+    """A number that MXNet holds in single precision even where the network computes in double."""
+    value = number(node, name, default)
+    return value if value is None else struct.unpack('f', struct.pack('f', value))[0]
+
+
 def text(node, name, default=None):
     """A text, or ``default`` where it is not set or None."""
     value = node.attrs.get(name, 'None')
@@ -97,6 +104,11 @@ def batch_norm_axis(node):
     """The axis of the channels. GraphError for a node whose mean and variance are outputs too."""
     require(not flag(node, 'output_mean_var'), node, 'output_mean_var is not converted')
     return number(node, 'axis', 1)
+
+
+def batch_norm_eps(node):
+    """What is added to the variance. Only the default is held in single precision."""
+    return number(node, 'eps', single(node, 'no such attribute', 1e-3))
 
 
 def reshaped(shape, codes, node):

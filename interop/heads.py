@@ -3,22 +3,18 @@ import numpy as np
 
 from runtime.errors import GraphError
 from symbols.graph import Graph, data_shape_of
-
-SOFTMAX = ('SoftmaxOutput', 'softmax', 'SoftmaxActivation')
+from symbols.losses import logits
 
 
 def logits_graph(symbol):
-    """The graph that ends in the logits, and the node of the softmax that stood behind them (None where the network ends otherwise).
+    """The graph that ends in the logits, and the node that the symbol itself ends in (its softmax, where it has one).
 
     A label, which only the loss reads, is gone with it. Raises GraphError for a network of several outputs.
     """
     graph = Graph.from_symbol(symbol)
     if len(graph.heads) != 1:
         raise GraphError(f'the network has {len(graph.heads)} outputs ({", ".join(head.node.name for head in graph.heads)}); one is expected')
-    node = graph.heads[0].node
-    if node.op not in SOFTMAX:
-        return graph, None
-    return Graph([node.inputs[0]], graph.attrs), node
+    return logits(graph), graph.heads[0].node
 
 
 def input_name(graph, known):

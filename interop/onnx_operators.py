@@ -41,7 +41,7 @@ def batch_norm(build, node, inputs, output):
     x, gamma, *others = inputs
     if flag(node, 'fix_gamma', True):
         gamma = build.constant(np.ones(build.shape(node.inputs[1]), 'float32'), f'{node.name}_ones')
-    build.add('BatchNormalization', [x, gamma, *others], output, epsilon=number(node, 'eps', 1e-3))
+    build.add('BatchNormalization', [x, gamma, *others], output, epsilon=attributes.batch_norm_eps(node))
 
 
 ACTIVATIONS = {'relu': 'Relu', 'sigmoid': 'Sigmoid', 'tanh': 'Tanh', 'softrelu': 'Softplus', 'softsign': 'Softsign'}

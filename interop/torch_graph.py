@@ -15,7 +15,7 @@ from runtime import mx
 from runtime.errors import CheckpointError, GraphError
 from symbols.graph import Output
 
-from .attributes import flag, number, require, text
+from .attributes import flag, number, require, single, text
 from .heads import image_shape_of, input_name, logits_graph
 from .torch_operators import converted
 
@@ -52,7 +52,7 @@ class TorchGraph(torch.nn.Module):
                 self.aux.register_buffer(encoded(node.name), _tensor(aux_params, node.name))
             elif node.name in arg_params:
                 self.arg.register_parameter(encoded(node.name), torch.nn.Parameter(_tensor(arg_params, node.name)))
-        self._loss = SoftmaxLoss(head) if head is not None and head.op == 'SoftmaxOutput' else None
+        self._loss = SoftmaxLoss(head) if head.op == 'SoftmaxOutput' else None
         self._plan(graph, input_name(graph, {**arg_params, **aux_params, **dict.fromkeys(states)}))
 
     def forward(self, images):
@@ -124,9 +124,9 @@ class SoftmaxLoss(torch.nn.Module):
         super().__init__()
         for name in ('multi_output', 'preserve_shape', 'out_grad'):
             require(not flag(node, name), node, f'{name} is not converted')
-        self.scale = number(node, 'grad_scale', 1.)
+        self.scale = single(node, 'grad_scale', 1.)
         self.ignored = int(number(node, 'ignore_label', -1)) if flag(node, 'use_ignore') else None
-        self.smooth = number(node, 'smooth_alpha', 0.)
+        self.smooth = single(node, 'smooth_alpha', 0.)
         self.normalization = text(node, 'normalization', 'null')
 
     def forward(self, logits, labels):

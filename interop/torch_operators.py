@@ -6,12 +6,11 @@ where training differs from inference, a ``torch.nn.Module``.
 import functools
 import operator
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from . import attributes
-from .attributes import flag, integers, number, require, text
+from .attributes import flag, integers, number, require, single, text
 
 
 def convolution(node):
@@ -47,9 +46,8 @@ class BatchNorm(torch.nn.Module):
     def __init__(self, node):
         super().__init__()
         self.axis = attributes.batch_norm_axis(node)
-        self.eps = number(node, 'eps', 1e-3)
-        # MXNet holds it in single precision, whatever the network computes in.
-        self.keep = float(np.float32(number(node, 'momentum', 0.9)))
+        self.eps = attributes.batch_norm_eps(node)
+        self.keep = single(node, 'momentum', 0.9)
         self.fix_gamma = flag(node, 'fix_gamma', True)
         self.use_global_stats = flag(node, 'use_global_stats')
 
@@ -72,7 +70,7 @@ class Dropout(torch.nn.Module):
 
     def __init__(self, node):
         super().__init__()
-        self.p, self.always = number(node, 'p', 0.5), text(node, 'mode', 'training') == 'always'
+        self.p, self.always = single(node, 'p', 0.5), text(node, 'mode', 'training') == 'always'
         require(not integers(node, 'axes'), node, 'axes is not converted')
 
     def forward(self, x):
@@ -89,7 +87,7 @@ def activation(node):
 
 
 def leaky_relu(node):
-    slope, kind = number(node, 'slope', 0.25), text(node, 'act_type', 'leaky')
+    slope, kind = single(node, 'slope', 0.25), text(node, 'act_type', 'leaky')
     kinds = {'leaky': lambda x: F.leaky_relu(x, slope), 'elu': lambda x: F.elu(x, slope), 'selu': F.selu, 'gelu': F.gelu, 'prelu': F.prelu}
     require(kind in kinds, node, f'act_type={kind} is not converted')
     return kinds[kind]
@@ -190,7 +188,7 @@ def up_sampling(node):
 
 
 def clip(node):
-    low, high = number(node, 'a_min'), number(node, 'a_max')
+    low, high = single(node, 'a_min'), single(node, 'a_max')
     return lambda x: x.clamp(low, high)
 
 
