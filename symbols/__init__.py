@@ -47,5 +47,6 @@ def parse_image_shape(image_shape):
     except ValueError:
         shape = ()
     if len(shape) != 3 or min(shape) < 1:
-        raise UnknownNetworkError(f"--image-shape {image_shape}: give 'channels,height,width', for example 3,224,224")
+        given = image_shape if isinstance(image_shape, str) else ','.join(map(str, image_shape))
+        raise UnknownNetworkError(f"--image-shape {given}: give 'channels,height,width', for example 3,224,224")
     return shape

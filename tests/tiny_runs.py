@@ -3,7 +3,10 @@ import json
 import os
 import re
 
+import pytest
+
 from runtime import mx
+from runtime.cli import run
 from symbols import resnet
 from symbols.layers import batch_norm, classifier, convolution, input_images, relu
 from train import train_cifar
@@ -13,6 +16,7 @@ DIGITS = ['--dataset', 'digits', '--image-shape', '3,8,8']
 # 8 batches an epoch; the last batch of the 64 test images is full, those of the digits are not.
 NOISE = ['--dataset', 'synthetic', '--image-shape', '3,8,8', '--num-examples', '256', '--batch-size', '32']
 BATCHES = 8
+LOG_LINE = re.compile(r'\d{4}-\d\d-\d\d [\d:,]+ Node\[0\] .+')
 
 
 def save_network(folder, name='net', kinds=('block',), placement='weight', width=16, dropout=0.):
@@ -41,9 +45,24 @@ def train(network, prefix, *flags, data=NOISE):
     return train_cifar.main(['--network', network, '--model-prefix', str(prefix), *data, *map(str, flags)])
 
 
+def refused(capfd, folder, *flags, script=train_cifar, is_unchanged=True):
+    """Run a script that must end with exit code 2 and a single line of error, and leave ``folder`` as it was; returns the line."""
+    before = contents(folder)
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as end:
+        run(script.main, [str(flag) for flag in flags])
+    assert end.value.code == 2
+    *others, line = capfd.readouterr().err.splitlines()
+    assert line.startswith('error: ')
+    assert all(LOG_LINE.match(other) for other in others)
+    assert not is_unchanged or contents(folder) == before
+    return line
+
+
 def contents(folder):
-    """Every file of ``folder`` by name, as bytes."""
-    return {name: open_bytes(os.path.join(str(folder), name)) for name in sorted(os.listdir(str(folder)))}
+    """Every file below ``folder`` by path, as bytes."""
+    paths = [os.path.join(where, name) for where, _, names in os.walk(str(folder)) for name in names]
+    return {os.path.relpath(path, str(folder)): open_bytes(path) for path in sorted(paths)}
 
 
 def open_bytes(path):

@@ -86,11 +86,15 @@ class Checkpoints:
 
     def would_be_lost(self, symbol):
         """Whether a new run of ``symbol`` would write over anything: a checkpoint, or the graph that other parameters belong to."""
+        return bool(self._labels()) or self.are_of_another(symbol)
+
+    def are_of_another(self, symbol):
+        """Whether ``PREFIX-symbol.json`` is there, and another network."""
         path = symbol_path(self._prefix)
         if not os.path.exists(path):
-            return bool(self._labels())
+            return False
         with open(path, encoding='utf-8', errors='replace') as graph:
-            return bool(self._labels()) or graph.read() != symbol.tojson()
+            return graph.read() != symbol.tojson()
 
     def clean(self):
         """Remove scratch files that a killed process left."""

@@ -114,7 +114,8 @@ class Run:
                     self._save()
                     return False
         arg_params, aux_params = self._engine.parameters()
-        self._require_finite(epoch, loss, {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()})
+        everything = {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()}
+        self._require_finite(epoch, loss, {**self._engine.lambdas(), **everything})  # λ first: they are the first to be named
         self.epoch, self.batch = epoch + 1, 0
         return True
 
@@ -185,6 +186,9 @@ class Run:
             raise UserError('--resume and --load-epoch need --model-prefix, the run to go on with')
         state = self._checkpoints.load(self._args.load_epoch)
         _check_same_run(state.arguments, _plain(self._args), self._args.model_prefix)
+        if self._checkpoints.are_of_another(self._symbol):
+            raise CheckpointError(f'{symbol_path(self._args.model_prefix)} is not the network that --network {self._args.network} is now; start anew from '
+                                  'its weights with --finetune')
         self._engine.start(optimizer, state.arg_params, state.aux_params, state.optimizer_state)
         self.epoch, self.batch, self._best, self._tally.sums = state.epoch, state.batch, state.best, state.tally
         logging.info('Resumed after %d epochs and %d batches', state.epoch, state.batch)

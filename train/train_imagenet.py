@@ -12,7 +12,7 @@ TRAINING_IMAGES = 1281167
 def main(argv=None):
     parser = training_parser(__doc__)
     data = parser.add_argument_group('data')
-    data.add_argument('--image-shape', type=parse_image_shape, default=(3, 224, 224), metavar='C,H,W', help="shape of the network's input")
+    data.add_argument('--image-shape', default='3,224,224', metavar='C,H,W', help="shape of the network's input")
     data.add_argument('--num-classes', type=int, default=1000, help='outputs of the network')
     data.add_argument('--num-examples', type=int, default=TRAINING_IMAGES, help='images of an epoch: what the schedule counts in')
     # Section 4.2 of the paper and the authors' scripts: 4 cards of 32 images each.
@@ -20,8 +20,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.benchmark:
         raise DataError('this version reads no ImageNet files yet; --benchmark 1 trains on synthetic images of the same shape')
-    images = synthetic_data(args.batch_size, args.image_shape, args.num_classes, args.num_examples)
-    return fit(args, images, images, args.image_shape, args.num_classes, top_k=5)
+    shape = parse_image_shape(args.image_shape)
+    images = synthetic_data(args.batch_size, shape, args.num_classes, args.num_examples)
+    return fit(args, images, images, shape, args.num_classes, top_k=5)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,327 @@
+"""What a run leaves on disk: complete, the same from the same seed, and enough to go on as if nothing had happened."""
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import signal
+
+import mxnet
+import numpy as np
+import pytest
+from tiny_runs import BATCHES, checkpoint, contents, log_lines, manifests, metrics, open_bytes, save_network, train
+
+from runtime import mx
+from runtime.errors import CheckpointError
+from train import checkpoint as checkpoint_module
+from train import fit, train_cifar
+from train.checkpoint import Checkpoints, State
+from train.data import load_dataset, train_iterator
+from train.engine import MXNetEngine
+
+# The learning rate drops after two epochs, with momentum in every parameter.
+FLAGS = ['--lr-step-epochs', '2', '--lr', '0.1', '--gamma', '0.1', '--keep', '9']
+EPOCHS = 4
+
+
+@pytest.fixture(scope='module')
+def network(tmp_path_factory):
+    return save_network(tmp_path_factory.mktemp('network'))
+
+
+@pytest.fixture(scope='module')
+def reference(network, tmp_path_factory):
+    """The prefix of a run that nothing interrupted."""
+    prefix = str(tmp_path_factory.mktemp('reference') / 'run')
+    assert train(network, prefix, *FLAGS, '--num-epochs', EPOCHS) == 0
+    return prefix
+
+
+@pytest.fixture
+def run(reference, tmp_path):
+    """The prefix of a copy of the reference, to be damaged."""
+    shutil.copytree(os.path.dirname(reference), str(tmp_path / 'copy'))
+    return str(tmp_path / 'copy' / 'run')
+
+
+def interrupt(monkeypatch, epoch, batch, number=signal.SIGTERM):
+    """Have this process get a signal while it reads a certain batch."""
+    make = train_cifar.train_iterator
+
+    def interrupted(*args):
+        iterator = make(*args)
+        read = iterator._batch
+
+        def read_and_signal(index):
+            if (iterator.epoch, index) == (epoch, batch):
+                os.kill(os.getpid(), number)
+            return read(index)
+
+        iterator._batch = read_and_signal
+        return iterator
+
+    monkeypatch.setattr(train_cifar, 'train_iterator', interrupted)
+    return lambda: monkeypatch.setattr(train_cifar, 'train_iterator', make)
+
+
+# What there is
+
+def test_files_and_manifest(reference):
+    folder = os.path.dirname(reference)
+    labels = [f'{epoch:04d}' for epoch in range(1, EPOCHS + 1)]
+    expected = {f'run-{label}.{ending}' for label in labels for ending in ('params', 'states', 'json')}
+    assert set(os.listdir(folder)) == expected | {'run-symbol.json', 'run-metrics.jsonl', 'run.log'}
+    with open(f'{reference}-0003.json', encoding='utf-8') as source:
+        manifest = json.load(source)
+    assert (manifest['epoch'], manifest['batch'], manifest['num_update']) == (3, 0, 3 * BATCHES)
+    assert manifest['arguments']['gamma'] == 0.1
+    assert manifest['versions']['mxnet'] == mxnet.__version__
+    assert set(manifest['files']) == {'run-0003.params', 'run-0003.states'}
+    for name, facts in manifest['files'].items():
+        data = open_bytes(os.path.join(folder, name))
+        assert facts == {'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
+
+
+def test_stock_mxnet_reads_all_of_it(reference):
+    symbol, arguments, states = mxnet.model.load_checkpoint(reference, EPOCHS)
+    assert set(symbol.list_arguments()) - set(arguments) == {'data', 'softmax_label'}
+    assert set(symbol.list_auxiliary_states()) == set(states)
+    momentum = mxnet.nd.load(f'{reference}-{EPOCHS:04d}.states')
+    assert len(momentum) == len(arguments)
+    assert all(np.abs(array.asnumpy()).sum() > 0 for array in momentum.values())
+
+
+def test_the_statistics_saved_are_those_after_the_last_update(network, tmp_path):
+    """They arrive late in MXNet. One batch from their start, mean 0 and variance 1, tells what they must be: 0.9 of it and 0.1 of the batch's."""
+    assert train(network, tmp_path / 'run', '--num-epochs', 1, '--num-examples', 32, '--lr', 0) == 0
+    symbol, arguments, states = mxnet.model.load_checkpoint(str(tmp_path / 'run'), 1)
+    data = train_iterator(load_dataset('synthetic', image_shape=(3, 8, 8), num_examples=32), 32, seed=0).next().data[0]
+    stem = mx.nd.Convolution(data, arguments['conv0_weight'], num_filter=16, kernel=(3, 3), pad=(1, 1), no_bias=True).asnumpy()
+    np.testing.assert_allclose(states['stage1_unit1_bn1_moving_mean'].asnumpy(), 0.1 * stem.mean(axis=(0, 2, 3)), atol=1e-5)
+    np.testing.assert_allclose(states['stage1_unit1_bn1_moving_var'].asnumpy(), 0.9 + 0.1 * stem.var(axis=(0, 2, 3)), rtol=1e-4)
+
+
+def test_two_runs_of_one_seed_write_the_same_bytes(network, reference, tmp_path):
+    assert train(network, tmp_path / 'again', *FLAGS, '--num-epochs', EPOCHS) == 0
+    assert train(network, tmp_path / 'other', *FLAGS, '--num-epochs', 1, '--seed', 1) == 0
+    for epoch in range(1, EPOCHS + 1):
+        assert checkpoint(tmp_path / 'again', epoch) == checkpoint(reference, epoch)
+    assert checkpoint(tmp_path / 'other', 1)[0] != checkpoint(reference, 1)[0]
+
+
+def states_after(folder, accuracies, keep):
+    """Save an epoch with each of these validation accuracies; the labels that are left."""
+    checkpoints, best = Checkpoints(str(folder / 'run'), keep), None
+    symbol, array = mx.sym.Variable('weight'), {'weight': mx.nd.ones(3)}
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        best = best if best and best[0] >= accuracy else [accuracy, epoch]
+        checkpoints.save(symbol, State(epoch, 0, array, {}, (epoch, {}), {}, best, {}), {})
+    return manifests(folder)
+
+
+@pytest.mark.parametrize(('accuracies', 'keep', 'left'), [
+    ([.1, .5, .2, .3, .4], 2, ['0002', '0004', '0005']),
+    ([.1, .2, .3, .4, .5], 2, ['0004', '0005']),
+    ([.5, .4, .3, .2, .1], 1, ['0001', '0005']),
+    ([.5, .4], 3, ['0001', '0002'])])
+def test_the_last_and_the_best_are_kept(tmp_path, accuracies, keep, left):
+    assert states_after(tmp_path, accuracies, keep) == left
+    for ending in ('params', 'states'):
+        assert sorted(name for name in os.listdir(str(tmp_path)) if name.endswith(ending)) == [f'run-{label}.{ending}' for label in left]
+
+
+# Going on
+
+def on_kvstore(monkeypatch):
+    """Let the optimizer run inside a kvstore on a single device, where MXNet would leave the kvstore out."""
+    def engine(symbol, contexts, data_shapes, label_shapes, kvstore):
+        made = MXNetEngine(symbol, contexts, data_shapes, label_shapes, mx.kv.create(kvstore))
+        engines.append(made)
+        return made
+
+    engines = []
+    monkeypatch.setattr(fit, 'MXNetEngine', engine)
+    return lambda: all(made._module._update_on_kvstore for made in engines)
+
+
+@pytest.mark.parametrize('kvstore', [False, True])
+@pytest.mark.parametrize('dropout', [0, 0.3])
+@pytest.mark.parametrize(('number', 'epoch', 'batch'), [(signal.SIGTERM, 1, 2), (signal.SIGINT, 2, 0)])
+def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, kvstore, dropout, number, epoch, batch):
+    """Stopped before and after the learning rate drops, at the end of epoch 1."""
+    network = save_network(tmp_path, dropout=dropout)
+    is_on_kvstore = on_kvstore(monkeypatch) if kvstore else None
+    flags = [*FLAGS, '--num-epochs', 3]
+    assert train(network, tmp_path / 'whole', *flags) == 0
+    stop_interrupting = interrupt(monkeypatch, epoch, batch, number)
+    assert train(network, tmp_path / 'resumed', *flags) == 128 + number
+    assert f'stopped-{epoch:04d}-{batch + 1}' in manifests(tmp_path)
+    stop_interrupting()
+    assert train(network, tmp_path / 'resumed', *flags, '--resume') == 0
+    for done in range(1, 4):
+        assert checkpoint(tmp_path / 'resumed', done) == checkpoint(tmp_path / 'whole', done)
+    assert [without_time(line) for line in metrics(tmp_path / 'resumed')] == [without_time(line) for line in metrics(tmp_path / 'whole')]
+    assert not any('stopped' in name for name in os.listdir(str(tmp_path))), 'of no use any more'
+    if kvstore:
+        assert is_on_kvstore()
+
+
+def without_time(line):
+    return {name: value for name, value in line.items() if name not in ('seconds', 'samples_per_second')}
+
+
+def test_more_epochs_are_the_same_as_asking_for_them_at_once(network, reference, tmp_path):
+    """The first run ends where the learning rate drops."""
+    assert train(network, tmp_path / 'run', *FLAGS, '--num-epochs', 2) == 0
+    assert train(network, tmp_path / 'run', *FLAGS, '--num-epochs', EPOCHS, '--resume') == 0
+    assert checkpoint(tmp_path / 'run', EPOCHS) == checkpoint(reference, EPOCHS)
+
+
+def test_an_earlier_epoch_leads_to_the_same_end(network, run, reference):
+    assert train(network, run, *FLAGS, '--num-epochs', EPOCHS, '--load-epoch', 1) == 0
+    assert checkpoint(run, EPOCHS) == checkpoint(reference, EPOCHS)
+    assert [line['epoch'] for line in metrics(run)] == list(range(EPOCHS))
+
+
+def test_a_signal_in_the_last_batch_finishes_the_epoch(network, reference, tmp_path, monkeypatch):
+    stop_interrupting = interrupt(monkeypatch, 1, BATCHES - 1)
+    assert train(network, tmp_path / 'run', *FLAGS, '--num-epochs', EPOCHS) == 128 + signal.SIGTERM
+    assert manifests(tmp_path) == ['0001', '0002']
+    assert len(metrics(tmp_path / 'run')) == 2
+    stop_interrupting()
+    assert train(network, tmp_path / 'run', *FLAGS, '--num-epochs', EPOCHS, '--resume') == 0
+    assert checkpoint(tmp_path / 'run', EPOCHS) == checkpoint(reference, EPOCHS)
+
+
+def test_stopped_twice_in_one_epoch(network, reference, tmp_path, monkeypatch):
+    """Also before there is any other checkpoint. Each stop supersedes the one before, and never writes over it."""
+    for batch, label in ((1, 'stopped-0000-2'), (4, 'stopped-0000-5')):
+        stop_interrupting = interrupt(monkeypatch, 0, batch)
+        resume = ['--resume'] if batch > 1 else []
+        assert train(network, tmp_path / 'run', *FLAGS, '--num-epochs', EPOCHS, *resume) == 128 + signal.SIGTERM
+        assert manifests(tmp_path) == [label]
+        stop_interrupting()
+    assert train(network, tmp_path / 'run', *FLAGS, '--num-epochs', EPOCHS, '--resume') == 0
+    assert checkpoint(tmp_path / 'run', EPOCHS) == checkpoint(reference, EPOCHS)
+
+
+def test_a_second_signal_is_not_waited_for(network, tmp_path, monkeypatch):
+    make = train_cifar.train_iterator
+
+    def impatient(*args):
+        iterator = make(*args)
+        iterator._batch = lambda index: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]
+        return iterator
+
+    monkeypatch.setattr(train_cifar, 'train_iterator', impatient)
+    with pytest.raises(KeyboardInterrupt):
+        train(network, tmp_path / 'run', *FLAGS)
+
+
+# Damage
+
+def truncate(path):
+    data = open_bytes(path)
+    with open(path, 'wb') as out:
+        out.write(data[:len(data) // 2])
+
+
+def flip_a_bit(path):
+    data = bytearray(open_bytes(path))
+    data[len(data) // 2] ^= 1
+    with open(path, 'wb') as out:
+        out.write(data)
+
+
+@pytest.mark.parametrize('damage', [truncate, flip_a_bit, os.remove])
+@pytest.mark.parametrize('ending', ['params', 'states', 'json'])
+def test_a_damaged_checkpoint_is_passed_over(run, damage, ending, caplog):
+    path = f'{run}-{EPOCHS:04d}.{ending}'
+    damage(path)
+    state = Checkpoints(run).load()
+    assert state.epoch == EPOCHS - 1
+    if (ending, damage) != ('json', os.remove):  # without a manifest there is no checkpoint to speak of
+        assert path in caplog.text
+        assert f'going back to {run}-{EPOCHS - 1:04d}.json' in caplog.text
+    with pytest.raises(CheckpointError, match=f'{EPOCHS:04d}.{ending}') as error:
+        Checkpoints(run).load(EPOCHS)
+    assert '\n' not in str(error.value)
+
+
+def test_any_flipped_bit_of_a_manifest_is_noticed(run):
+    path = f'{run}-{EPOCHS:04d}.json'
+    whole = open_bytes(path)
+    random = np.random.default_rng(0)
+    for position in random.choice(len(whole), 60, replace=False):
+        data = bytearray(whole)
+        data[position] ^= 1 << random.integers(7)
+        with open(path, 'wb') as out:
+            out.write(data)
+        try:
+            state = Checkpoints(run).load(EPOCHS)
+        except CheckpointError:
+            continue
+        assert json.loads(data.decode()) == json.loads(whole.decode()), 'only white space may change unnoticed'
+        assert state.epoch == EPOCHS
+
+
+def test_a_run_goes_on_from_the_last_good_checkpoint(network, run, reference):
+    truncate(f'{run}-{EPOCHS:04d}.params')
+    assert train(network, run, *FLAGS, '--num-epochs', EPOCHS, '--resume') == 0
+    assert checkpoint(run, EPOCHS) == checkpoint(reference, EPOCHS)
+    assert any('damaged' in line and 'going back to' in line for line in log_lines(run))
+
+
+def test_when_nothing_is_whole_every_file_is_named(run):
+    paths = [f'{run}-{epoch:04d}.params' for epoch in range(1, EPOCHS + 1)]
+    for path in paths:
+        truncate(path)
+    with pytest.raises(CheckpointError) as error:
+        Checkpoints(run).load()
+    assert all(path in str(error.value) for path in paths)
+
+
+class Bomb:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return open, (self._path, 'w')
+
+
+@pytest.mark.parametrize('ending', ['params', 'states', 'json'])
+def test_nothing_is_unpickled(run, tmp_path, ending):
+    trace = str(tmp_path / 'exploded')
+    data = pickle.dumps(Bomb(trace))
+    with open(f'{run}-{EPOCHS:04d}.{ending}', 'wb') as out:
+        out.write(data)
+    if ending != 'json':
+        reseal(f'{run}-{EPOCHS:04d}', ending, data)
+    with pytest.raises(CheckpointError):
+        Checkpoints(run).load(EPOCHS)
+    assert not os.path.exists(trace)
+    pickle.loads(data).close()
+    assert os.path.exists(trace), 'the bomb would have worked'
+
+
+def reseal(label, ending, data):
+    """Make the manifest fit what was planted."""
+    with open(f'{label}.json', encoding='utf-8') as source:
+        manifest = json.load(source)
+    del manifest['sha256']
+    manifest['files'][os.path.basename(f'{label}.{ending}')] = {'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
+    with open(f'{label}.json', 'w', encoding='utf-8') as out:
+        json.dump(checkpoint_module._sealed(manifest), out)
+
+
+def test_scratch_files_of_a_killed_process_are_removed(network, run):
+    folder = os.path.dirname(run)
+    left = ['.run-0005.params.abcd_123.params', '.run-symbol.json.12345678.json', '.run-stopped-0003-2.states.abcdefgh.states']
+    others = ['.run-2-0005.params.abcd_123.params', '.running.json', '.run.params', 'notes.txt']
+    for name in left + others:
+        with open(os.path.join(folder, name), 'w') as out:
+            out.write('half')
+    assert train(network, run, *FLAGS, '--num-epochs', EPOCHS, '--resume') == 0
+    assert {name for name in contents(folder) if not name.startswith('run')} == set(others)
