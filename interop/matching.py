@@ -30,8 +30,8 @@ class Match(NamedTuple):
 
     @property
     def description(self):
-        """For example 'resnext 50 in torchvision's names'."""
-        return f"{self.style.network} {self.num_layers} in {self.style.name}'s names"
+        """For example 'resnext 50 with the names of torchvision'."""
+        return f'{self.style.network} {self.num_layers} with the names of {self.style.name}'
 
     def require_whole(self, path):
         """Raise CheckpointError, naming ``path`` and the first tensors that do not fit, unless all do."""

@@ -113,7 +113,7 @@ STYLES = (
           _pytorchcv_unit, {**_BODY, 'sc': 'identity_conv.conv', 'sc_bn': 'identity_conv.bn'}),
 )
 
-OWN_STYLES = tuple(OwnStyle('authors', network, tuple(family.UNITS), {}, {}) for network, family in NETWORKS.items())
+OWN_STYLES = tuple(OwnStyle('the authors', network, tuple(family.UNITS), {}, {}) for network, family in NETWORKS.items())
 
 # The style in which a family goes to PyTorch where nobody asks for another.
 PYTORCH_STYLE = {'resnet': 'pytorchcv', 'resnet-v1': 'akamaster', 'resnext': 'torchvision', 'vgg': 'torchvision'}

@@ -76,8 +76,8 @@ class OnnxRunner:
 
 def onnx_tensors(model):
     """The learned tensors of an ``onnx.ModelProto``: its floating-point constants of at least one axis, name → NumPy array."""
-    onnx = importlib.import_module('onnx')
-    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    to_array = importlib.import_module('onnx.numpy_helper').to_array
+    arrays = {tensor.name: to_array(tensor) for tensor in model.graph.initializer}
     return {name: array for name, array in arrays.items() if array.ndim and np.issubdtype(array.dtype, np.floating)}
 
 
