@@ -73,7 +73,7 @@ def read_model(source):
     ``.pth``, ``.pt``, ``.th`` and ``.safetensors`` are state dicts, ``.onnx`` is ONNX, and anything else the name of a GluonCV network with the weights that
     GluonCV has for it. Bare tensors compute if their names and shapes are those of a network of ours. Raises UserError for what cannot be read.
     """
-    checkpoint = _checkpoint_of(source)
+    checkpoint = checkpoint_of(source)
     if checkpoint:
         return _from_mxnet(source, *load_checkpoint(*checkpoint))
     if source.endswith(ONNX_ENDING):
@@ -85,7 +85,7 @@ def read_model(source):
     return _from_tensors(source, read_tensors(zoo_file(source)))
 
 
-def _checkpoint_of(source):
+def checkpoint_of(source):
     """(prefix, epoch) where ``source`` means an MXNet checkpoint, else None."""
     named = _EPOCH.fullmatch(source)
     if named and not os.path.exists(source):

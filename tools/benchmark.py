@@ -1,0 +1,110 @@
+"""Measure: a training step with λ and without, APG beside MXNet's own optimizers, inference of full and stripped networks, the data pipeline.
+
+    python tools/benchmark.py train --network resnet --num-layers 20 --num-classes 10 --image-shape 3,32,32 --batch-size 64
+    python tools/benchmark.py inference run/resnet50:100 run/stripped:0 --plot speed.png
+
+Contestants take turns, each in a process of its own with all cores, and are compared turn by turn; times are medians.
+"""
+import argparse
+import sys
+
+from runtime.cli import run
+from tools.benchmarks import data_pipeline, inference, optimizer, training
+from tools.benchmarks.contest import ROUNDS, STEPS
+from tools.benchmarks.report import report
+from train.data import add_data_args
+
+
+def parser():
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = made.add_subparsers(dest='what', required=True)
+    for add in (_add_train, _add_optimizer, _add_inference, _add_io):
+        add(commands).add_argument('--json', metavar='FILE', help='also write everything that was measured, with command, machine and versions, to FILE')
+    return made
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(argv)
+    report(args.title, argv, args.measure(args), args.json)
+    return 0
+
+
+def _add_train(commands):
+    command = _command(commands, 'train', training.measure, 'A whole training step: what λ costs, in each placement')
+    _add_network(command)
+    command.add_argument('--batch-size', type=_positive, default=32, help='images a step: small batches show the cost of λ on the parameters most')
+    command.add_argument('--lambdas', type=_choices(training.LAMBDAS), default=list(training.LAMBDAS), metavar='NAMES',
+                         help="which to compare, 'off,weight,output': no λ, λ folded into the parameters, the authors' λ on feature maps (default: all)")
+    command.add_argument('--engines', type=_choices(training.ENGINES), default=['mxnet'], metavar='NAMES', help="what computes, 'mxnet,torch' (default: mxnet)")
+    return _add_turns(command)
+
+
+def _add_optimizer(commands):
+    command = _command(commands, 'optimizer', optimizer.measure, "The optimizer's step alone")
+    _add_network(command)
+    command.add_argument('--optimizers', type=_choices(('apg', 'nag', 'sgd')), default=['apg', 'sgd'], metavar='NAMES',
+                         help="which to measure beside MXNet's nag (default: apg,sgd)")
+    return _add_turns(command)
+
+
+def _add_inference(commands):
+    command = _command(commands, 'inference', inference.measure, 'Inference of full and stripped networks')
+    command.add_argument('models', nargs='+', metavar='PREFIX:EPOCH', help='checkpoints; the first is what the others are measured by')
+    command.add_argument('--runtimes', type=_choices(inference.RUNTIMES), default=list(inference.RUNTIMES), metavar='NAMES',
+                         help="where to run them, 'mxnet,onnxruntime,torch'; what is not installed is left out (default: all)")
+    command.add_argument('--batch-sizes', type=_numbers, default=[1, 8, 32], metavar='N,N', help='1 is latency, large ones are throughput (default: 1,8,32)')
+    command.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
+    command.add_argument('--plot', metavar='FILE', help='draw speed-up against the ratio of MACs: png, svg, pdf')
+    return _add_turns(command)
+
+
+def _add_io(commands):
+    command = _command(commands, 'io', data_pipeline.measure, 'Images per second and core of processor time')
+    add_data_args(command)
+    command.add_argument('--batch-size', type=_positive, default=64, help='images a batch')
+    command.add_argument('--batches', type=_positive, default=500, help='how many batches to read')
+    return command
+
+
+def _command(commands, name, measure, title):
+    command = commands.add_parser(name, help=title, description=title)
+    command.set_defaults(measure=measure, title=title)
+    return command
+
+
+def _add_network(command):
+    command.add_argument('--network', default='resnet', help='a family of symbols.get_symbol (default: resnet)')
+    command.add_argument('--num-layers', type=_positive, default=50, help='its depth (default: 50)')
+    command.add_argument('--num-classes', type=_positive, default=1000, help='width of its classifier (default: 1000)')
+    command.add_argument('--image-shape', default='3,224,224', help='channels,height,width (default: 3,224,224)')
+
+
+def _add_turns(command):
+    command.add_argument('--rounds', type=_positive, default=ROUNDS, help=f'how often everyone has a turn: more on a busy machine (default: {ROUNDS})')
+    command.add_argument('--steps', type=_positive, default=STEPS, help=f'steps of a turn: more for steps of a few milliseconds (default: {STEPS})')
+    return command
+
+
+def _choices(known):
+    def names(text):
+        found = text.split(',')
+        for name in found:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f'{name!r} is none of {", ".join(known)}')
+        return found
+    return names
+
+
+def _numbers(text):
+    return [_positive(number) for number in text.split(',')]
+
+
+def _positive(text):
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
+    return int(text)
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,122 @@
+"""Timing that a busy machine spoils least: contestants take turns, each in a process of its own, and are compared turn by turn.
+
+    def build(size):                                 # in the contestant's process
+        array = numpy.ones(size)
+        def turn(steps):
+            for _ in range(steps):
+                array.sum()
+        return turn
+
+    measured = contest({'small': partial(build, 10), 'large': partial(build, 10**6)})
+    measured['large'].time_over(measured['small'])
+
+A process of its own keeps the threads of one library out of another's way, and tells how much memory each contestant took.
+"""
+import multiprocessing
+import resource
+import statistics
+import time
+from contextlib import ExitStack
+from typing import List, NamedTuple
+
+from runtime.errors import UserError
+
+ROUNDS, STEPS, WARM_UP = 7, 3, 2
+
+
+class Measured(NamedTuple):
+    """Seconds that a step took in each round, and the most bytes of memory that the contestant's process held."""
+
+    seconds: List[float]
+    peak_bytes: int
+
+    @property
+    def median(self):
+        return statistics.median(self.seconds)
+
+    def time_over(self, other):
+        """How many times as long as ``other`` this took: the median over the rounds, within which both met the same machine."""
+        return statistics.median(own / theirs for own, theirs in zip(self.seconds, other.seconds))
+
+
+def contest(builds, rounds=ROUNDS, steps=STEPS, warm_up=WARM_UP):
+    """Measure contestants: dict name → function that builds a contestant and returns its ``turn(steps)``; returns dict name → ``Measured``.
+
+    In each of ``rounds`` rounds everyone takes ``steps`` steps, after ``warm_up`` steps that are not timed. The functions must be importable by name
+    (``functools.partial`` of one is fine). A UserError of one of them is raised here.
+    """
+    with ExitStack() as processes:
+        contestants = {name: processes.enter_context(Contestant(build)) for name, build in builds.items()}
+        for contestant in contestants.values():
+            contestant.wait_until_built()
+        for contestant in contestants.values():
+            contestant.turn(warm_up)
+        rows = [[contestant.turn(steps) / steps for contestant in contestants.values()] for _ in range(rounds)]
+        peaks = [contestant.peak_bytes() for contestant in contestants.values()]
+    return {name: Measured(list(column), peak) for name, column, peak in zip(contestants, zip(*rows), peaks)}
+
+
+class Contestant:
+    """A process that takes steps when it is told to, and does nothing in between."""
+
+    def __init__(self, build):
+        context = multiprocessing.get_context('spawn')
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(build, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._process.terminate()
+        self._process.join()
+
+    def wait_until_built(self):
+        self._answer()
+
+    def turn(self, steps):
+        """The seconds that ``steps`` steps took."""
+        self._pipe.send(steps)
+        return self._answer()
+
+    def peak_bytes(self):
+        """The most memory that the process has held so far."""
+        self._pipe.send(None)
+        return self._answer()
+
+    def _answer(self):
+        try:
+            answer = self._pipe.recv()
+        except EOFError:
+            raise RuntimeError('a process that was to be measured has died; its last words are above') from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def _serve(build, pipe):
+    try:
+        turn = build()
+    except UserError as error:
+        pipe.send(error)
+        return
+    pipe.send('built')
+    while True:
+        steps = pipe.recv()
+        if steps is None:
+            pipe.send(_peak_bytes())
+            continue
+        start = time.perf_counter()
+        turn(steps)
+        pipe.send(time.perf_counter() - start)
+
+
+def _peak_bytes():
+    try:
+        # getrusage's number begins, on Linux, with what the parent had when it forked.
+        with open('/proc/self/status') as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM:'))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,151 @@
+"""Inference of checkpoints in every runtime there is: is a network that has fewer multiplications faster by as much?"""
+import importlib
+import logging
+import os
+import tempfile
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from interop.models import checkpoint_of
+from runtime import mx, usable_cores
+from runtime.checkpoint_files import load_checkpoint, save_model
+from runtime.errors import UserError
+from symbols import parse_image_shape
+from symbols.complexity import complexity, is_lambda
+from symbols.graph import data_shape_of
+from symbols.strip import strip
+
+from .contest import contest
+from .report import milliseconds
+from .speed_plot import draw
+
+NEEDS = {'mxnet': (), 'onnxruntime': ('onnx', 'onnxruntime'), 'torch': ('torch',)}
+
+
+class Network(NamedTuple):
+    """A checkpoint, ready for inference: λ and batch normalisation folded away, saved as ``prefix``-0000.params and, for ONNX Runtime, ``prefix``.onnx."""
+
+    source: str
+    prefix: str
+    image_shape: tuple
+    macs: int
+
+
+def measure(args):
+    """One row for each runtime, device, batch size and network; the first network is what the others are measured by."""
+    runtimes = [name for name in args.runtimes if _is_installed(name)]
+    with tempfile.TemporaryDirectory() as folder:
+        networks = [prepared(source, args.image_shape, os.path.join(folder, str(number)), 'onnxruntime' in runtimes)
+                    for number, source in enumerate(args.models)]
+        rows = [row for runtime in runtimes for device in _devices(runtime) for batch in args.batch_sizes
+                for row in _compared(networks, runtime, device, batch, args)]
+    if args.plot:
+        draw(rows, args.plot)
+    return rows
+
+
+def prepared(source, image_shape, prefix, as_onnx):
+    """The Network of a checkpoint, PREFIX:EPOCH. Raises UserError for what is none."""
+    named = checkpoint_of(source)
+    if not named:
+        raise UserError(f'{source}: give a checkpoint as PREFIX:EPOCH, for example runs/resnet20:240')
+    symbol, arg_params, aux_params = load_checkpoint(*named)
+    shape = parse_image_shape(image_shape) if image_shape else data_shape_of(symbol)
+    if not shape:
+        raise UserError(f'{source} does not say which images it takes: give --image-shape channels,height,width')
+    # The full network is to stay full; what λ is makes no difference to its speed.
+    alive = {name: mx.nd.ones_like(array) if is_lambda(name) else array for name, array in arg_params.items()}
+    symbol, arg_params, aux_params, _ = strip(symbol, alive, aux_params, {'data': (1, *shape)}, fold_bn=True)
+    save_model(prefix, 0, symbol, arg_params, aux_params)
+    if as_onnx:
+        importlib.import_module('interop.onnx_export').export_onnx(symbol, arg_params, aux_params, shape, f'{prefix}.onnx')
+    return Network(source, prefix, shape, complexity(symbol, {'data': (1, *shape)}).macs)
+
+
+def mxnet_inference(network, device, batch):
+    """Module, whose graph oneDNN fuses."""
+    symbol, arg_params, aux_params = load_checkpoint(network.prefix, 0)
+    module = mx.mod.Module(symbol, label_names=None, context=mx.gpu() if device == 'gpu' else mx.cpu())
+    images = mx.io.DataBatch([mx.nd.array(_noise(network, batch))])
+    module.bind([('data', images.data[0].shape)], for_training=False)
+    module.set_params(arg_params, aux_params)
+
+    def turn(steps):
+        for _ in range(steps):
+            module.forward(images, is_train=False)
+            module.get_outputs()[0].wait_to_read()
+
+    return turn
+
+
+def onnx_inference(network, device, batch):
+    """ONNX Runtime, with its own optimizations of the graph."""
+    onnxruntime = importlib.import_module('onnxruntime')
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    provider = 'CUDAExecutionProvider' if device == 'gpu' else 'CPUExecutionProvider'
+    session = onnxruntime.InferenceSession(f'{network.prefix}.onnx', options, providers=[provider])
+    images = {session.get_inputs()[0].name: _noise(network, batch)}
+
+    def turn(steps):
+        for _ in range(steps):
+            session.run(None, images)
+
+    return turn
+
+
+def torch_inference(network, device, batch):
+    """PyTorch as it stands, the graph run operator by operator, channels last."""
+    torch = importlib.import_module('torch')
+    torch.set_num_threads(usable_cores())
+    place = {'device': 'cuda' if device == 'gpu' else 'cpu', 'memory_format': torch.channels_last}
+    net = importlib.import_module('interop.torch_graph').TorchGraph(*load_checkpoint(network.prefix, 0)).to(**place).eval()
+    images = torch.from_numpy(_noise(network, batch)).to(**place)
+
+    def turn(steps):
+        with torch.inference_mode():
+            for _ in range(steps):
+                net(images).cpu()
+
+    return turn
+
+
+RUNTIMES = {'mxnet': mxnet_inference, 'onnxruntime': onnx_inference, 'torch': torch_inference}
+
+
+def _compared(networks, runtime, device, batch, args):
+    measured = contest({network.source: partial(RUNTIMES[runtime], network, device, batch) for network in networks}, args.rounds, args.steps)
+    full = networks[0]
+    for network in networks:
+        result = measured[network.source]
+        speed_up, macs_ratio = 1 / result.time_over(measured[full.source]), full.macs / network.macs
+        yield {'runtime': f'{runtime} {device}', 'batch': batch, 'network': network.source, 'GMACs': network.macs / 1e9, 'images/s': batch / result.median,
+               'speed-up': speed_up, 'MACs ratio': macs_ratio, 'of it': speed_up / macs_ratio, **milliseconds(result)}
+
+
+def _is_installed(runtime):
+    try:
+        for package in NEEDS[runtime]:
+            importlib.import_module(package)
+    except ImportError as error:
+        logging.warning('%s is left out: %s', runtime, error)
+        return False
+    return True
+
+
+def _devices(runtime):
+    return ('cpu', 'gpu') if _sees_gpu(runtime) else ('cpu',)
+
+
+def _sees_gpu(runtime):
+    if runtime == 'mxnet':
+        return mx.context.num_gpus() > 0
+    if runtime == 'torch':
+        return importlib.import_module('torch').cuda.is_available()
+    return 'CUDAExecutionProvider' in importlib.import_module('onnxruntime').get_available_providers()
+
+
+def _noise(network, batch):
+    return np.random.default_rng(0).normal(size=(batch, *network.image_shape)).astype(np.float32)

@@ -1,0 +1,69 @@
+"""What a measurement says: a Markdown table for readers, an object for programs, and with both the command, the machine and the versions."""
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+
+from runtime import mx, usable_cores
+from runtime.files import write_text
+
+PACKAGES = ('mxnet', 'mxnet-cu112', 'numpy', 'onnxruntime', 'torch')
+
+
+def environment():
+    """Where and with what it was measured; the load tells how much of the machine others had at the end."""
+    return {'cpu': _cpu(), 'cores': usable_cores(), 'omp_num_threads': os.environ['OMP_NUM_THREADS'], 'gpus': mx.context.num_gpus(),
+            'load': round(os.getloadavg()[0], 1), 'python': platform.python_version(), 'versions': _versions()}
+
+
+def report(title, argv, rows, json_path=None):
+    """Print ``rows`` (dicts of one set of keys) as a table under ``title``, and write them to ``json_path`` with everything needed to repeat them."""
+    found = environment()
+    command = f'python tools/benchmark.py {" ".join(map(shlex.quote, argv))}'
+    print(f'{title}\n\n{markdown(rows)}\n\n`{command}`, {describe(found)}')
+    if json_path:
+        write_text(json_path, json.dumps({'title': title, 'command': command, 'environment': found, 'rows': rows}, indent=1) + '\n')
+
+
+def describe(found):
+    """An ``environment`` in one line."""
+    versions = ', '.join(f'{name} {version}' for name, version in found['versions'].items())
+    return f'{found["cores"]} cores of {found["cpu"]} ({found["omp_num_threads"]} threads, load {found["load"]}), Python {found["python"]}, {versions}'
+
+
+def markdown(rows):
+    """A Markdown table of dicts, numbers to three digits; lists are left to the JSON file."""
+    names = [name for name, value in rows[0].items() if not isinstance(value, list)]
+    lines = [names, [':--' if isinstance(rows[0][name], str) else '--:' for name in names]]
+    lines += [[_cell(row[name]) for name in names] for row in rows]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def milliseconds(measured):
+    """The columns that every table has: the median time of a step, all of them, and the memory."""
+    return {'ms': 1e3 * measured.median, 'peak MiB': round(measured.peak_bytes / 2 ** 20), 'all ms': [round(1e3 * second, 3) for second in measured.seconds]}
+
+
+def _cell(value):
+    if isinstance(value, float):
+        return f'{value:.3f}' if value < 10 else f'{value:.1f}' if value < 1000 else f'{value:.0f}'
+    return str(value)
+
+
+def _cpu():
+    try:
+        with open('/proc/cpuinfo') as lines:
+            return next(line.split(':', 1)[1].strip() for line in lines if line.startswith('model name'))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _versions():
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
