@@ -1,8 +1,8 @@
 """A network as an ONNX file (opset 13), proven against MXNet before it is put in place.
 
 MXNet's own exporter needs three repairs to be of use here (its SoftmaxOutput, the opset it stamps, the time it takes) and knows nothing of constants. This
-one is a table (``onnx_operators``) and a rule: what does not depend on the images is computed by MXNet at export time and stored. λ multiplied into
-parameters so leaves no trace in the file.
+one is a table (``onnx_operators``) and a rule: what does not depend on the images is computed by MXNet at export time, and constant factors move into the
+layer beside them, so that λ, in either placement, leaves no trace in the file.
 """
 import importlib
 
@@ -11,7 +11,8 @@ import numpy as np
 from runtime import mx
 from runtime.errors import MissingDependencyError, ProofError
 from runtime.files import written_whole
-from symbols.graph import Graph, Output
+from symbols.folding import absorb_factors, cancel_repetitions, evaluate, fold_constants
+from symbols.graph import Output
 
 from . import attributes
 from .heads import example_images, input_name, logits_graph, relative_difference
@@ -59,15 +60,14 @@ def onnx_model(symbol, arg_params, aux_params, image_shape):
     params = {**arg_params, **aux_params}
     graph, _ = logits_graph(symbol)
     data = input_name(graph, params)
-    small, large = (graph.shapes({data: (batch, *image_shape)}) for batch in BATCHES)
-    build = Builder(small, large)
-    moving = _depends_on(graph, data)
-    head = graph.heads[0]
-    attributes.require(head.node in moving, head.node, 'the output does not depend on the images')
-    for source, values in _constants(graph, moving, params):
-        build.name_constant(source, values)
+    params = _without_factors(graph, params, {data: (BATCHES[0], *image_shape)})
+    small, large = (graph.shapes({**_shapes(params), data: (batch, *image_shape)}) for batch in BATCHES)
+    build, head = Builder(small, large), graph.heads[0]
+    for node in graph.variables():
+        if node.name != data:
+            build.name_constant(Output(node), params[node.name].asnumpy())
     for node in graph.nodes():
-        if node in moving and not node.is_variable:
+        if not node.is_variable:
             if node.op not in OPERATORS:
                 raise attributes.unknown_operator(node, 'the ONNX export', OPERATORS)
             OPERATORS[node.op](build, node, [build.name(source) for source in node.inputs], build.name(Output(node)))
@@ -75,7 +75,7 @@ def onnx_model(symbol, arg_params, aux_params, image_shape):
         build.nodes, 'network',
         [helper.make_tensor_value_info(data, number_types.FLOAT, ['batch', *image_shape])],
         [helper.make_tensor_value_info(build.name(head), number_types.FLOAT, ['batch', *small[head][1:]])],
-        build.initializers)
+        build.constants_in_use())
     return helper.make_model(parts, producer_name='sparse-structure-selection', opset_imports=[helper.make_opsetid('', OPSET)])
 
 
@@ -85,7 +85,7 @@ class Builder:
     def __init__(self, shapes, larger_shapes):
         self._helper, self._numpy_helper = _required('onnx.helper'), _required('onnx.numpy_helper')
         self._shapes, self._larger = shapes, larger_shapes
-        self.nodes, self.initializers, self._names, self._taken = [], [], {}, {''}
+        self.nodes, self._constants, self._names, self._taken = [], [], {}, {''}
 
     def shape(self, source):
         """The shape of an ``Output``, for the smaller batch."""
@@ -105,12 +105,12 @@ class Builder:
 
     def name_constant(self, source, values):
         """Make an ``Output`` a constant: a NumPy array."""
-        self.initializers.append(self.tensor(values, self.name(source)))
+        self._constants.append(self.tensor(values, self.name(source)))
 
     def constant(self, values, wish='constant'):
         """The name of a new constant."""
         name = self._fresh(wish)
-        self.initializers.append(self.tensor(values, name))
+        self._constants.append(self.tensor(values, name))
         return name
 
     def tensor(self, values, name=''):
@@ -123,6 +123,11 @@ class Builder:
         self.nodes.append(self._helper.make_node(operator, inputs, outputs, name=outputs[0], **options))
         return outputs[0]
 
+    def constants_in_use(self):
+        """The constants that a node reads, as ONNX tensors."""
+        read = {name for node in self.nodes for name in node.input}
+        return [tensor for tensor in self._constants if tensor.name in read]
+
     def _fresh(self, wish):
         name, number = wish, 1
         while name in self._taken:
@@ -131,32 +136,25 @@ class Builder:
         return name
 
 
-def _depends_on(graph, data):
-    """The nodes whose values depend on the images."""
-    moving = set()
-    for node in graph.nodes():
-        if node.name == data and node.is_variable or any(source in moving for source in node.sources):
-            moving.add(node)
-    return moving
+def _without_factors(graph, params, data_shapes):
+    """Compute what does not depend on the images and put factors where stripping would put them; returns the parameters (dict name → NDArray) then.
 
-
-def _constants(graph, moving, params):
-    """What nodes that depend on the images read from those that do not: pairs of an ``Output`` and its value, computed by MXNet."""
-    wanted = dict.fromkeys(source for node in graph.nodes() if node in moving for source in node.inputs if source.node not in moving)
-    computed = [source for source in wanted if not source.node.is_variable]
-    values = {source: params[source.node.name].asnumpy() for source in wanted if source.node.is_variable}
-    if computed:
-        symbol = Graph(computed, graph.attrs).to_symbol()
-        arguments = {name: params[name] for name in symbol.list_arguments()}
-        outputs = symbol.bind(mx.cpu(), arguments, grad_req='null').forward(is_train=False)
-        values.update((source, output.asnumpy()) for source, output in zip(computed, outputs))
-    return [(source, values[source]) for source in wanted]
+    W keeps its name, so that the file's tensors can be compared with anybody's.
+    """
+    params = {**params, **evaluate(fold_constants(graph, set(params)), params)}
+    absorb_factors(graph, params, graph.shapes({**_shapes(params), **data_shapes}))
+    cancel_repetitions(graph, graph.shapes({**_shapes(params), **data_shapes}))
+    return params
 
 
 def _difference(exported, original, image_shape):
     """The largest relative difference between the logits of two networks."""
     batches = [example_images(image_shape, batch) for batch in PROOF_BATCHES]
     return max(relative_difference(exported(images), original(images)) for images in batches)
+
+
+def _shapes(params):
+    return {name: array.shape for name, array in params.items()}
 
 
 def _single_precision(params):

@@ -75,6 +75,8 @@ def pooling(build, node, inputs, output):
     window, convention = attributes.window(node), attributes.pooling_convention(node)
     axes = list(zip(build.shape(node.inputs[0])[2:], window.kernel, window.stride, window.pad))
     ends = [max((attributes.pooled_length(*axis, convention) - 1) * axis[2] + axis[1] - axis[3] - axis[0], axis[3]) for axis in axes]
+    inside = all(pad < side for pad, side in zip((*window.pad, *ends), window.kernel * 2))
+    require(inside, node, 'a window that sees nothing but padding is not converted')
     options = {'kernel_shape': window.kernel, 'strides': window.stride, 'pads': (*window.pad, *ends)}
     include = flag(node, 'count_include_pad', True)
     if kind == 'max':
@@ -216,6 +218,7 @@ OPERATORS = {
     'Reshape': reshape, 'transpose': transpose, 'SwapAxis': swap_axis, 'expand_dims': with_axes('Unsqueeze'), 'squeeze': with_axes('Squeeze'),
     'Concat': concat, 'SliceChannel': slice_channel, 'slice_axis': slice_axis, 'Pad': pad, 'UpSampling': up_sampling,
     'dot': dot, 'clip': clip, 'mean': mean, 'sum': total, 'zeros_like': filled_like(0), 'ones_like': filled_like(1),
+    'square': lambda build, node, inputs, output: build.add('Mul', inputs * 2, output),
     '_copy': plain('Identity'), 'BlockGrad': plain('Identity'), 'add_n': plain('Sum'),
     **{f'elemwise_{name}': plain(operator) for name, operator in ARITHMETIC.items()},
     **{f'broadcast_{name}': plain(operator) for name, operator in ARITHMETIC.items()},
