@@ -22,15 +22,22 @@ def is_file_of_tensors(source):
 
 
 def read_tensors(path):
-    """The tensors of a ``.params``, ``.pth``, ``.pt``, ``.th`` or ``.safetensors`` file. Raises CheckpointError for a damaged file or another ending."""
+    """The tensors of a ``.params``, ``.pth``, ``.pt``, ``.th`` or ``.safetensors`` file.
+
+    Raises CheckpointError for a file that is damaged, empty, or of another ending.
+    """
     ending = os.path.splitext(path)[1]
     if ending in TORCH_ENDINGS:
-        return _module_names(load_torch_state(path))
-    if ending == SAFETENSORS_ENDING:
-        return _module_names(load_safetensors(path))
-    if ending == PARAMS_ENDING:
-        return _gluon_names({_bare(name): array.asnumpy() for name, array in load_arrays(path).items()})
-    raise CheckpointError(f'{path}: do not know what to read it as; known endings are {", ".join((PARAMS_ENDING, *TORCH_ENDINGS, SAFETENSORS_ENDING))}')
+        tensors = _module_names(load_torch_state(path))
+    elif ending == SAFETENSORS_ENDING:
+        tensors = _module_names(load_safetensors(path))
+    elif ending == PARAMS_ENDING:
+        tensors = _gluon_names({_bare(name): array.asnumpy() for name, array in load_arrays(path).items()})
+    else:
+        raise CheckpointError(f'{path}: do not know what to read it as; known endings are {", ".join((PARAMS_ENDING, *TORCH_ENDINGS, SAFETENSORS_ENDING))}')
+    if not tensors:
+        raise CheckpointError(f'{path}: holds no tensors')
+    return tensors
 
 
 def _bare(name):
