@@ -2,6 +2,7 @@
 import importlib
 from functools import partial
 
+from optimizers import APG
 from runtime import mx, usable_cores
 from runtime.errors import MissingDependencyError
 from symbols import get_symbol, parse_image_shape
@@ -34,7 +35,7 @@ def mxnet_training(network, num_layers, num_classes, image_shape, batch_size, sc
     context = mx.gpu() if mx.context.num_gpus() else mx.cpu()
     engine = MXNetEngine(symbol, [context], data.provide_data, data.provide_label)
     names = dict(enumerate(name for name in symbol.list_arguments() if name not in ('data', 'softmax_label')))
-    engine.start(mx.optimizer.create('apg', param_idx2name=names, sym=symbol, rescale_grad=1 / batch_size, **OPTIMIZER))
+    engine.start(APG(param_idx2name=names, sym=symbol, rescale_grad=1 / batch_size, **OPTIMIZER))
     batch = next(data)
 
     def turn(steps):

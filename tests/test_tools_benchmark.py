@@ -1,0 +1,129 @@
+"""The benchmarks run, on networks of toy size, and say what they measured. How fast anything is, is not asked here."""
+import json
+from functools import partial
+
+import pytest
+
+from runtime import mx
+from runtime.checkpoint_files import save_model
+from runtime.errors import UserError
+from symbols import resnet
+from symbols.strip import strip
+from tools import benchmark
+from tools.benchmarks.contest import Measured, contest
+from tools.benchmarks.report import markdown
+
+TURNS = ['--rounds', '2', '--steps', '1']
+COMMON = {'ms', 'peak MiB', 'all ms'}
+
+
+def measured(*argv, path):
+    assert benchmark.main([*map(str, argv), '--json', str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert found['command'].startswith(f'python tools/benchmark.py {argv[0]}')
+    assert {'cpu', 'cores', 'omp_num_threads', 'load', 'versions'} <= set(found['environment'])
+    assert found['environment']['versions']['mxnet'] == mx.__version__
+    return found['rows']
+
+
+def test_train(tmp_path, capsys):
+    network = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--image-shape', '3,8,8', '--batch-size', 2]
+    rows = measured('train', *network, '--lambdas', 'off,weight', *TURNS, path=tmp_path / 'train.json')
+    assert [row['engine, λ'] for row in rows] == ['mxnet off', 'mxnet weight']
+    assert rows[0]['speed over the first'] == 1
+    for row in rows:
+        assert set(row) == COMMON | {'engine, λ', 'images/s', 'speed over the first'}
+        assert len(row['all ms']) == 2
+        assert 20 < row['peak MiB'] < 2000
+    assert '| mxnet weight |' in capsys.readouterr().out
+
+
+def test_optimizer(tmp_path):
+    rows = measured('optimizer', '--num-layers', 20, '--image-shape', '3,32,32', '--optimizers', 'apg', *TURNS, path=tmp_path / 'optimizer.json')
+    assert [row['optimizer'] for row in rows] == ['nag', 'apg']
+    assert all(set(row) == COMMON | {'optimizer', 'time over nag'} for row in rows)
+
+
+def test_io(tmp_path):
+    rows = measured('io', '--dataset', 'synthetic', '--batch-size', 4, '--batches', 2, path=tmp_path / 'io.json')
+    assert [row['augmentation'] for row in rows] == ['none', "the paper's"]
+    assert all(row['images/s/core'] > 0 for row in rows)
+
+
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory):
+    """PREFIX:EPOCH of a toy network with one dead unit in each stage but the first, and of the same stripped."""
+    folder = tmp_path_factory.mktemp('models')
+    symbol = resnet.network((1, 2), (8, 16), resnet.bottleneck_unit, True, 4, (3, 8, 8), ('block',), 'weight')
+    module = mx.mod.Module(symbol)
+    module.bind([('data', (1, 3, 8, 8))], [('softmax_label', (1,))])
+    module.init_params(mx.init.Xavier())
+    arg_params, aux_params = module.get_params()
+    arg_params['lambda_block'][1] = 0
+    save_model(str(folder / 'full'), 3, symbol, arg_params, aux_params)
+    save_model(str(folder / 'small'), 0, *strip(symbol, arg_params, aux_params, {'data': (1, 3, 8, 8)})[:3])
+    return f'{folder}/full:3', f'{folder}/small:0'
+
+
+@pytest.mark.parametrize('runtime', ['mxnet', 'onnxruntime', 'torch'])
+def test_inference(checkpoints, tmp_path, runtime):
+    if runtime != 'mxnet':
+        pytest.importorskip(runtime)
+    plot = tmp_path / 'speed.png'
+    rows = measured('inference', *checkpoints, '--runtimes', runtime, '--batch-sizes', 2, '--plot', plot, *TURNS, path=tmp_path / 'inference.json')
+    full, small = (row for row in rows if row['runtime'] == f'{runtime} cpu')
+    assert (full['network'], small['network']) == checkpoints
+    assert full['MACs ratio'] == full['speed-up'] == 1
+    assert small['MACs ratio'] == pytest.approx(full['GMACs'] / small['GMACs'])
+    assert small['MACs ratio'] > 1.1  # the full network was not stripped for the comparison, though it could have been
+    assert small['of it'] == pytest.approx(small['speed-up'] / small['MACs ratio'])
+    assert plot.read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize(('argv', 'said'), [(['train', '--lambdas', 'off,sideways'], 'sideways'), (['train', '--rounds', '0'], 'above 0'), ([], 'required')])
+def test_wrong_options_are_refused(argv, said, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        benchmark.main(argv)
+    assert said in capsys.readouterr().err
+
+
+def test_a_source_that_is_no_checkpoint_is_refused():
+    with pytest.raises(UserError, match='PREFIX:EPOCH'):
+        benchmark.main(['inference', 'nothing'])
+
+
+def refuses():
+    raise UserError('not today')
+
+
+def builds(length):
+    array = list(range(length))
+
+    def turn(steps):
+        for _ in range(steps):
+            sum(array)
+
+    return turn
+
+
+def test_contestants_are_measured_in_processes_of_their_own():
+    found = contest({'short': partial(builds, 1000), 'long': partial(builds, 1_000_000)}, rounds=3)
+    assert [len(measure.seconds) for measure in found.values()] == [3, 3]
+    assert found['long'].time_over(found['short']) > 10
+    assert found['long'].peak_bytes > found['short'].peak_bytes + 2e7
+
+
+def test_a_contestant_that_cannot_be_built_says_why():
+    with pytest.raises(UserError, match='not today'):
+        contest({'refuses': refuses})
+
+
+def test_rounds_are_compared_one_by_one():
+    """A machine that gets slower in the middle changes no ratio."""
+    fast, slow = Measured([1., 1., 10., 10., 10.], 0), Measured([2., 2., 20., 20., 20.], 0)
+    assert slow.time_over(fast) == 2
+    assert slow.median == 20
+
+
+def test_tables_leave_lists_out():
+    assert markdown([{'name': 'a', 'ms': 1.23456, 'all': [1, 2]}]) == '| name | ms |\n| :-- | --: |\n| a | 1.235 |'
