@@ -4,6 +4,8 @@ from .errors import CheckpointError
 from .symbol_operators import first_line
 
 IMAGE_SHAPE = '__image_shape__'
+# One image of unknown channels, height and width, as MXNet writes what it does not know.
+ANY_IMAGE = (1, 0, 0, 0)
 # What MXNet, Gluon and this project call the things that are learnt. Whatever else a symbol takes and a file does not hold is the data or a label.
 _LEARNT_ENDINGS = ('weight', 'bias', 'gamma', 'beta', 'alpha', 'parameters')
 _LEARNT_BEGINNING = 'lambda_'
@@ -18,11 +20,30 @@ def check_fit(symbol, arg_params, aux_params, path):
     found = {name: array.shape for name, array in {**arg_params, **aux_params}.items()}
     _check_names('argument', symbol.list_arguments(), arg_params, path)
     _check_names('auxiliary state', symbol.list_auxiliary_states(), aux_params, path)
-    for known in (image_shapes(symbol), found):
-        expected = _inferred(symbol, known, path)
-        for name, shape in found.items():
-            if not _agree(expected.get(name), shape):
-                raise CheckpointError(f'{path}: {name!r} has shape {shape}, but the network needs {expected[name]}')
+    inputs = [name for name in symbol.list_arguments() if name not in arg_params]
+    _compare(expected_shapes(symbol, inputs), found, path)
+    try:
+        _compare(_inferred(symbol, found), found, path)
+    except mx.MXNetError as error:
+        raise CheckpointError(f'{path}: the parameters do not fit the network: {first_line(error)}') from None
+
+
+def expected_shapes(symbol, inputs):
+    """What the graph alone says of the shapes of its parameters and states, as a dict name → shape; 0 stands for a side that it leaves open.
+
+    Of inputs that do not say which images they take, only that they are images is assumed; of a network on which even that does not fit, nothing is said.
+    """
+    known = image_shapes(symbol)
+    try:
+        return _inferred(symbol, known or {name: ANY_IMAGE for name in inputs if not name.endswith('label')})
+    except mx.MXNetError:
+        return {}
+
+
+def _compare(expected, found, path):
+    for name, shape in found.items():
+        if not _agree(expected.get(name), shape):
+            raise CheckpointError(f'{path}: {name!r} has shape {shape}, but the network needs {expected[name]}')
 
 
 def _check_names(kind, wanted, given, path):
@@ -49,11 +70,8 @@ def image_shapes(symbol):
     return {name: (1, *map(int, sides)) for name, sides in shapes.items() if all(side.strip().isdecimal() and 0 < int(side) < 1 << 16 for side in sides)}
 
 
-def _inferred(symbol, known, path):
-    try:
-        arguments, _, states = symbol.infer_shape_partial(**known)
-    except mx.MXNetError as error:
-        raise CheckpointError(f'{path}: the parameters do not fit the network: {first_line(error)}') from None
+def _inferred(symbol, known):
+    arguments, _, states = symbol.infer_shape_partial(**known)
     names = symbol.list_arguments() + symbol.list_auxiliary_states()
     return dict(zip(names, (arguments or []) + (states or [])))
 

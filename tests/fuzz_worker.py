@@ -18,6 +18,7 @@ from runtime.errors import UserError
 from runtime.foreign_files import load_onnx, load_safetensors, load_torch_state
 from runtime.params_file import load_params
 from runtime.symbol_file import load_symbol
+from runtime.symbol_fit import expected_shapes
 from runtime.symbol_shapes import check_shapes
 
 LOADERS = {'params': load_params, 'symbol': load_symbol, 'torch': load_torch_state, 'safetensors': load_safetensors, 'onnx': load_onnx}
@@ -59,7 +60,8 @@ def judge(kind, path, run):
 
 
 def exercise(symbol):
-    """Infer, bind and run a symbol; MXNet's own errors are fine, the death of the process is not."""
+    """Infer, bind, run and train a symbol once; MXNet's own errors are fine, the death of the process is not."""
+    expected_shapes(symbol, symbol.list_arguments())
     for shapes in SHAPES:
         try:
             known = {name: shape for name, shape in shapes.items() if name in symbol.list_arguments()}
@@ -67,9 +69,12 @@ def exercise(symbol):
             _, outputs, _ = symbol.get_internals().infer_shape_partial(**known)
             if not outputs or any(np.prod(shape, dtype=float) > MAX_VALUES for shape in outputs):
                 continue
-            executor = symbol.simple_bind(mx.cpu(), grad_req='null', **known)
-            executor.forward(is_train=False)
-            mx.nd.waitall()
+            for training in (False, True):
+                executor = symbol.simple_bind(mx.cpu(), grad_req='write' if training else 'null', **known)
+                executor.forward(is_train=training)
+                if training:
+                    executor.backward([mx.nd.ones(output.shape, dtype=output.dtype) for output in executor.outputs])
+                mx.nd.waitall()
         # simple_bind raises RuntimeError, and MXNet's Python side TypeError or ValueError for types it does not know.
         except (mx.MXNetError, RuntimeError, TypeError, ValueError, KeyError, AttributeError):
             continue

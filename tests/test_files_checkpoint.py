@@ -1,0 +1,120 @@
+"""Checkpoints: symbol and parameters that belong together, and one line on what does not."""
+import numpy as np
+import pytest
+
+from runtime import mx
+from runtime.checkpoint_files import known_epochs, load_checkpoint, save_model
+from runtime.errors import CheckpointError, GraphError
+from symbols import get_symbol
+
+IMAGE = '3,32,32'
+
+
+def network(scale=None, placement='weight', image=IMAGE, **options):
+    symbol = get_symbol('resnet', 20, 10, image, scale=scale, lambda_placement=placement, **options)
+    return (symbol, *parameters(symbol, data=(1, *map(int, image.split(',')))))
+
+
+def parameters(symbol, **shapes):
+    arguments, _, states = symbol.infer_shape(**shapes)
+    random = np.random.RandomState(0)
+    arg = {name: mx.nd.array(random.rand(*shape)) for name, shape in zip(symbol.list_arguments(), arguments) if name not in (*shapes, 'softmax_label')}
+    return arg, {name: mx.nd.array(random.rand(*shape)) for name, shape in zip(symbol.list_auxiliary_states(), states)}
+
+
+@pytest.mark.parametrize('placement', ['weight', 'output'])
+def test_there_and_back_and_stock_mxnet_reads_it(tmp_path, placement):
+    symbol, arg, aux = network(placement=placement)
+    prefix = str(tmp_path / 'runs' / 'net')
+    save_model(prefix, 12, symbol, arg, aux)
+    for loaded, loaded_arg, loaded_aux in (load_checkpoint(prefix, 12), mx.model.load_checkpoint(prefix, 12)):
+        assert loaded.tojson() == symbol.tojson()
+        for before, after in ((arg, loaded_arg), (aux, loaded_aux)):
+            assert before.keys() == after.keys()
+            assert all(np.array_equal(before[name].asnumpy(), after[name].asnumpy()) for name in before)
+    mx.model.save_checkpoint(prefix, 13, symbol, arg, aux)
+    assert load_checkpoint(prefix, 13)[1].keys() == arg.keys()
+
+
+def test_missing_epochs_say_which_there_are(tmp_path):
+    prefix = str(tmp_path / 'net[1]')
+    with pytest.raises(CheckpointError, match=r'net\[1\]-symbol.json: no such file; there is no .*-NNNN.params at all'):
+        load_checkpoint(prefix, 0)
+    symbol, arg, aux = network()
+    for epoch in (10000, 3, 1):
+        save_model(prefix, epoch, symbol, arg, aux)
+    (tmp_path / 'net[1]-best.params').write_bytes(b'')
+    (tmp_path / 'other-0007.params').write_bytes(b'')
+    assert known_epochs(prefix) == [1, 3, 10000]
+    with pytest.raises(CheckpointError, match=r'net\[1\]-0002.params: no such file; epochs of .* that exist: 1, 3, 10000'):
+        load_checkpoint(prefix, 2)
+
+
+def without_image_shape(symbol):
+    return mx.sym.load_json(symbol.tojson().replace('__image_shape__', '__other__'))
+
+
+@pytest.mark.parametrize('carries_image_shape', [True, False])
+@pytest.mark.parametrize(('name', 'shape', 'reason'), [
+    ('fc1_weight', (10, 255), r'fc1_weight.*\(10, 255\).*\(10, 256\)'),
+    ('stage2_unit1_conv2_weight', (32, 32, 1, 3), r'stage2_unit1_conv2_weight.*\(32, 32, 1, 3\).*\(32, 32, 3, 3\)'),
+    ('conv0_weight', (16, 1, 3, 3), 'conv0_weight'),
+    ('lambda_block', (7,), r'lambda_block.*\(7,\)'),
+])
+def test_wrong_shapes_are_named(tmp_path, carries_image_shape, name, shape, reason):
+    symbol, arg, aux = network()
+    symbol = symbol if carries_image_shape else without_image_shape(symbol)
+    save_model(str(tmp_path / 'net'), 0, symbol, {**arg, name: mx.nd.ones(shape)}, aux)
+    if name == 'conv0_weight' and not carries_image_shape:
+        # Nothing else says how many channels the images have.
+        assert load_checkpoint(str(tmp_path / 'net'), 0)[1][name].shape == shape
+        return
+    with pytest.raises(CheckpointError, match=r'net-0000.params: .*(' + reason + ')'):
+        load_checkpoint(str(tmp_path / 'net'), 0)
+
+
+def test_wrong_shape_of_a_state(tmp_path):
+    symbol, arg, aux = network()
+    save_model(str(tmp_path / 'net'), 0, symbol, arg, {**aux, 'bn1_moving_var': mx.nd.ones((3,))})
+    with pytest.raises(CheckpointError, match=r"'bn1_moving_var' has shape \(3,\), but the network needs \(256,\)"):
+        load_checkpoint(str(tmp_path / 'net'), 0)
+
+
+@pytest.mark.parametrize('lost', ['fc1_bias', 'lambda_block', 'stage1_unit1_conv1_weight', 'bn1_gamma', 'bn1_moving_mean'])
+def test_lost_parameters_are_named(tmp_path, lost):
+    symbol, arg, aux = network()
+    (arg if lost in arg else aux).pop(lost)
+    save_model(str(tmp_path / 'net'), 0, symbol, arg, aux)
+    with pytest.raises(CheckpointError, match=f'net-0000.params: .*{lost}.* is missing'):
+        load_checkpoint(str(tmp_path / 'net'), 0)
+
+
+def test_parameters_of_another_network_are_named(tmp_path):
+    symbol, arg, aux = network(scale='none')
+    _, other_arg, other_aux = network()
+    save_model(str(tmp_path / 'net'), 0, symbol, other_arg, other_aux)
+    with pytest.raises(CheckpointError, match=r"no argument 'lambda_block'"):
+        load_checkpoint(str(tmp_path / 'net'), 0)
+    save_model(str(tmp_path / 'net'), 0, symbol, arg, {**aux, 'extra': mx.nd.ones((1,))})
+    with pytest.raises(CheckpointError, match=r"no auxiliary state 'extra'"):
+        load_checkpoint(str(tmp_path / 'net'), 0)
+
+
+def test_a_graph_that_lies_about_shapes_is_refused_before_anything_is_bound(tmp_path):
+    x = mx.sym.Convolution(mx.sym.Variable('data', attr={'__image_shape__': '3,8,8'}), kernel=(1, 1), num_filter=4, name='conv')
+    gamma = mx.sym.reshape(mx.sym.Variable('scale', shape=(1, 3)) * 2, shape=(-1,), name='gamma')
+    symbol = mx.sym.BatchNorm(x, gamma, name='bn')
+    save_model(str(tmp_path / 'net'), 0, symbol, *parameters(symbol, data=(1, 3, 8, 8)))
+    with pytest.raises(GraphError, match="net-symbol.json: .*'gamma' cannot work on"):
+        load_checkpoint(str(tmp_path / 'net'), 0)
+
+
+def test_networks_with_other_inputs_load(tmp_path):
+    """A network without image shape, with labels of its own and two inputs."""
+    left = mx.sym.FullyConnected(mx.sym.Variable('left'), num_hidden=4, name='a')
+    right = mx.sym.FullyConnected(mx.sym.Variable('right'), num_hidden=4, name='b')
+    symbol = mx.sym.LinearRegressionOutput(left + right, mx.sym.Variable('target_label'), name='out')
+    arg, aux = parameters(symbol, left=(1, 3), right=(1, 5))
+    arg.pop('target_label', None)
+    save_model(str(tmp_path / 'net'), 0, symbol, arg, aux)
+    assert load_checkpoint(str(tmp_path / 'net'), 0)[1].keys() == {'a_weight', 'a_bias', 'b_weight', 'b_bias'}
