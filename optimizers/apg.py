@@ -70,6 +70,10 @@ class APG(mx.optimizer.Optimizer):
         """Whether an update's key belongs to a scaling factor."""
         return self.lambda_name in self.parameter_name(index)
 
+    def strengths(self, lambdas, read):
+        """What says how alive each structure is, by the name of its λ, 0 for dead: λ itself. ``read(name)`` gives a parameter as a NumPy array."""
+        return {name: read(name) for name in lambdas}
+
     @stops_training
     def create_state_multi_precision(self, index, weight):
         return super().create_state_multi_precision(index, weight)

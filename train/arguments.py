@@ -1,6 +1,7 @@
 """The command line that both training scripts share. Flags have the names that MXNet's own image-classification scripts gave them."""
 import argparse
 
+from optimizers.rules import RULES
 from runtime.errors import UserError
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS
@@ -37,6 +38,9 @@ def _add_network(group):
 def _add_optimizer(group):
     group.add_argument('--optimizer', choices=('apg', 'nag'), default='apg',
                        help='apg: λ by accelerated proximal gradient; nag: the same without the L1 penalty, for a baseline')
+    group.add_argument('--lambda-rule', choices=tuple(RULES), default='apg',
+                       help='how λ moves under apg; the others are there to compare with: ista has no momentum, subgradient is network slimming (strip with '
+                            '--threshold), group-lasso puts the penalty on the weights (see optimizers/rules.py)')
     group.add_argument('--gamma', type=float, default=0.01, help='weight γ of the L1 penalty on λ: larger removes more structures')
     group.add_argument('--mom', type=float, default=0.9, help='momentum μ of λ and the weights')
     group.add_argument('--wd', type=_not_negative, default=1e-4, help='weight decay; λ has none')

@@ -79,9 +79,9 @@ class MXNetEngine:
         return self._module.get_params()
 
     def lambdas(self):
-        """The scaling factors, dict from name to NumPy array."""
+        """The scaling factors, or what the optimizer selects structures by in their place: dict from name to NumPy array."""
         names = [name for name in self._module._param_names if self._optimizer.lambda_name in name]
-        return {name: self._weight(name).asnumpy() for name in names}
+        return self._optimizer.strengths(names, lambda name: self._weight(name).asnumpy())
 
     def optimizer_state(self):
         """(number of updates done, dict from parameter key to its state): see ``APG`` for what a state is."""

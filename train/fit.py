@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-import optimizers  # noqa: F401  (registers 'apg')
+from optimizers import rules
 from runtime import mx
 from runtime.checkpoint_files import load_checkpoint, symbol_path
 from runtime.errors import CheckpointError, GraphError, TrainingError, UserError
@@ -144,6 +144,9 @@ class Run:
         """At the end of a run that was to select a structure and kept all of it, say what to try."""
         statistics = lambda_statistics(self._symbol, self._engine.lambdas())
         if statistics and all(kind['alive'] == kind['total'] for kind in statistics.values()):
+            if self._args.lambda_rule == 'subgradient':
+                logging.info('Sub-gradients leave no λ exactly 0: draw the line with tools/strip_params.py --threshold')
+                return
             smallest = min(kind['min'] for kind in statistics.values())
             logging.warning('Every λ is alive, the smallest is %.3g: nothing can be stripped. Try a larger --gamma than %g (3 times is a good step), or '
                             'more epochs at the first learning rate, since a step takes η γ from λ', smallest, self._args.gamma)
@@ -227,9 +230,9 @@ def make_optimizer(args, symbol, batches_per_epoch):
     steps = [epoch * batches_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
     warmup = int(args.warmup_epochs * batches_per_epoch)
     scheduler = mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, args.lr, warmup_steps=warmup)
-    return mx.optimizer.create('apg', gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd, learning_rate=args.lr,
-                               lr_scheduler=scheduler, rescale_grad=1 / args.batch_size, clip_gradient=args.clip_gradient, sym=symbol,
-                               param_idx2name={})
+    return rules.create(args.lambda_rule, symbol, gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd,
+                        learning_rate=args.lr, lr_scheduler=scheduler, rescale_grad=1 / args.batch_size, clip_gradient=args.clip_gradient,
+                        param_idx2name={})
 
 
 class Interruption:
