@@ -4,6 +4,7 @@
     model.params['conv0_weight']                    # a NumPy array, under the authors' name where it has one
     model.logits(images)                            # (N, classes)
 """
+import contextlib
 import os
 import re
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from runtime import mx
 from runtime.checkpoint_files import load_checkpoint, symbol_path
-from runtime.errors import CheckpointError, UserError
+from runtime.errors import CheckpointError, MissingDependencyError, UserError
 from runtime.foreign_files import load_onnx
 from symbols.graph import data_shape_of
 
@@ -20,8 +21,8 @@ from .data_bn import DATA_BN, does_nothing
 from .gluon_zoo import zoo_file
 from .lambdas import has_lambda, without_lambda
 from .matching import is_bookkeeping, recognise
-from .named_files import is_file_of_tensors, read_tensors
-from .runners import MXNetRunner, OnnxRunner, onnx_tensors
+from .named_files import is_file_of_tensors, is_state_dict, read_tensors
+from .runners import MXNetRunner, OnnxRunner, TorchRunner, onnx_tensors
 
 ONNX_ENDING = '.onnx'
 _EPOCH = re.compile(r'(.+)[:,](\d+)')
@@ -37,10 +38,11 @@ class Model:
     description : what it is, and what computes it, in words.
     params : dict name → NumPy array, under the authors' names as far as these are known.
     image_shape : (channels, height, width) that it takes, or None where that is unknown.
+    symbol : the graph of an MXNet checkpoint, None for anything else.
     """
 
-    def __init__(self, source, description, params, image_shape, run):
-        self.source, self.description, self.params, self.image_shape, self._run = source, description, params, image_shape, run
+    def __init__(self, source, description, params, image_shape, run, symbol=None):
+        self.source, self.description, self.params, self.image_shape, self.symbol, self._run = source, description, params, image_shape, symbol, run
 
     def logits(self, images, batch_size=100):
         """What stands before the softmax, (N, classes), for float32 ``images`` (N, C, H, W). Raises UserError where there is no way to compute it."""
@@ -58,6 +60,18 @@ class Model:
         """Whether its scaling factors are still variables."""
         return has_lambda(self.params)
 
+    def by_graph_of(self, other):
+        """This model, made to compute by the symbol of ``other`` where it cannot compute alone and holds exactly the parameters, by name and shape, that
+        ``other`` has: a stripped network in PyTorch beside the same one in MXNet.
+        """
+        shapes, others = ({name: array.shape for name, array in model.params.items()} for model in (self, other))
+        if self.computes or other.symbol is None or shapes != others:
+            return self
+        arrays = {name: mx.nd.array(values, dtype=values.dtype) for name, values in self.params.items()}
+        states = {name: arrays.pop(name) for name in other.symbol.list_auxiliary_states()}
+        runtime, run = _runner(is_state_dict(self.source), other.symbol, arrays, states)
+        return Model(self.source, f'tensors that fit the graph of {other.source}, computed by {runtime}', self.params, other.image_shape, run)
+
     def params_without_lambda(self):
         """``params`` with λ folded into the parameters beside it. Raises CheckpointError for a network that is none of our full ones."""
         arrays = {name: mx.nd.array(values, dtype=values.dtype) for name, values in self.params.items()}
@@ -71,7 +85,8 @@ def read_model(source):
 
     ``PREFIX:EPOCH`` or ``PREFIX,EPOCH`` or ``PREFIX-0001.params`` beside its symbol is an MXNet checkpoint; other ``.params`` files are GluonCV's;
     ``.pth``, ``.pt``, ``.th`` and ``.safetensors`` are state dicts, ``.onnx`` is ONNX, and anything else the name of a GluonCV network with the weights that
-    GluonCV has for it. Bare tensors compute if their names and shapes are those of a network of ours. Raises UserError for what cannot be read.
+    GluonCV has for it. Bare tensors compute if their names and shapes are those of a network of ours: state dicts in PyTorch, if that is installed. Raises
+    UserError for what cannot be read.
     """
     checkpoint = checkpoint_of(source)
     if checkpoint:
@@ -96,7 +111,7 @@ def checkpoint_of(source):
 
 def _from_mxnet(source, symbol, arg_params, aux_params):
     params = _without_idle_data_bn(_numpy({**arg_params, **aux_params}))
-    return Model(source, 'MXNet checkpoint', params, data_shape_of(symbol), MXNetRunner(symbol, arg_params, aux_params))
+    return Model(source, 'MXNet checkpoint', params, data_shape_of(symbol), MXNetRunner(symbol, arg_params, aux_params), symbol)
 
 
 def _from_onnx(source):
@@ -113,7 +128,16 @@ def _from_tensors(source, tensors):
         return Model(source, 'tensors of no network that we know', params, None, None)
     if match.problems:
         return Model(source, f'tensors, most of them of {match.description}', params, match.image_shape, None)
-    return Model(source, f'{match.description}, computed by MXNet', params, match.image_shape, MXNetRunner(*assembled(match, tensors)))
+    runtime, run = _runner(is_state_dict(source), *assembled(match, tensors))
+    return Model(source, f'{match.description}, computed by {runtime}', params, match.image_shape, run)
+
+
+def _runner(in_torch, symbol, arg_params, aux_params):
+    """(name, runner): PyTorch where that is wanted and installed, else MXNet."""
+    if in_torch:
+        with contextlib.suppress(MissingDependencyError):
+            return 'PyTorch', TorchRunner(symbol, arg_params, aux_params)
+    return 'MXNet', MXNetRunner(symbol, arg_params, aux_params)
 
 
 def _under_our_names(tensors):

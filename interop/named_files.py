@@ -18,7 +18,12 @@ _ZOO = ('resnet50_v2', 'resnet101_v2', 'resnet152_v2', 'resnext50_32x4d', 'resne
 
 def is_file_of_tensors(source):
     """Whether ``source`` is, by its ending, a file for ``read_tensors``, and not the name of a network."""
-    return source.endswith((PARAMS_ENDING, SAFETENSORS_ENDING, *TORCH_ENDINGS))
+    return source.endswith(PARAMS_ENDING) or is_state_dict(source)
+
+
+def is_state_dict(source):
+    """Whether ``source`` is, by its ending, a state dict of PyTorch."""
+    return source.endswith((SAFETENSORS_ENDING, *TORCH_ENDINGS))
 
 
 def read_tensors(path):

@@ -34,6 +34,25 @@ class MXNetRunner:
             raise UserError(f'the network does not take images of shape {images.shape[1:]}: {first_line(error)}') from None
 
 
+class TorchRunner:
+    """Calls, in PyTorch, the network that a symbol describes, on float32 images (N, C, H, W). Raises MissingDependencyError without PyTorch."""
+
+    def __init__(self, symbol, arg_params, aux_params):
+        try:
+            self._torch = importlib.import_module('torch')
+        except ImportError:
+            raise MissingDependencyError('torch is not installed: pip install torch==2.13.0') from None
+        self._network = importlib.import_module('.torch_graph', __package__).TorchGraph(symbol, arg_params, aux_params).eval()
+
+    def __call__(self, images):
+        """The logits (N, classes). Raises UserError for images that the network does not take."""
+        try:
+            with self._torch.no_grad():
+                return self._network(self._torch.from_numpy(np.ascontiguousarray(images))).numpy()
+        except RuntimeError as error:
+            raise UserError(f'the network does not take images of shape {images.shape[1:]}: {str(error).splitlines()[0][:200]}') from None
+
+
 class OnnxRunner:
     """Calls an ``onnx.ModelProto`` in ONNX Runtime on float32 images (N, C, H, W); a softmax at its end is left out.
 

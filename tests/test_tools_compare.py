@@ -157,14 +157,32 @@ def test_onnx_is_equal(tmp_path, capsys):
     assert compared(capsys, path, different)[0] == 1
 
 
-def test_full_against_stripped_is_equal_in_outputs_only(tmp_path):
+def full_and_stripped(folder):
+    """(source of a network with a dead block, source of what is left without it, the stripped network)"""
     def dead(params):
         params['lambda_block'][1] = 0
 
-    source, symbol, arg_params, aux_params = checkpoint(tmp_path, 'full', 'resnet', scale='block', change=dead)
+    source, symbol, arg_params, aux_params = checkpoint(folder, 'full', 'resnet', scale='block', change=dead)
     stripped = strip(symbol, arg_params, aux_params, {'data': (1, *CIFAR)})
-    save_model(str(tmp_path / 'stripped'), 0, stripped.symbol, stripped.arg_params, stripped.aux_params)
-    assert [main([source, f'{tmp_path}/stripped:0', *options]) for options in ([], ['--outputs-only'])] == [1, 0]
+    save_model(str(folder / 'stripped'), 0, stripped.symbol, stripped.arg_params, stripped.aux_params)
+    return source, f'{folder}/stripped:0', stripped
+
+
+def test_full_against_stripped_is_equal_in_outputs_only(tmp_path):
+    full, stripped, _ = full_and_stripped(tmp_path)
+    assert [main([full, stripped, *options]) for options in ([], ['--outputs-only'])] == [1, 0]
+
+
+def test_a_stripped_network_in_pytorch_computes_by_the_graph_it_was_made_of(tmp_path, capsys):
+    torch = pytest.importorskip('torch')
+    from interop.torch_graph import TorchGraph
+    _, source, stripped = full_and_stripped(tmp_path)
+    path = str(tmp_path / 'stripped.pth')
+    torch.save(TorchGraph(stripped.symbol, stripped.arg_params, stripped.aux_params).state_dict(), path)
+    code, report = compared(capsys, path, source)
+    assert (code, report['a']['is']) == (0, f'tensors that fit the graph of {source}, computed by PyTorch')
+    assert report['outputs']['max_abs'] > 0
+    assert compared(capsys, path, path)[1]['outputs'] is None
 
 
 def test_tensors_of_nobody_are_compared_without_outputs(tmp_path, capsys):

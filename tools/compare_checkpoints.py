@@ -48,7 +48,7 @@ def parser():
 def main(argv=None):
     args = parser().parse_args(argv)
     a, b = read_model(args.a), read_model(args.b)
-    report = compared(a, b, args)
+    report = compared(a.by_graph_of(b), b.by_graph_of(a), args)
     print(json.dumps(_plain(report), indent=2) if args.json else text(report, args.all))
     return 0 if report['equal'] else 1
 
