@@ -18,6 +18,8 @@ BOUNDS = {
     'output_size': _SIDE_OR_NONE, 'pooled_size': _SIDE, 'nsize': _SIDE, 'block_size': (1, 1 << 8), 'scale': (1, 1 << 8),
     'kernel_size': _SIDE, 'max_displacement': _SIDE_OR_NONE, 'stride1': _SIDE, 'stride2': _SIDE, 'pad_size': _SIDE_OR_NONE,
     'input_dim': (1, 1 << 28), 'output_dim': (1, 1 << 20), 'depth': (0, 1 << 20),
+    # A BatchNorm that is synchronised waits for as many devices as it says.
+    'ndev': (1, 1),
     'repeats': (0, 1 << 16), 'repeat': (1, 1 << 16), 'reps': (0, 1 << 16),
 }
 # Attributes that are the shape of an array, which is made when the network is bound.

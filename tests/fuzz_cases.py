@@ -35,7 +35,9 @@ class Corpus:
 
     def __init__(self, folder):
         os.makedirs(folder, exist_ok=True)
-        symbols = [json.loads(symbol.tojson()) for symbol in _symbols()]
+        # Nodes without a name are numbered; the numbers start anew here, so that every process makes the same graphs.
+        with mx.name.NameManager():
+            symbols = [json.loads(symbol.tojson()) for symbol in _symbols()]
         self.seeds = {
             'params': [_bytes(os.path.join(folder, 'seed.params'), lambda path: save_params(path, *_params()))],
             'symbol': symbols,

@@ -2,8 +2,10 @@
 
 It leaves its place in a small file before each case, so that whoever started it knows what killed it.
 """
+import contextlib
 import faulthandler
 import json
+import math
 import os
 import resource
 import struct
@@ -18,7 +20,7 @@ from runtime.errors import UserError
 from runtime.foreign_files import load_onnx, load_safetensors, load_torch_state
 from runtime.params_file import load_params
 from runtime.symbol_file import load_symbol
-from runtime.symbol_fit import expected_shapes
+from runtime.symbol_fit import check_fit, expected_shapes
 from runtime.symbol_shapes import check_shapes
 
 LOADERS = {'params': load_params, 'symbol': load_symbol, 'torch': load_torch_state, 'safetensors': load_safetensors, 'onnx': load_onnx}
@@ -61,7 +63,7 @@ def judge(kind, path, run):
 
 def exercise(symbol):
     """Infer, bind, run and train a symbol once; MXNet's own errors are fine, the death of the process is not."""
-    expected_shapes(symbol, symbol.list_arguments())
+    check_parameters(symbol)
     for shapes in SHAPES:
         try:
             known = {name: shape for name, shape in shapes.items() if name in symbol.list_arguments()}
@@ -78,6 +80,17 @@ def exercise(symbol):
         # simple_bind raises RuntimeError, and MXNet's Python side TypeError or ValueError for types it does not know.
         except (mx.MXNetError, RuntimeError, TypeError, ValueError, KeyError, AttributeError):
             continue
+
+
+def check_parameters(symbol):
+    """Hold a symbol against parameters that fit it as far as can be told, then against some of which one does not."""
+    expected = expected_shapes(symbol, symbol.list_arguments())
+    shapes = {name: tuple(max(side, 2) for side in expected.get(name) or (2, 2)) for name in symbol.list_arguments() + symbol.list_auxiliary_states()}
+    for name in (None, *list(shapes)[::5]):
+        arrays = {key: np.empty(shape + (2,) if key == name else shape, 'int8') for key, shape in shapes.items() if math.prod(shape) <= MAX_VALUES}
+        states = {key: arrays.pop(key) for key in symbol.list_auxiliary_states() if key in arrays}
+        with contextlib.suppress(UserError):
+            check_fit(symbol, arrays, states, 'file')
 
 
 def main(folder, seed, first, step, count, run_share):

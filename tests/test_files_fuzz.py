@@ -1,0 +1,60 @@
+"""A few hundred damaged files in every `make test`, and proof that the fuzzer sees what it looks for. `make fuzz` tries 100,000."""
+import fuzz_files
+import fuzz_worker
+import pytest
+
+from runtime.errors import CheckpointError
+
+SUICIDAL = """
+import os, struct, sys
+folder, _, first, step, count, _ = sys.argv[1], *map(int, sys.argv[2:])
+for index in range(first, count, step):
+    with open(os.path.join(folder, 'place'), 'wb') as place:
+        place.write(struct.pack('<q', index))
+    if index in (3, 8):
+        os.abort()
+    if index == 5:
+        with open(os.path.join(folder, 'findings.jsonl'), 'a') as findings:
+            print('{"index": 5, "kind": "params", "reason": "as told"}', file=findings)
+"""
+
+
+def test_a_few_hundred_damaged_files(tmp_path):
+    assert fuzz_files.fuzz(count=400, seed=1000, workers=1, run_share=25, folder=str(tmp_path)) == []
+
+
+def test_cases_can_be_made_again(tmp_path):
+    one, two = fuzz_worker.Corpus(tmp_path / 'one'), fuzz_worker.Corpus(tmp_path / 'two')
+    cases = [one.case(0, index) for index in range(50)]
+    assert [kind for kind, _ in cases] == [two.case(0, index)[0] for index in range(50)]
+    symbols = [index for index, (kind, _) in enumerate(cases) if kind == 'symbol']
+    assert all(cases[index] == one.case(0, index) for index in range(50))
+    assert all(cases[index] == two.case(0, index) for index in symbols)
+
+
+@pytest.mark.parametrize(('error', 'finding'), [
+    (KeyError('w'), 'KeyError'), (MemoryError(), 'MemoryError'), (RecursionError(), 'RecursionError'),
+    (CheckpointError('it is damaged'), 'does not name the file'),
+    (CheckpointError('here.params: it is damaged'), None),
+])
+def test_what_counts_as_a_finding(monkeypatch, error, finding):
+    def load(path):
+        raise error
+
+    monkeypatch.setitem(fuzz_worker.LOADERS, 'params', load)
+    found = fuzz_worker.judge('params', 'here.params', run=True)
+    assert found is None if finding is None else finding in found
+
+
+def test_slow_readers_are_findings(monkeypatch):
+    monkeypatch.setitem(fuzz_worker.LOADERS, 'params', lambda path: sum(range(10 ** 6)))
+    monkeypatch.setattr(fuzz_worker, 'TIME_TO_READ', 1e-3)
+    assert fuzz_worker.judge('params', 'here.params', run=True).startswith('took')
+
+
+def test_deaths_are_findings_and_the_rest_is_still_tried(tmp_path, monkeypatch):
+    script = tmp_path / 'suicidal.py'
+    script.write_text(SUICIDAL)
+    monkeypatch.setattr(fuzz_files, 'WORKER', str(script))
+    findings = fuzz_files.fuzz(count=10, seed=0, workers=2, run_share=100, folder=str(tmp_path))
+    assert [(finding['index'], finding['kind']) for finding in findings] == [(3, 'death'), (5, 'params'), (8, 'death')]
