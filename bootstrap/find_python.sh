@@ -19,7 +19,7 @@ use_if_fit() {
 
 if [ -n "${1:-}" ]; then
     use_if_fit "$1"
-    asked="PYTHON=$1 is not one that runs"
+    asked="PYTHON=$1 is none of these, or does not run"
 else
     # A .venv that stands keeps its Python, also when that was once given as PYTHON= and is not on PATH.
     if [ -x .venv/bin/python ]; then
