@@ -230,9 +230,12 @@ def make_optimizer(args, symbol, batches_per_epoch):
     steps = [epoch * batches_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
     warmup = int(args.warmup_epochs * batches_per_epoch)
     scheduler = mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, args.lr, warmup_steps=warmup)
-    return rules.create(args.lambda_rule, symbol, gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd,
-                        learning_rate=args.lr, lr_scheduler=scheduler, rescale_grad=1 / args.batch_size, clip_gradient=args.clip_gradient,
-                        param_idx2name={})
+    optimizer = rules.create(args.lambda_rule, symbol, gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd,
+                             learning_rate=args.lr, lr_scheduler=scheduler, rescale_grad=1 / args.batch_size, clip_gradient=args.clip_gradient,
+                             param_idx2name={})
+    # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without decay, as MXNet does.
+    optimizer.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
+    return optimizer
 
 
 class Interruption:
