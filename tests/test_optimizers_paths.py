@@ -223,3 +223,10 @@ def test_trainer_resumes_right_where_the_learning_rate_drops(contexts, kvstore, 
     block, resumed = trainer(contexts, kvstore_of(kvstore, contexts), on_kvstore, half)
     resumed.load_states(states)
     check(stepped(block, resumed, batches()[DROP:]))
+
+
+def test_a_trainer_tells_parameter_servers_the_names_behind_its_keys():
+    """The parameters themselves are not pickled with an optimizer."""
+    _, made = trainer(1, None, None, initial())
+    sent = pickle.loads(pickle.dumps(made._optimizer, 0))
+    assert [sent.parameter_name(index) for index in range(len(WIDTHS))] == sorted(WIDTHS)
