@@ -58,11 +58,11 @@ class AliveCounter:
         twins = dict(zip(self._graph.nodes(), graph.nodes()))
         shapes = {Output(twins[node], index): shape for (node, index), shape in self._shapes.items()}
         try:
-            constants, cut = prune(graph, weights, shapes, self._data)
+            _, cut = prune(graph, weights, shapes, self._data)
         except NothingLeftError:
             return NOTHING
         left = {source: cut.shape_of(source, shape) for source, shape in shapes.items()}
-        found = count(graph, left, self._inputs | self._factors | set(constants), self._batch)
+        found = count(graph, left, self._inputs | self._factors, self._batch)
         return found._replace(lambdas=int(sum(switch.sum() for switch in switches.values())))
 
     def _evaluate(self, expressions, switches):

@@ -9,6 +9,7 @@
 Nothing here knows any network: all structure is read from the symbol itself.
 """
 import ast
+import functools
 import json
 from typing import NamedTuple
 
@@ -48,13 +49,8 @@ class Node:
 
     def value(self, name, default=None):
         """An attribute as the number, flag or tuple that it spells, or ``default`` where it is not set."""
-        text = self.attrs.get(name)
-        if text is None or text == 'None':
-            return default
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text
+        found = _parsed(self.attrs.get(name, 'None'))
+        return default if found is None else found
 
 
 class Output(NamedTuple):
@@ -101,7 +97,7 @@ class Graph:
                            'arg_nodes': [position for position, node in enumerate(nodes) if node.is_variable],
                            'node_row_ptr': list(range(len(nodes) + 1)),
                            'heads': [[number[node], index, 0] for node, index in self.heads],
-                           'attrs': self.attrs}, indent=2)
+                           'attrs': self.attrs})
 
     def nodes(self):
         """All nodes that the heads need, each after everything it reads, in the order in which MXNet lists them."""
@@ -176,6 +172,14 @@ class Graph:
             if not shape or 0 in shape:
                 raise GraphError(f'the shape of {source.node.name} does not follow from those of {", ".join(sorted(known))}; give the shape of every input')
         return dict(zip(wanted, shapes))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def labels(graph):

@@ -6,7 +6,7 @@ PREDICTIONS = {'SoftmaxOutput': 'softmax', 'LogisticRegressionOutput': 'sigmoid'
 
 
 def drop_losses(graph):
-    """Let every loss that reads a label become the prediction that it puts out, under the same name."""
+    """Let every loss that reads a label become the prediction that it puts out, under the same name and of the same shape."""
     replacements = {}
     for node in graph.nodes():
         if node.op not in LABEL_OPERATORS:

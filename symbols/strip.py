@@ -54,17 +54,18 @@ def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=Fa
     graph = Graph.from_symbol(symbol)
     check_parameters(graph, arg_params, aux_params, data_shapes)
     values = {**switched_off(arg_params, threshold, lambda_name), **aux_params}
-    history = History(graph, symbol, values, data_shapes, lambda_name)
+    shapes = graph.shapes({**{name: array.shape for name, array in values.items()}, **data_shapes})
+    history = History(graph, shapes, values, data_shapes, lambda_name)
     if not for_training:
         drop_losses(graph)
     values.update(evaluate(fold_constants(graph, set(values), lambda_name), values))
-    split_into_slices(graph, _shapes(graph, values, data_shapes))
-    absorb_factors(graph, values, _shapes(graph, values, data_shapes))
-    cancel_repetitions(graph, _shapes(graph, values, data_shapes))
-    _prune_to_the_end(graph, values, data_shapes, history)
+    split_into_slices(graph, shapes)
+    absorb_factors(graph, values, shapes)
+    cancel_repetitions(graph, shapes)
+    _prune_to_the_end(graph, values, shapes, data_shapes, history)
     if fold_bn:
         fold_batch_norm(graph, values)
-        _prune_to_the_end(graph, values, data_shapes, history)
+        _prune_to_the_end(graph, values, shapes, data_shapes, history)
     return _finished(graph, values, history, data_shapes)
 
 
@@ -88,7 +89,7 @@ def check_parameters(graph, arg_params, aux_params, inputs):
 
 
 def split_into_slices(graph, shapes):
-    """Turn every ``SliceChannel`` into slices, which may be of different widths once channels are gone."""
+    """Turn every ``SliceChannel`` into slices, which may be of different widths once channels are gone; ``shapes`` learns theirs."""
     replacements = {}
     for node in graph.nodes():
         if node.op != 'SliceChannel' or node.value('squeeze_axis', False):
@@ -97,21 +98,23 @@ def split_into_slices(graph, shapes):
         width = shapes[node.inputs[0]][axis] // parts
         for part in range(parts):
             attrs = {'axis': str(axis), 'begin': str(part * width), 'end': str((part + 1) * width)}
-            replacements[Output(node, part)] = Output(Node('slice_axis', f'{node.name}_part{part}', attrs, node.inputs))
+            replacements[Output(node, part)] = made = Output(Node('slice_axis', f'{node.name}_part{part}', attrs, node.inputs))
+            shapes[made] = shapes.get(Output(node, part))
     graph.replace(replacements)
 
 
-def _prune_to_the_end(graph, values, data_shapes, history):
-    """Prune until nothing more can go, cutting the arrays of ``values``."""
-    shapes, weights = _shapes(graph, values, data_shapes), Weights(values)
+def _prune_to_the_end(graph, values, shapes, inputs, history):
+    """Prune until nothing more can go, cutting the arrays of ``values``; ``shapes`` follows."""
+    shapes.update({Output(node): values[node.name].shape for node in graph.variables() if node.name in values})
+    weights = Weights(values)
     dtype = next(values[node.name].dtype for node in graph.variables() if node.name in values)
     while True:
-        constants, cut = prune(graph, weights, shapes, data_shapes)
+        constants, cut = prune(graph, weights, shapes, inputs)
         values.update({name: mx.nd.array(array, dtype=dtype) for name, array in constants.items()})
         if cut.is_empty:
             return
         history.record(cut)
-        shapes = {source: cut.shape_of(source, shape) for source, shape in shapes.items()}
+        shapes.update({source: cut.shape_of(source, shape) for source, shape in shapes.items()})
         for name, masks in cut.parameters.items():
             values[name] = _cut(values[name], masks)
             weights.forget(name)
@@ -139,6 +142,3 @@ def _finished(graph, values, history, data_shapes):
     aux_params = {name: values[name] for name in symbol.list_auxiliary_states()}
     return Stripped(symbol, arg_params, aux_params, history.report(symbol, {**arg_params, **aux_params}, data_shapes))
 
-
-def _shapes(graph, values, data_shapes):
-    return graph.shapes({**{name: array.shape for name, array in values.items()}, **data_shapes})

@@ -1,7 +1,8 @@
 """What stayed and what went: the record of a stripping, layer by layer and channel by channel."""
 import numpy as np
 
-from .complexity import complexity, is_lambda
+from .complexity import complexity, count, is_lambda
+from .graph import labels
 from .scaling import lambda_layout
 
 LAYERS = ('Convolution', 'FullyConnected', 'BatchNorm')
@@ -10,12 +11,13 @@ LAYERS = ('Convolution', 'FullyConnected', 'BatchNorm')
 class History:
     """Follows the channels of every layer through the rounds of pruning."""
 
-    def __init__(self, graph, symbol, values, data_shapes, lambda_name):
-        self._before = _size(symbol, values, data_shapes, lambda_name)
+    def __init__(self, graph, shapes, values, data_shapes, lambda_name):
+        batch = next(iter(data_shapes.values()))[0]
+        found = count(graph, shapes, set(data_shapes) | labels(graph), batch, lambda_name)
+        self._before = {**found.totals(), 'bytes': _bytes(values[node.name] for node in graph.variables() if node.name in values)}
         self._lambda_name = lambda_name
         self._lambdas = {name: array.asnumpy() for name, array in values.items() if is_lambda(name, lambda_name)}
-        self._layout = {vector.name: vector for vector in lambda_layout(symbol)}
-        shapes = graph.shapes({**{name: array.shape for name, array in values.items()}, **data_shapes})
+        self._layout = {vector.name: vector for vector in lambda_layout(graph.to_symbol())}
         self._layers = {node.name: (node.op, shapes[node.inputs[1]][0], node.value('num_group', 1)) for node in graph.nodes() if node.op in LAYERS}
         self._channels = {name: np.arange(channels) for name, (_, channels, _) in self._layers.items()}
 
@@ -42,7 +44,7 @@ class History:
             if groups > 1:
                 layer.update(groups=groups, kept_groups=int(left[name].get('num_group', 1)) if stays else 0)
             layers.append(layer)
-        return {'before': self._before, 'after': _size(symbol, values, data_shapes, self._lambda_name),
+        return {'before': self._before, 'after': {**complexity(symbol, data_shapes, self._lambda_name).totals(), 'bytes': _bytes(values.values())},
                 'lambdas': {name: self._factors(name) for name in self._lambdas}, 'layers': layers}
 
     def _factors(self, name):
@@ -63,7 +65,5 @@ def ranges(numbers):
     return found
 
 
-def _size(symbol, values, data_shapes, lambda_name):
-    names = set(symbol.list_arguments()) | set(symbol.list_auxiliary_states())
-    size = sum(int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize for name, array in values.items() if name in names)
-    return {**complexity(symbol, data_shapes, lambda_name).totals(), 'bytes': size}
+def _bytes(arrays):
+    return sum(int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize for array in arrays)
