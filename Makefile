@@ -1,6 +1,7 @@
 # `make help` lists what there is. Everything runs in .venv, which `make venv` fills; nothing outside this folder is changed.
 
 RUN = .venv/bin/python
+DEMO = runs/demo/digits
 
 .PHONY: help venv demo cifar test lint fuzz check-cu112 clean
 
@@ -21,10 +22,15 @@ venv:
 	@python=$$(sh bootstrap/find_python.sh '$(PYTHON)') && "$$python" -m bootstrap.venv --mxnet '$(MXNET)' --extras $(EXTRAS)
 
 demo: venv
-	$(RUN) train/train_cifar.py --network resnet --num-layers 20 --dataset digits
+	@rm -rf $(dir $(DEMO))
+	$(RUN) train/train_cifar.py @train/recipes/digits/resnet20-demo.args --model-prefix $(DEMO)
+	$(RUN) tools/plot.py $(DEMO)
+	$(RUN) tools/strip_params.py --prefix $(DEMO) --epoch 20 --out $(DEMO)-stripped --data digits
+	$(RUN) tools/benchmark.py inference $(DEMO):20 $(DEMO)-stripped:0 --runtimes mxnet --batch-sizes 1,32
 
 cifar: venv
-	$(RUN) train/train_cifar.py --network resnet --num-layers 20 --dataset cifar10 $(if $(EPOCHS),--num-epochs $(EPOCHS))
+	$(RUN) train/train_cifar.py --network resnet --num-layers 20 --dataset cifar10 --model-prefix runs/cifar10/resnet20 \
+		$(if $(EPOCHS),--num-epochs $(EPOCHS)) $(if $(wildcard runs/cifar10/resnet20-*.json),--resume)
 
 # Small networks gain nothing from a second thread: one process a core, with one thread each, needs half the time.
 test: venv
