@@ -27,7 +27,7 @@ CPU = 1
 MAX_NDIM = 32
 MAX_ELEMENTS = 2 ** 31 - 1
 # Far above any network (ResNet-152 has 930 arrays), and low enough that a hostile list is refused at once.
-MAX_ARRAYS = 100_000
+MAX_ARRAYS = 50_000
 MAX_NAME = 4096
 
 Record = collections.namedtuple('Record', 'shape dtype offset')

@@ -11,12 +11,14 @@ import numpy as np
 
 from .array_format import MAX_ELEMENTS, MAX_NDIM, require_regular_file
 from .errors import CheckpointError, MissingDependencyError
+from .onnx_scan import check_structure
 from .torch_file import load_torch_state
 
 __all__ = ['load_onnx', 'load_safetensors', 'load_torch_state']
 
-# The safetensors format's own limit for its header, and protobuf's for a message.
-MAX_HEADER = 100_000_000
+# Some 100 bytes a tensor: enough for 100,000 of them, and read at once.
+MAX_HEADER = 10_000_000
+# Protobuf's own limit for a message.
 MAX_ONNX = 2 ** 31 - 1
 SAFETENSORS_BITS = {
     'BOOL': 8, 'U8': 8, 'I8': 8, 'F8_E4M3': 8, 'F8_E5M2': 8, 'I16': 16, 'U16': 16, 'F16': 16, 'BF16': 16, 'I32': 32, 'U32': 32, 'F32': 32, 'F64': 64,
@@ -49,9 +51,12 @@ def load_onnx(path):
     size = require_regular_file(path)
     if not 0 < size <= MAX_ONNX:
         raise CheckpointError(f'{path}: {size} bytes are no ONNX file')
+    with open(path, 'rb') as source:
+        data = source.read(MAX_ONNX)
+    check_structure(data, path)
     decode_error = importlib.import_module('google.protobuf.message').DecodeError
     try:
-        model = onnx.load_model(path, load_external_data=False)
+        model = onnx.load_model_from_string(data)
         _check_graph(onnx, model.graph, path)
         onnx.checker.check_model(model)
     except (decode_error, onnx.checker.ValidationError, ValueError, TypeError, RecursionError) as error:

@@ -9,8 +9,9 @@ from .errors import GraphError
 from .symbol_limits import check_attributes
 from .symbol_operators import lone_node
 
+# NASNet, the largest in GluonCV, has 2,000 nodes in 0.7 MB; what is far beyond is refused while that is still quick.
 MAX_BYTES = 16 << 20
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 MAX_NAME = 4096
 MAX_INPUTS = 4096
 VARIABLE = 'null'

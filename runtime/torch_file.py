@@ -16,10 +16,13 @@ from .errors import CheckpointError
 from .torch_pickle import Call, Name, Stored, read_pickle
 
 ZIP_MAGIC = b'PK\x03\x04'
+# The records that end an archive: the plain one, and the 64-bit one with its locator.
+ZIP_END, ZIP64_END = 22, 56 + 20
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 MAX_PICKLE = 32 << 20
-MAX_MEMBERS = 100_000
+# Some 100 bytes a member. Python's zipfile would read a directory of any length, entry by entry.
+MAX_DIRECTORY = 4 << 20
 # Tied weights share a storage, and bfloat16 doubles.
 MAX_SHARING = 8
 # The sides of a tensor without elements may still multiply to this.
@@ -143,6 +146,8 @@ class _ZipFile:
     """The form since PyTorch 1.6: ``data.pkl`` and one uncompressed member for each storage."""
 
     def __init__(self, source, path, size):
+        if _directory_size(source, size) > MAX_DIRECTORY:
+            raise CheckpointError(f'{path}: cut off, or its directory is longer than any that PyTorch writes')
         try:
             with zipfile.ZipFile(source) as archive:
                 self._read(archive, path, size)
@@ -154,8 +159,8 @@ class _ZipFile:
 
     def _read(self, archive, path, size):
         members = {info.filename: info for info in archive.infolist()}
-        if len(members) != len(archive.infolist()) or len(members) > MAX_MEMBERS:
-            raise CheckpointError(f'{path}: the archive holds too many members, or two of the same name')
+        if len(members) != len(archive.infolist()):
+            raise CheckpointError(f'{path}: the archive holds two members of the same name')
         if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()) or sum(info.file_size for info in members.values()) > size:
             raise CheckpointError(f'{path}: the archive is compressed or claims more than the file holds, which PyTorch never writes')
         pickles = [name for name in members if name == 'data.pkl' or name.endswith('/data.pkl')]
@@ -174,6 +179,20 @@ class _ZipFile:
             if info is None or info.file_size != storage.numel * dtype.itemsize:
                 raise CheckpointError(f'{path}: storage {key!r} is missing or not as long as the pickle claims')
             self.storages[key] = np.frombuffer(archive.read(info), dtype)
+
+
+def _directory_size(source, size):
+    """How long an archive's directory claims to be, by the record at the file's very end; infinite where there is none, as PyTorch leaves no comment there."""
+    source.seek(max(size - ZIP64_END - ZIP_END, 0))
+    tail = source.read()
+    source.seek(0)
+    if tail[-ZIP_END:][:4] != b'PK\5\6':
+        return math.inf
+    claims = struct.unpack('<I', tail[-10:-6])
+    if tail[-ZIP_END - 20:][:4] == b'PK\6\7' and tail[:4] == b'PK\6\6':
+        # Files of more than 4 GB, and all that PyTorch writes, say it again in 64 bits, and that is what counts.
+        claims = struct.unpack('<Q', tail[40:48])
+    return claims[0]
 
 
 class _LegacyFile:
