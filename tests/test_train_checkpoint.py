@@ -44,6 +44,11 @@ def run(reference, tmp_path):
     return str(tmp_path / 'copy' / 'run')
 
 
+def manifest(prefix, epoch):
+    with open(f'{prefix}-{epoch:04d}.json', encoding='utf-8') as source:
+        return json.load(source)
+
+
 def interrupt(monkeypatch, epoch, batch, number=signal.SIGTERM):
     """Have this process get a signal while it reads a certain batch."""
     make = train_cifar.train_iterator
@@ -71,13 +76,12 @@ def test_files_and_manifest(reference):
     labels = [f'{epoch:04d}' for epoch in range(1, EPOCHS + 1)]
     expected = {f'run-{label}.{ending}' for label in labels for ending in ('params', 'states', 'json')}
     assert set(os.listdir(folder)) == expected | {'run-symbol.json', 'run-metrics.jsonl', 'run.log'}
-    with open(f'{reference}-0003.json', encoding='utf-8') as source:
-        manifest = json.load(source)
-    assert (manifest['epoch'], manifest['batch'], manifest['num_update']) == (3, 0, 3 * BATCHES)
-    assert manifest['arguments']['gamma'] == 0.1
-    assert manifest['versions']['mxnet'] == mxnet.__version__
-    assert set(manifest['files']) == {'run-0003.params', 'run-0003.states'}
-    for name, facts in manifest['files'].items():
+    found = manifest(reference, 3)
+    assert (found['epoch'], found['batch'], found['num_update']) == (3, 0, 3 * BATCHES)
+    assert found['arguments']['gamma'] == 0.1
+    assert found['versions']['mxnet'] == mxnet.__version__
+    assert set(found['files']) == {'run-0003.params', 'run-0003.states'}
+    for name, facts in found['files'].items():
         data = open_bytes(os.path.join(folder, name))
         assert facts == {'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
 
@@ -160,6 +164,7 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, kvstore, dropout, n
     assert train(network, tmp_path / 'resumed', *flags, '--resume') == 0
     for done in range(1, 4):
         assert checkpoint(tmp_path / 'resumed', done) == checkpoint(tmp_path / 'whole', done)
+        assert manifest(tmp_path / 'resumed', done)['best'] == manifest(tmp_path / 'whole', done)['best']
     assert [without_time(line) for line in metrics(tmp_path / 'resumed')] == [without_time(line) for line in metrics(tmp_path / 'whole')]
     assert not any('stopped' in name for name in os.listdir(str(tmp_path))), 'of no use any more'
     if kvstore:
@@ -298,7 +303,7 @@ def test_nothing_is_unpickled(run, tmp_path, ending):
     with open(f'{run}-{EPOCHS:04d}.{ending}', 'wb') as out:
         out.write(data)
     if ending != 'json':
-        reseal(f'{run}-{EPOCHS:04d}', ending, data)
+        reseal(run, ending, data)
     with pytest.raises(CheckpointError):
         Checkpoints(run).load(EPOCHS)
     assert not os.path.exists(trace)
@@ -306,14 +311,13 @@ def test_nothing_is_unpickled(run, tmp_path, ending):
     assert os.path.exists(trace), 'the bomb would have worked'
 
 
-def reseal(label, ending, data):
+def reseal(run, ending, data):
     """Make the manifest fit what was planted."""
-    with open(f'{label}.json', encoding='utf-8') as source:
-        manifest = json.load(source)
-    del manifest['sha256']
-    manifest['files'][os.path.basename(f'{label}.{ending}')] = {'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
-    with open(f'{label}.json', 'w', encoding='utf-8') as out:
-        json.dump(checkpoint_module._sealed(manifest), out)
+    planted = manifest(run, EPOCHS)
+    del planted['sha256']
+    planted['files'][f'run-{EPOCHS:04d}.{ending}'] = {'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
+    with open(f'{run}-{EPOCHS:04d}.json', 'w', encoding='utf-8') as out:
+        json.dump(checkpoint_module._sealed(planted), out)
 
 
 def test_scratch_files_of_a_killed_process_are_removed(network, run):

@@ -180,6 +180,15 @@ def test_nag_is_apg_without_its_penalty(network, tmp_path):
     assert checkpoint(tmp_path / 'nag', 1) == checkpoint(tmp_path / 'apg', 1)
 
 
+def test_weights_and_gamma_alone_decay(network, tmp_path):
+    """After one update, which starts from the same parameters and gradients."""
+    for wd in (0, 0.5):
+        assert train(network, tmp_path / f'wd{wd}', '--num-epochs', 1, '--num-examples', 32, '--wd', wd) == 0
+    without, with_ = (mxnet.nd.load(str(tmp_path / f'wd{wd}-0001.params')) for wd in (0, 0.5))
+    decayed = {name for name in without if name.startswith('arg:') and (without[name].asnumpy() != with_[name].asnumpy()).any()}
+    assert decayed == {name for name in without if name.endswith(('_weight', '_gamma'))}
+
+
 def test_the_learning_rate_warms_up_and_drops(network, tmp_path, monkeypatch):
     rates, make = [], fit_module.make_optimizer
 
