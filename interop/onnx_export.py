@@ -8,22 +8,19 @@ import importlib
 
 import numpy as np
 
-from runtime import mx
-from runtime.errors import MissingDependencyError, ProofError
+from runtime.errors import MissingDependencyError
 from runtime.files import written_whole
-from symbols.folding import absorb_factors, cancel_repetitions, evaluate, fold_constants
 from symbols.graph import Output
 
 from . import attributes
-from .heads import example_images, input_name, logits_graph, relative_difference
+from .heads import input_name, logits_graph
 from .onnx_operators import OPERATORS
+from .prepared import proven, shapes_of, single_precision, without_factors
 from .runners import MXNetRunner, OnnxRunner
 
 OPSET = 13
-TOLERANCE = 1e-4
 # Any two batch sizes, to see which sides of a shape grow with the batch.
 BATCHES = (2, 3)
-PROOF_BATCHES = (1, 4)
 
 
 def export_onnx(symbol, arg_params, aux_params, image_shape, path):
@@ -37,21 +34,18 @@ def export_onnx(symbol, arg_params, aux_params, image_shape, path):
     The file is checked by ``onnx.checker`` and run in ONNX Runtime on noise, in two batch sizes; it appears under its name only if both agree. The
     difference is relative to the largest logit, or to 1.
 
-    Raises GraphError for an operator or attribute that the table does not hold, ProofError where the results differ by more than TOLERANCE,
+    Raises GraphError for an operator or attribute that the table does not hold, ProofError where the results differ by more than 1e-4,
     MissingDependencyError where onnx or onnxruntime is not installed.
     """
     checker = _required('onnx.checker')
     _required('onnxruntime')
-    arg_params, aux_params = _single_precision(arg_params), _single_precision(aux_params)
+    arg_params, aux_params = single_precision(arg_params), single_precision(aux_params)
     model = onnx_model(symbol, arg_params, aux_params, image_shape)
     with written_whole(path) as scratch:
         with open(scratch, 'wb') as out:
             out.write(model.SerializeToString(deterministic=True))
         checker.check_model(scratch)
-        difference = _difference(OnnxRunner(model, path), MXNetRunner(symbol, arg_params, aux_params), image_shape)
-        if not difference <= TOLERANCE:
-            raise ProofError(f'{path}: ONNX Runtime and MXNet differ by {difference:.2g}, more than {TOLERANCE:g}; nothing was written')
-    return difference
+        return proven(OnnxRunner(model, path), MXNetRunner(symbol, arg_params, aux_params), image_shape, f'{path}: ONNX Runtime')
 
 
 def onnx_model(symbol, arg_params, aux_params, image_shape):
@@ -60,8 +54,8 @@ def onnx_model(symbol, arg_params, aux_params, image_shape):
     params = {**arg_params, **aux_params}
     graph, _ = logits_graph(symbol)
     data = input_name(graph, params)
-    params = _without_factors(graph, params, {data: (BATCHES[0], *image_shape)})
-    small, large = (graph.shapes({**_shapes(params), data: (batch, *image_shape)}) for batch in BATCHES)
+    params = without_factors(graph, params, {data: (BATCHES[0], *image_shape)})
+    small, large = (graph.shapes({**shapes_of(params), data: (batch, *image_shape)}) for batch in BATCHES)
     build, head = Builder(small, large), graph.heads[0]
     for node in graph.variables():
         if node.name != data:
@@ -134,32 +128,6 @@ class Builder:
             name, number = f'{wish}_{number}', number + 1
         self._taken.add(name)
         return name
-
-
-def _without_factors(graph, params, data_shapes):
-    """Compute what does not depend on the images and put factors where stripping would put them; returns the parameters (dict name → NDArray) then.
-
-    W keeps its name, so that the file's tensors can be compared with anybody's.
-    """
-    params = {**params, **evaluate(fold_constants(graph, set(params)), params)}
-    absorb_factors(graph, params, graph.shapes({**_shapes(params), **data_shapes}))
-    cancel_repetitions(graph, graph.shapes({**_shapes(params), **data_shapes}))
-    return params
-
-
-def _difference(exported, original, image_shape):
-    """The largest relative difference between the logits of two networks."""
-    batches = [example_images(image_shape, batch) for batch in PROOF_BATCHES]
-    return max(relative_difference(exported(images), original(images)) for images in batches)
-
-
-def _shapes(params):
-    return {name: array.shape for name, array in params.items()}
-
-
-def _single_precision(params):
-    mx.nd.waitall()
-    return {name: array.astype('float32', copy=False) for name, array in params.items()}
 
 
 def _required(module):

@@ -1,0 +1,59 @@
+"""A network on disk for PyTorch: ``PREFIX-symbol.json``, which says what it computes, and ``PREFIX.pt``, a plain state dict.
+
+    net = load_torch('resnet50')                    # a TorchGraph, in inference mode
+    logits = net(images)
+
+The state dict holds tensors alone, so ``torch.load('PREFIX.pt', weights_only=True)`` reads it without any of this project: ``arg.NAME`` is the parameter
+NAME of the symbol, ``aux.NAME`` a running statistic.
+"""
+import torch
+
+from runtime.errors import CheckpointError
+from runtime.files import written_whole
+from runtime.foreign_files import load_torch_state
+from runtime.symbol_file import load_symbol, save_symbol
+
+from .heads import image_shape_of
+from .prepared import proven, single_precision
+from .runners import MXNetRunner
+from .torch_graph import TorchGraph
+
+
+def torch_paths(prefix):
+    """The two files of a network for PyTorch."""
+    return [f'{prefix}-symbol.json', f'{prefix}.pt']
+
+
+def export_torch(symbol, arg_params, aux_params, image_shape, prefix):
+    """Write a network for PyTorch, in float32, and return the largest difference that its logits showed against MXNet's, relative to the largest logit.
+
+    Raises ProofError where they differ by more than 1e-4; then nothing is written.
+    """
+    arg_params, aux_params = single_precision(arg_params), single_precision(aux_params)
+    net = TorchGraph(symbol, arg_params, aux_params).eval()
+
+    def run(images):
+        with torch.inference_mode():
+            return net(torch.from_numpy(images)).numpy()
+
+    difference = proven(run, MXNetRunner(symbol, arg_params, aux_params), image_shape, f'{prefix}: PyTorch')
+    graph, weights = torch_paths(prefix)
+    save_symbol(graph, symbol)
+    with written_whole(weights) as scratch:
+        torch.save(net.state_dict(), scratch)
+    return difference
+
+
+def load_torch(prefix, image_shape=None):
+    """The TorchGraph that ``export_torch`` wrote, in inference mode; (channels, height, width) are only needed where the symbol does not say them.
+
+    Raises CheckpointError or GraphError for files that are missing, damaged, or do not belong together.
+    """
+    graph, weights = torch_paths(prefix)
+    symbol = load_symbol(graph)
+    net = TorchGraph(symbol, image_shape=image_shape_of(symbol, image_shape))
+    try:
+        net.load_state_dict({name: torch.from_numpy(array) for name, array in load_torch_state(weights).items()})
+    except RuntimeError as error:
+        raise CheckpointError(f'{weights} does not belong to {graph}: {" ".join(str(error).split())[:300]}') from None
+    return net.eval()
