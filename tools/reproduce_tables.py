@@ -1,0 +1,109 @@
+"""Print the paper's tables and draw its figures: each published number with its grade, ours beside it, and where ours comes from.
+
+    python tools/reproduce_tables.py all                                  # every table, and every figure into results/figures
+    python tools/reproduce_tables.py imagenet-resnet --json
+    python tools/reproduce_tables.py --run cifar10/sss-resnet-20          # make the run behind a row
+    python tools/reproduce_tables.py all --update-readme README.md        # write the generated passages of a Markdown file anew
+"""
+import argparse
+import json
+import os
+
+from runtime.cli import run
+from runtime.errors import DataError
+from runtime.files import write_text
+from tools import sweep
+from tools.tables.figures import all_figures, save
+from tools.tables.published import find_row, read_tables
+from tools.tables.readme import refreshed
+from tools.tables.render import LEGEND, published_json, published_markdown, runs_markdown
+from tools.tables.results import FOLDER, read_results
+
+FIGURE = 'figure-'
+CAPTIONS = {'imagenet': 'Published error on ImageNet against parameters and MACs', 'cifar': 'Error on CIFAR against what is kept of the network',
+            'structure': 'Residual blocks kept in each stage', 'runs': 'Error of our runs against their MACs', 'lambda': 'Where λ ended in our runs'}
+
+
+def main(argv=None):
+    args = parser().parse_args(argv)
+    tables = read_tables()
+    if args.run:
+        row = find_row(tables, args.run)
+        if not row.recipe:
+            raise DataError(f'{row.name}: no recipe is known for it')
+        return sweep.main(['--recipe', row.recipe, '--out', args.results])
+    results = read_results(args.results)
+    if args.update_readme:
+        update(args.update_readme, tables, results, args.figures)
+        return 0
+    figures = all_figures(tables, results)
+    names = chosen(args.table, [*tables, 'runs', *(FIGURE + name for name in figures)])
+    for name in names:
+        if name.startswith(FIGURE):
+            save(figures[name[len(FIGURE):]](), os.path.join(args.figures, name[len(FIGURE):]))
+    print(as_json(names, tables, results, args.figures) if args.json else as_markdown(names, tables, results, args.figures))
+    return 0
+
+
+def parser():
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument('table', nargs='?', default='all', help="a table, 'runs' (everything that was run here), a figure ('figure-imagenet'), or all")
+    made.add_argument('--json', action='store_true', help='print one object')
+    made.add_argument('--results', default=FOLDER, help='where the runs of tools/sweep.py lie (default: results)')
+    made.add_argument('--figures', default=os.path.join(FOLDER, 'figures'), help='where figures are written, as PNG and SVG (default: results/figures)')
+    made.add_argument('--run', metavar='ROW', help='train, strip and evaluate the recipe of a row, for example imagenet-resnet/sss-resnet-41')
+    made.add_argument('--update-readme', metavar='FILE', help='write what stands between <!-- table: NAME --> and <!-- /table --> anew, figures too')
+    return made
+
+
+def chosen(table, known):
+    """The names of what is to be shown. Raises DataError for one that is unknown."""
+    if table != 'all' and table not in known:
+        raise DataError(f'no table {table!r}; there are all, {", ".join(known)}')
+    return known if table == 'all' else [table]
+
+
+def as_markdown(names, tables, results, folder, base='.'):
+    make = makers(tables, results, folder, base)
+    return '\n\n'.join([*(f'## {title_of(name, tables)}\n\n{make[name]()}' for name in names), make['legend']()])
+
+
+def as_json(names, tables, results, folder):
+    found = {}
+    for name in names:
+        if name in tables:
+            found[name] = published_json(tables[name], results)
+        elif name == 'runs':
+            found[name] = results
+        else:
+            found[name] = [os.path.join(folder, f'{name[len(FIGURE):]}.{ending}') for ending in ('png', 'svg')]
+    return json.dumps(found, indent=1)
+
+
+def makers(tables, results, folder, base):
+    """A dict from the name of every generated passage to a function that gives its Markdown; its links lead from the folder ``base``."""
+    made = {name: lambda table=table: published_markdown(table, results, base) for name, table in tables.items()}
+    made.update({FIGURE + name: lambda name=name: f'![{CAPTIONS[name]}]({os.path.relpath(os.path.join(folder, name), base)}.png)' for name in CAPTIONS})
+    return {**made, 'runs': lambda: runs_markdown(results, base), 'legend': lambda: LEGEND}
+
+
+def title_of(name, tables):
+    if name in tables:
+        return tables[name].title
+    return 'Our runs' if name == 'runs' else CAPTIONS[name[len(FIGURE):]]
+
+
+def update(path, tables, results, folder):
+    """Write the generated passages of a Markdown file anew, and the figures that it shows."""
+    with open(path, encoding='utf-8') as source:
+        before = source.read()
+    after = refreshed(before, makers(tables, results, folder, os.path.dirname(path) or '.'))
+    for name, draw in all_figures(tables, results).items():
+        if f'<!-- table: {FIGURE}{name} -->' in before:
+            save(draw(), os.path.join(folder, name))
+    write_text(path, after)
+    print(f'{path}: {"unchanged" if after == before else "written"}')
+
+
+if __name__ == '__main__':
+    run(main)

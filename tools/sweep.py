@@ -1,0 +1,136 @@
+"""Train a list of recipes, or one over a grid of γ; strip, prove and evaluate each; and set error against MACs.
+
+    python tools/sweep.py --recipe train/recipes/cifar10/resnet20-sss.args --gamma 0.01,0.02,0.05 --jobs 2
+    python tools/sweep.py --recipe train/recipes/cifar10/resnet20-*.args -- --num-epochs 30 --lr-step-epochs 15,23
+
+Each run has a folder below --out. The same command line goes on where it was stopped: finished runs are left alone, others resume at their last checkpoint.
+"""
+import argparse
+import concurrent.futures
+import json
+import logging
+import os
+import signal
+
+import tqdm
+
+from runtime import usable_cores
+from runtime.cli import run
+from runtime.errors import UserError
+from runtime.files import write_text
+from tools.sweeps.one_run import RECIPES, Plan, StepError, carry_out, claim, result_path, run_command, script_of, stop
+from tools.tables.figures import frontier, save
+from tools.tables.render import failures_markdown, runs_markdown
+from tools.tables.results import read_results
+from train.log import open_log
+
+
+def parser():
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument('--recipe', nargs='+', required=True, help='files of flags, such as those of train/recipes/')
+    made.add_argument('--gamma', type=_numbers, default=(), metavar='G1,G2,...', help='train each recipe with each of these in place of its own')
+    made.add_argument('--out', default='results', help='a folder for each run is made below this one (default: results)')
+    made.add_argument('--jobs', type=int, default=1, help='runs at a time; each has its share of the cores (small networks use two threads badly)')
+    made.add_argument('--strip-threshold', type=float, help='strip with this --threshold: rules that leave no λ exactly 0 need it')
+    made.add_argument('flags', nargs='*', help='after --: flags of the trainer, for every run')
+    return made
+
+
+def main(argv=None):
+    args = parser().parse_args(argv)
+    if args.jobs < 1:
+        raise UserError('--jobs must be at least 1')
+    plans = make_plans(args)
+    for plan in plans:
+        script_of(plan.recipe)
+        claim(plan)
+    open_log()
+    try:
+        failures = carry_out_all(plans, args.jobs)
+    except KeyboardInterrupt:
+        logging.info('Stopped; the same command line goes on from here')
+        return 130
+    summarise(args.out, failures)
+    return 1 if failures else 0
+
+
+def make_plans(args):
+    """A Plan for every recipe and γ. Raises UserError where two would be of one name."""
+    strip_flags = ('--threshold', f'{args.strip_threshold:g}') if args.strip_threshold else ()
+    plans = []
+    for recipe in args.recipe:
+        for gamma in args.gamma or (None,):
+            ending, chosen = ('', ()) if gamma is None else (f'-gamma{gamma:g}', ('--gamma', f'{gamma:g}'))
+            folder = os.path.join(args.out, _name_of(recipe) + ending)
+            plans.append(Plan(folder, recipe, (*args.flags, *chosen), strip_flags))
+    folders = [plan.folder for plan in plans]
+    twice = next((folder for folder in folders if folders.count(folder) > 1), None)
+    if twice:
+        raise UserError(f'{twice} would be the folder of two runs: give each recipe and γ once')
+    return plans
+
+
+def carry_out_all(plans, jobs):
+    """Carry out every plan that has no result yet, ``jobs`` at a time, and return what failed: a dict from folder to reason."""
+    waiting = [plan for plan in plans if not os.path.exists(result_path(plan))]
+    logging.info('%d runs: %d finished before, %d to do, %d at a time', len(plans), len(plans) - len(waiting), len(waiting), jobs)
+    running, failures = set(), {}
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pool = concurrent.futures.ThreadPoolExecutor(jobs)
+    try:
+        pending = {pool.submit(_carry_out, plan, max(1, usable_cores() // jobs), running): plan for plan in waiting}
+        for future in tqdm.tqdm(concurrent.futures.as_completed(pending), total=len(pending), unit='run', disable=None):
+            reason = future.result()
+            if reason:
+                failures[pending[future].folder] = reason
+    except KeyboardInterrupt:
+        for future in pending:
+            future.cancel()
+        stop(running)
+        raise
+    finally:
+        pool.shutdown()
+        signal.signal(signal.SIGTERM, before)
+    return failures
+
+
+def summarise(out, failures):
+    """Write the table and the picture of everything below ``out``, and print the table."""
+    results = read_results(out)
+    text = f'## Runs\n\n{runs_markdown(results, out)}'
+    if failures:
+        text += f'\n\n## Failed\n\n{failures_markdown(failures, out)}'
+    write_text(os.path.join(out, 'sweep.md'), text + '\n')
+    write_text(os.path.join(out, 'sweep.json'), json.dumps({'results': results, 'failures': failures}, indent=1, sort_keys=True) + '\n')
+    if results:
+        save(frontier(results), os.path.join(out, 'sweep'))
+    print(text)
+
+
+def _carry_out(plan, threads, running):
+    """Why a run failed, or None."""
+    logging.info('%s: starting', plan.name)
+    try:
+        carry_out(plan, lambda command, log: run_command(command, log, threads, running))
+    except StepError as error:
+        logging.error('%s: %s', plan.name, error)
+        return str(error)
+    logging.info('%s: finished', plan.name)
+    return None
+
+
+def _name_of(recipe):
+    """'cifar10/resnet20-sss' of train/recipes/cifar10/resnet20-sss.args; the bare name of a recipe from elsewhere."""
+    path = os.path.relpath(os.path.abspath(recipe), RECIPES)
+    return os.path.splitext(os.path.basename(recipe) if path.startswith(os.pardir) else path)[0]
+
+
+def _numbers(text):
+    try:
+        return tuple(float(number) for number in text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not numbers with commas between') from None
+
+
+if __name__ == '__main__':
+    run(main)

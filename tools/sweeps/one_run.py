@@ -1,0 +1,203 @@
+"""One run of a sweep, from the first epoch to ``result.json``: trained, stripped, proved, evaluated, drawn, each by the command line that does it."""
+import contextlib
+import datetime
+import glob
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from typing import NamedTuple, Tuple
+
+from runtime.errors import UserError
+from runtime.files import write_text
+from tools.tables.structures import blocks_left
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+RECIPES = os.path.join(ROOT, 'train', 'recipes')
+
+
+class Plan(NamedTuple):
+    """What a run is made by: the folder that it writes to, its recipe, the ``overrides`` that follow the recipe on the command line, and the stripping's."""
+
+    folder: str
+    recipe: str
+    overrides: Tuple[str, ...]
+    strip_flags: Tuple[str, ...] = ()
+
+    @property
+    def name(self):
+        return os.path.basename(self.folder)
+
+    @property
+    def source(self):
+        """The recipe as everybody calls it, from the root of the project."""
+        path = os.path.relpath(os.path.abspath(self.recipe), ROOT)
+        return self.recipe if path.startswith(os.pardir) else path
+
+    def description(self):
+        return {'recipe': self.source, 'overrides': list(self.overrides), 'strip': list(self.strip_flags)}
+
+
+class StepError(UserError):
+    """A step of a run that failed; the message names it and repeats its last words."""
+
+
+def script_of(recipe):
+    """The training script of a recipe, which its comment ``# python train/train_….py @…`` names. Raises UserError."""
+    try:
+        with open(recipe, encoding='utf-8') as lines:
+            found = re.search(r'^# python (train/train_\w+\.py) @', lines.read(), re.MULTILINE)
+    except FileNotFoundError:
+        raise UserError(f'{recipe}: no such recipe; train/recipes/ holds those of the paper') from None
+    if not found:
+        raise UserError(f"{recipe}: no comment '# python train/train_cifar.py @{recipe}' says which script it is for")
+    return found.group(1)
+
+
+def claim(plan):
+    """Write down what the run is, so that nobody goes on with another one in its place. Raises UserError where the folder belongs to a different run."""
+    path, text = os.path.join(plan.folder, 'plan.json'), json.dumps(plan.description(), indent=1) + '\n'
+    if not os.path.exists(path):
+        write_text(path, text)
+        return
+    with open(path, encoding='utf-8') as source:
+        before = source.read()
+    if before != text:
+        raise UserError(f'{plan.folder} is of another run ({" ".join(before.split())}): give another --out')
+
+
+def result_path(plan):
+    return os.path.join(plan.folder, 'result.json')
+
+
+def carry_out(plan, execute):
+    """Do what is left to do of a run, and write its result. ``execute(command, log)`` runs one command line (a list), see ``Steps``. Raises StepError."""
+    steps = Steps(plan, execute)
+    prefix, stripped = os.path.join(plan.folder, 'run'), os.path.join(plan.folder, 'stripped')
+    # A run without an epoch to go on from leaves nothing but a symbol and a log, and starts over.
+    resume = ['--resume'] if glob.glob(f'{prefix}-*.states') else []
+    steps.do('train', script_of(plan.recipe), f'@{plan.recipe}', *plan.overrides, '--model-prefix', prefix, *resume)
+    said, last = _first_line(f'{prefix}.log'), _last_epoch(f'{prefix}-metrics.jsonl')
+    data = _data_flags(said['arguments'])
+    at_epoch = ['--prefix', prefix, '--epoch', str(said['arguments']['num_epochs'])]
+    stripping = json.loads(steps.do('strip', 'tools/strip_params.py', *at_epoch, '--out', stripped, '--force', '--json', *_renamed(data), *plan.strip_flags))
+    scores = json.loads(steps.do('evaluate', 'tools/evaluate.py', '--prefix', stripped, '--epoch', '0', '--json', *data)) if data else last['validation']
+    steps.do('plot', 'tools/plot.py', prefix, '--out', os.path.join(plan.folder, 'training.png'))
+    write_text(result_path(plan), json.dumps(_result(plan, steps, said, last, stripping, scores), indent=1, sort_keys=True) + '\n')
+    steps.remove_log()
+
+
+class Steps:
+    """Runs the steps of a plan one after the other; what they say on stderr is added to ``steps.log``."""
+
+    def __init__(self, plan, execute):
+        self._log, self._execute = os.path.join(plan.folder, 'steps.log'), execute
+        self.commands = {}
+
+    def do(self, name, script, *flags):
+        """The output of one step. Raises StepError."""
+        self.commands[name] = shlex.join(['python', script, *(flag for flag in flags if flag != '--resume')])
+        with open(self._log, 'a', encoding='utf-8') as log:
+            log.write(f'{self.commands[name]}\n')
+            log.flush()
+            code, output = self._execute([sys.executable, os.path.join(ROOT, script), *flags], log)
+        if code:
+            raise StepError(f'{name} ended with exit code {code}: {self._last_words()}')
+        return output
+
+    def remove_log(self):
+        os.remove(self._log)
+
+    def _last_words(self):
+        with open(self._log, encoding='utf-8') as log:
+            return log.read().strip().splitlines()[-1]
+
+
+def _result(plan, steps, said, last, stripping, scores):
+    unstripped = stripping.get('accuracy', {}).get('before', last['validation']['accuracy'])
+    commands = {step: f'OMP_NUM_THREADS={said["versions"]["threads"]} {command}' for step, command in steps.commands.items()}
+    return {**plan.description(), 'commands': commands, 'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+            'arguments': said['arguments'], 'versions': said['versions'], 'seconds': _training_seconds(plan), 'log': 'run.log',
+            'images': scores.get('images', last['validation_images']), 'error': {**_errors(scores), 'unstripped': _error(unstripped)},
+            'full': stripping['before'], 'left': stripping['after'], 'blocks': blocks_left(stripping), 'alive': _alive(plan, stripping, last),
+            'proof': stripping['proof'], 'threshold_cost': stripping.get('threshold_cost')}
+
+
+def _errors(scores):
+    found = {'top1': _error(scores['accuracy'])}
+    top5 = scores.get('top_k_accuracy_5')
+    return {**found, 'top5': _error(top5)} if top5 is not None else found
+
+
+def _error(accuracy):
+    return round(100 * (1 - accuracy), 6)
+
+
+def _alive(plan, stripping, last):
+    """How many structures of each kind are alive: by the threshold where there is one, else as training counted them."""
+    if not plan.strip_flags:
+        return {kind: {'alive': found['alive'], 'total': found['total']} for kind, found in last.get('lambda', {}).items()}
+    kinds = {}
+    for factors in stripping['lambdas'].values():
+        counts = kinds.setdefault(factors['kind'], {'alive': 0, 'total': 0})
+        counts['alive'] += factors['alive_count']
+        counts['total'] += factors['count']
+    return kinds
+
+
+def _data_flags(arguments):
+    """The test images that a run was validated on, as flags of ``tools/evaluate.py``; none where they are not among its data sets."""
+    if 'dataset' not in arguments:
+        return []
+    flags = ['--dataset', arguments['dataset']]
+    for name in ('data_dir', 'image_shape'):
+        if arguments.get(name):
+            value = arguments[name]
+            flags += [f'--{name.replace("_", "-")}', value if isinstance(value, str) else ','.join(map(str, value))]
+    return flags
+
+
+def _renamed(flags):
+    return ['--data' if flag == '--dataset' else flag for flag in flags]
+
+
+def _training_seconds(plan):
+    with open(os.path.join(plan.folder, 'run-metrics.jsonl'), encoding='utf-8') as lines:
+        return round(sum(json.loads(line)['seconds'] for line in lines), 1)
+
+
+def _first_line(log):
+    """What the last start of a run said of itself: arguments and versions."""
+    with open(log, encoding='utf-8') as lines:
+        return json.loads([line for line in lines if ' Run: ' in line][-1].partition(' Run: ')[2])
+
+
+def _last_epoch(metrics):
+    with open(metrics, encoding='utf-8') as lines:
+        return json.loads(lines.readlines()[-1])
+
+
+def run_command(command, log, threads, running):
+    """(exit code, stdout) of a command line; its stderr goes to the file ``log``. ``running`` (a set) holds its process while it lasts, to be stopped.
+
+    It is the head of a process group of its own: Ctrl-C reaches it once, from us, and a trainer that is told once saves first.
+    """
+    environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True, text=True)
+    running.add(process)
+    try:
+        output, _ = process.communicate()
+    finally:
+        running.discard(process)
+    return process.returncode, output
+
+
+def stop(running):
+    """Ask every process of ``running`` to save and end, and wait for it."""
+    for process in list(running):
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+    for process in list(running):
+        process.wait()

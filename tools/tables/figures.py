@@ -1,0 +1,204 @@
+"""The pictures: error against what a network costs, the structure that is kept, and where λ ended."""
+import json
+import os
+
+import matplotlib
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
+
+from runtime.files import written_whole  # noqa: E402
+
+from .cells import COLUMNS, cost_of  # noqa: E402
+from .results import is_baseline, network_of  # noqa: E402
+from .structures import structure_cost  # noqa: E402
+
+# Colours that stay apart for colour-blind readers (Okabe & Ito).
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#666666')
+MARKERS = 'osD^vP*'
+MOST_LAMBDA_PANELS = 6
+
+
+def save(figure, path):
+    """Write a figure as ``path``.png and ``path``.svg, the same bytes for the same figure, and forget it."""
+    with plt.rc_context({'svg.hashsalt': 'sss'}):
+        for ending, metadata in (('png', {'Software': None}), ('svg', {'Date': None})):
+            with written_whole(f'{path}.{ending}') as scratch:
+                figure.savefig(scratch, dpi=130, metadata=metadata)
+    plt.close(figure)
+
+
+def all_figures(tables, results):
+    """Every figure that there is something to draw for: a dict from name to a function that makes it."""
+    found = {'imagenet': lambda: imagenet(tables), 'cifar': lambda: cifar(tables, results), 'structure': lambda: structure(tables)}
+    if results:
+        found['runs'] = lambda: frontier(results)
+    if any('lambda_values' in _last_epoch(result) for result in results):
+        found['lambda'] = lambda: lambdas(results)
+    return found
+
+
+def imagenet(tables):
+    """Published top-1 error on ImageNet against parameters and against MACs; VGG-16, five times as large, has no place on these axes."""
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), constrained_layout=True, sharey=True)
+    others = [row for row in tables['imagenet-others'].rows if row.model.startswith('ResNet')]
+    series = [('SSS ResNet', tables['imagenet-resnet'].rows), ('SSS ResNeXt', tables['imagenet-resnext'].rows), *((row.model, [row]) for row in others)]
+    for panel, columns, label in ((panels[0], ('params',), 'parameters without batch normalisation (M)'), (panels[1], ('macs', 'others_flops'), 'MACs (G)')):
+        for number, (name, rows) in enumerate(series):
+            points = [(row.values[column].number, row.values['top1'].number, row.model) for row in rows for column in columns if column in row.values]
+            line = '-' if len(rows) > 1 else ''
+            panel.plot([x for x, _, _ in points], [y for _, y, _ in points], MARKERS[number % 7] + line, color=COLOURS[number % 7], label=name)
+            for x, y, model in points if len(rows) > 1 else ():
+                side = {'xytext': (-5, -11), 'ha': 'right'} if 'ResNeXt' in model else {'xytext': (5, 4)}
+                panel.annotate(model.replace('SSS ', ''), (x, y), textcoords='offset points', fontsize=8, color=COLOURS[number % 7], **side)
+        _finish(panel, label, 'top-1 error on ImageNet (%)')
+        panel.margins(x=0.16)
+    panels[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def cifar(tables, results):
+    """Error on CIFAR-10 and CIFAR-100 against MACs and parameters kept: published points hollow with their full networks at 100 %, our runs filled."""
+    figure, panels = plt.subplots(2, 2, figsize=(11, 8.4), constrained_layout=True)
+    for row_of_panels, data in zip(panels, ('cifar10', 'cifar100')):
+        for panel, column in zip(row_of_panels, ('macs_kept', 'params_kept')):
+            _published_curves(panel, tables[data].rows, column)
+            _our_points(panel, [result for result in results if result['arguments'].get('dataset') == data], column)
+            _finish(panel, f'{COLUMNS[column].heading.replace(" (%)", "")} (% of the full network)', f'top-1 error on {tables[data].title} (%)')
+        row_of_panels[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def structure(tables):
+    """Residual blocks kept in each stage of the published structures, counted in the stripped networks."""
+    on_cifar = [row for row in (*tables['cifar10'].rows, *tables['cifar100'].rows) if 'ResNet-164' in row.model and row.keep]
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
+    _blocks(panels[0], [(row.model, row) for row in tables['imagenet-resnet'].rows])
+    # The full network is the same for both data sets.
+    _blocks(panels[1], [('ResNet-164', on_cifar[0])] + [(f'{row.model}, {tables[row.table].title}', row) for row in on_cifar if row.keep != 'all'])
+    return figure
+
+
+def frontier(results):
+    """Error of our runs against their MACs, a panel a network, a curve a rule for λ, every point with its γ; the baselines as stars."""
+    networks = sorted({network_of(result) for result in results})
+    columns = min(2, len(networks))
+    figure, panels = plt.subplots(-(-len(networks) // columns), columns, figsize=(5.8 * columns, 4.2 * -(-len(networks) // columns)), squeeze=False,
+                                  constrained_layout=True)
+    for panel, network in zip(panels.flat, networks):
+        _frontier_of(panel, [result for result in results if network_of(result) == network])
+        _finish(panel, 'MACs of the stripped network (M)', 'top-1 error on the test images (%)')
+        panel.set_title(network, fontsize=10)
+        panel.legend(frameon=False, fontsize=8)
+    for panel in panels.flat[len(networks):]:
+        panel.set_visible(False)
+    return figure
+
+
+def lambdas(results):
+    """Where every λ ended in the last runs that selected something, in the colours of the stages; what is dead is a hollow point."""
+    chosen = [(result, _last_epoch(result)) for result in results if not is_baseline(result)]
+    chosen = [(result, last) for result, last in chosen if 'lambda_values' in last][-MOST_LAMBDA_PANELS:]
+    rows = -(-len(chosen) // 2)
+    figure, panels = plt.subplots(rows, 2, figsize=(11, 3 * rows), squeeze=False, constrained_layout=True)
+    for panel, (result, last) in zip(panels.flat, chosen):
+        by_stage = {}
+        for stage, value in _staged(last['lambda_values']):
+            by_stage.setdefault(stage, []).append(value)
+        first = 1
+        for stage, values in sorted(by_stage.items()):
+            _stems(panel, first, values, COLOURS[(stage - 1) % len(COLOURS)], f'stage {stage}')
+            first += len(values)
+        arguments = result['arguments']
+        _finish(panel, 'structure, from the first to the last', '‖W‖ of the structure' if arguments['lambda_rule'] == 'group-lasso' else 'λ')
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_title(f'{network_of(result)}, {arguments["lambda_rule"]}, γ = {arguments["gamma"]:g}', fontsize=9)
+        panel.legend(frameon=False, fontsize=7, ncol=5, loc='lower center', bbox_to_anchor=(0.5, 1.08))
+    for panel in panels.flat[len(chosen):]:
+        panel.set_visible(False)
+    return figure
+
+
+def _blocks(panel, named):
+    """Bars for each stage of each of the (label, row) pairs."""
+    width = 0.8 / len(named)
+    for place, (label, row) in enumerate(named):
+        blocks = structure_cost(row.network, row.keep).blocks
+        bars = panel.bar([stage - 0.4 + (place + 0.5) * width for stage in range(1, len(blocks) + 1)], blocks, 0.92 * width, color=COLOURS[place], label=label)
+        panel.bar_label(bars, fontsize=8)
+    _finish(panel, 'stage', 'residual blocks kept')
+    panel.grid(visible=False, axis='x')
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.get_major_locator().set_params(integer=True)
+    panel.legend(frameon=False, fontsize=8, ncol=len(named), loc='lower center', bbox_to_anchor=(0.5, 1))
+
+
+def _staged(vectors):
+    """(stage, λ) of every λ, layer by layer."""
+    for vector in vectors.values():
+        share = len(vector['values']) // len(vector['stages'])
+        for position, value in enumerate(vector['values']):
+            yield vector['stages'][position // share], value
+
+
+def _stems(panel, first, values, colour, label):
+    places = range(first, first + len(values))
+    panel.vlines(places, 0, values, color=colour, linewidth=1.5 if len(values) < 60 else 0.5, label=label)
+    size = 22 if len(values) < 60 else 4
+    panel.scatter(places, values, s=size, color=[colour if value else 'white' for value in values], edgecolors=colour, zorder=3)
+
+
+def _published_curves(panel, rows, column):
+    """For each family of rows ('ResNet-164'): the published points, joined to the full network at 100 %."""
+    families = list(dict.fromkeys(row.model.replace('SSS ', '').partition(',')[0] for row in rows))
+    for number, family in enumerate(families):
+        own = [row for row in rows if row.model.replace('SSS ', '').partition(',')[0] == family]
+        points = sorted((row.values[column].number if column in row.values else 100, row.values['top1'].number) for row in own
+                        if column in row.values or row.keep == 'all')
+        panel.plot(*zip(*points), MARKERS[number] + '-', color=COLOURS[number], markerfacecolor='white', label=f'{family}, published')
+
+
+def _our_points(panel, results, column):
+    for number, network in enumerate(sorted({network_of(result) for result in results})):
+        own = sorted((COLUMNS[column].of_cost(cost_of(result)), result['error']['top1']) for result in results
+                     if network_of(result) == network and result['arguments']['lambda_rule'] == 'apg')
+        if own:
+            panel.plot(*zip(*own), MARKERS[number], color=COLOURS[-1 - number], label=f'{network.partition(" on ")[0]}, ours')
+
+
+def _frontier_of(panel, results):
+    selected = [result for result in results if not is_baseline(result)]
+    for number, rule in enumerate(sorted({_series(result) for result in selected})):
+        points = sorted((result['arguments']['gamma'], result['left']['macs'] / 1e6, result['error']['top1']) for result in selected if _series(result) == rule)
+        panel.plot([x for _, x, _ in points], [y for _, _, y in points], MARKERS[number % 7] + '-', color=COLOURS[number % 7], label=rule)
+        for gamma, x, y in points:
+            panel.annotate(f'{gamma:g}', (x, y), xytext=(4, 4), textcoords='offset points', fontsize=7, color=COLOURS[number % 7])
+    baselines = [(result['full']['macs'] / 1e6, result['error']['top1']) for result in results if is_baseline(result)]
+    if baselines:
+        panel.plot(*zip(*baselines), '*', color='black', markersize=11, linestyle='', label='baseline, without λ')
+    if selected:
+        panel.plot([], [], ' ', label='numbers: γ')
+
+
+def _series(result):
+    """What a curve stands for: the rule, what it selects and for how long."""
+    arguments = result['arguments']
+    scale = f', {arguments["scale"]}' if arguments.get('scale') else ''
+    return f'{arguments["lambda_rule"]}{scale}, {arguments["num_epochs"]} epochs'
+
+
+def _last_epoch(result):
+    """The last line of a run's metrics, {} where it is not there: only the result itself must have been kept."""
+    path = os.path.join(result['folder'], 'run-metrics.jsonl')
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding='utf-8') as lines:
+        return json.loads(lines.readlines()[-1])
+
+
+def _finish(panel, x, y):
+    panel.set_xlabel(x)
+    panel.set_ylabel(y)
+    panel.grid(alpha=0.3)
+    panel.set_axisbelow(True)
+    panel.spines[['top', 'right']].set_visible(False)

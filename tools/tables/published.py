@@ -1,0 +1,86 @@
+"""The published numbers: read from published.yaml, never typed into code."""
+import os
+import re
+from typing import NamedTuple
+
+import yaml
+
+from runtime.errors import DataError
+
+PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'published.yaml')
+
+
+class Value(NamedTuple):
+    """A published number as it is printed ('24.56', '0,4,6,3'), and its grade: 'A', 'B', 'M' or '?'."""
+
+    text: str
+    grade: str
+
+    @property
+    def number(self):
+        return float(self.text)
+
+    @property
+    def digits(self):
+        """How many digits are printed after the point."""
+        return len(self.text.partition('.')[2])
+
+
+class Row(NamedTuple):
+    """A row of a table: the model, its published ``values`` by column, and what it takes to compute or to measure ours.
+
+    ``network`` are arguments of ``symbols.get_symbol`` (empty for a network that we do not have); ``keep`` is the structure, a text of 1 and 0 for each block
+    ('000 1111 111111 111'), 'all', or None where it was not published; ``recipe`` is the path of the training run, or None.
+    """
+
+    table: str
+    model: str
+    values: dict
+    network: dict
+    keep: str
+    recipe: str
+
+    @property
+    def name(self):
+        """'imagenet-resnet/sss-resnet-41': what ``--run`` calls the row by."""
+        return f'{self.table}/{re.sub("[^a-z0-9]+", "-", self.model.lower()).strip("-")}'
+
+
+class Table(NamedTuple):
+    """A table: its name, title, note (text for readers, or ''), the names of its columns and its rows."""
+
+    name: str
+    title: str
+    note: str
+    columns: tuple
+    rows: tuple
+
+
+def read_tables(path=PATH):
+    """All published tables, dict from name to Table. Raises DataError where a cell is not a number and a grade."""
+    with open(path, encoding='utf-8') as source:
+        found = yaml.safe_load(source)
+    return {name: _table(name, content) for name, content in found.items()}
+
+
+def find_row(tables, name):
+    """The Row of this name; a cell's name, row and column ('imagenet-resnet/sss-resnet-41/top1'), will do. Raises DataError, which lists what there is."""
+    rows = {row.name: row for table in tables.values() for row in table.rows}
+    wanted = '/'.join(name.split('/')[:2])
+    if wanted not in rows:
+        raise DataError(f'no row {name!r}; those that can be run: {", ".join(row.name for row in rows.values() if row.recipe)}')
+    return rows[wanted]
+
+
+def _table(name, content):
+    shared = content.get('network', {})
+    rows = [Row(name, row['model'], {column: _value(row[column], row['model']) for column in content['columns'] if column in row},
+                {**shared, **row.get('network', {})} if content.get('network') else {}, row.get('keep'), row.get('recipe')) for row in content['rows']]
+    return Table(name, content['title'], content.get('note', ''), tuple(content['columns']), tuple(rows))
+
+
+def _value(text, model):
+    match = re.fullmatch(r'([\d.,]+) \[([ABM?])\]', text)
+    if not match:
+        raise DataError(f'published.yaml, {model}: {text!r} is not a number and its grade, such as 24.56 [B]')
+    return Value(*match.groups())

@@ -1,0 +1,55 @@
+"""What was really run: every ``result.json`` below ``results/``, written by ``tools/sweep.py``."""
+import glob
+import json
+import os
+
+from runtime.errors import DataError
+
+FOLDER = 'results'
+# What may differ between a network and the baseline that it is set against.
+SELECTION = ('optimizer', 'lambda_rule', 'gamma', 'scale', 'lambda_placement', 'seed', 'model_prefix', 'resume', 'keep', 'disp_batches', 'data_dir')
+
+
+def read_results(folder=FOLDER):
+    """Every finished run below ``folder``, as the dicts that ``tools/sweep.py`` wrote and 'folder', where each lies; in the order of their folders.
+
+    Raises DataError for a file that is no such result.
+    """
+    found = []
+    for path in sorted(glob.glob(os.path.join(folder, '**', 'result.json'), recursive=True)):
+        try:
+            with open(path, encoding='utf-8') as source:
+                result = json.load(source)
+            result['folder'] = os.path.dirname(path)
+            if not {'recipe', 'overrides', 'arguments', 'error', 'full', 'left'} <= set(result):
+                raise ValueError('it lacks what a finished run has')
+        except (ValueError, TypeError) as error:
+            raise DataError(f'{path}: not the result of a run ({error}); remove it, and let tools/sweep.py make it again') from None
+        found.append(result)
+    return found
+
+
+def result_of(row, results):
+    """The newest run of a row's recipe, with nothing changed in it; None where there is none."""
+    return max((result for result in results if result['recipe'] == row.recipe and not result['overrides']), key=lambda result: result['date'], default=None)
+
+
+def baseline_of(result, results):
+    """The run without selection of the same network by the same schedule, or None."""
+    same = [other for other in results if is_baseline(other) and _schedule(other) == _schedule(result)]
+    return same[0] if same and not is_baseline(result) else None
+
+
+def is_baseline(result):
+    return result['arguments']['optimizer'] == 'nag'
+
+
+def network_of(result):
+    """(network, depth, data set) for people: 'resnet-20 on cifar10'."""
+    arguments = result['arguments']
+    network = os.path.basename(arguments['network']) if arguments['network'].endswith('.json') else f'{arguments["network"]}-{arguments["num_layers"]}'
+    return f'{network} on {arguments.get("dataset", "imagenet")}'
+
+
+def _schedule(result):
+    return {name: value for name, value in result['arguments'].items() if name not in SELECTION}

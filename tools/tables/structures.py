@@ -1,0 +1,60 @@
+"""What a published structure costs: the network is built, its dead λ are set to 0, and it is stripped; nothing is typed."""
+import functools
+import json
+import re
+from typing import NamedTuple
+
+from runtime import mx
+from runtime.errors import DataError
+from symbols import get_symbol, parse_image_shape
+from symbols.strip import strip
+
+
+class Cost(NamedTuple):
+    """``full`` and ``left`` are dicts with params_without_bn, macs and bias_adds, of the whole network and of what is left; ``blocks`` are the residual blocks
+    left of each stage."""
+
+    full: dict
+    left: dict
+    blocks: tuple
+
+
+def structure_cost(network, keep):
+    """The Cost of ``network`` (arguments of ``get_symbol``) in which the blocks stay that ``keep`` says (see ``published.Row``)."""
+    return _structure_cost(json.dumps(network, sort_keys=True), keep)
+
+
+@functools.lru_cache(maxsize=None)
+def _structure_cost(network, keep):
+    network = json.loads(network)
+    symbol = get_symbol(**network)
+    shapes = {'data': (1, *parse_image_shape(network['image_shape']))}
+    arg_params, aux_params = _ones(symbol, shapes)
+    if keep != 'all':
+        arg_params['lambda_block'] = _switches(keep, arg_params['lambda_block'].shape)
+    report = strip(symbol, arg_params, aux_params, shapes).report
+    return Cost(report['before'], report['after'], blocks_left(report))
+
+
+def blocks_left(report):
+    """How many residual blocks of each stage have a branch left, by the report of ``strip``; () for a network without such blocks."""
+    blocks = {}
+    for layer in report['layers']:
+        match = re.fullmatch(r'stage(\d+)_unit(\d+)_conv1', layer['name'])
+        if match:
+            blocks.setdefault(int(match.group(1)), []).append(layer['kept'] > 0)
+    return tuple(sum(kept) for _, kept in sorted(blocks.items()))
+
+
+def _ones(symbol, shapes):
+    """Parameters none of which is zero."""
+    arguments, _, states = symbol.infer_shape(**shapes)
+    arg_params = {name: mx.nd.ones(shape) for name, shape in zip(symbol.list_arguments(), arguments) if name not in shapes and name != 'softmax_label'}
+    return arg_params, {name: mx.nd.ones(shape) for name, shape in zip(symbol.list_auxiliary_states(), states)}
+
+
+def _switches(keep, shape):
+    switches = [float(digit) for digit in keep.replace(' ', '')]
+    if (len(switches),) != shape:
+        raise DataError(f'published.yaml: the structure {keep!r} has {len(switches)} blocks, the network {shape[0]}')
+    return mx.nd.array(switches)
