@@ -17,6 +17,7 @@ from symbols.complexity import complexity
 from train import fit as fit_module
 from train import train_cifar
 from train.digits import load_digits_split
+from train.engine import MXNetEngine
 
 # What MXNet's tools/parse_log.py looks for, metric by metric.
 PARSED = {name: re.compile(rf'.*Epoch\[(\d+)\] {name}.*=([.\d]+)') for name in ('Train-accuracy', 'Validation-accuracy', 'Time')}
@@ -199,7 +200,7 @@ def test_the_learning_rate_warms_up_and_drops(network, tmp_path, monkeypatch):
         return optimizer
 
     # The first update is tried on a copy, which a function in a function does not allow.
-    monkeypatch.setattr(fit_module.MXNetEngine, '_expected_update', lambda engine: {})
+    monkeypatch.setattr(MXNetEngine, '_expected_update', lambda engine: {})
     monkeypatch.setattr(fit_module, 'make_optimizer', watched)
     flags = ['--num-epochs', 4, '--lr', 0.2, '--warmup-epochs', 1, '--lr-step-epochs', '2,3', '--lr-factor', 0.5]
     assert train(network, tmp_path / 'run', *flags) == 0

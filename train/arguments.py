@@ -54,6 +54,8 @@ def _add_optimizer(group):
 
 
 def _add_run(group):
+    group.add_argument('--engine', choices=('mxnet', 'torch'), default='mxnet',
+                       help='what computes: torch is for cards that MXNet has no kernels for; networks, checkpoints and logs are the same')
     group.add_argument('--gpus', help='cards to use, for example 0 or 0,1; left out: the CPU')
     group.add_argument('--kv-store', choices=('local', 'device'), default='local', help='how gradients are summed over devices: local or device')
     group.add_argument('--seed', type=_seed, default=0, help='one seed for initial weights, order, augmentation and dropout: the same seed, the same run')

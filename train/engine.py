@@ -10,6 +10,9 @@ import numpy as np
 from runtime import mx
 from runtime.errors import TrainingError
 
+# Xavier(gaussian, in, 2): He et al.'s initialisation, which the authors train with.
+INITIALIZER = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
+
 
 class MXNetEngine:
     """One ``mx.mod.Module`` over one or several devices.
@@ -33,10 +36,8 @@ class MXNetEngine:
 
     def start(self, optimizer, arg_params=None, aux_params=None, state=None):
         """Set parameters (None: initialise as the authors do) and the optimizer, with its ``state`` where a run is resumed."""
-        # Xavier(gaussian, in, 2): He et al.'s initialisation, which the authors train with.
-        initializer = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
         if arg_params is None:
-            self._module.init_params(initializer)
+            self._module.init_params(INITIALIZER)
         else:
             self._module.init_params(None, arg_params=arg_params, aux_params=aux_params, allow_missing=False)
         self._optimizer = optimizer
@@ -46,8 +47,7 @@ class MXNetEngine:
 
     def seed(self, number):
         """Seed the generators behind initial weights and dropout."""
-        mx.random.seed(number)
-        np.random.seed(number)
+        seed_everything(number)
 
     def step(self, batch, seed):
         """One pass forward and backward and one update; the class probabilities (N, K) before it, as a NumPy array.
@@ -84,20 +84,30 @@ class MXNetEngine:
         return self._optimizer.strengths(names, lambda name: self._weight(name).asnumpy())
 
     def optimizer_state(self):
-        """(number of updates done, dict from parameter key to its state): see ``APG`` for what a state is."""
+        """(number of updates done, dict from parameter name to its state): see ``APG`` for what a state is."""
         self.settle()
-        return self._optimizer.num_update, dict(self._updater().states)
+        states = self._updater().states
+        return self._optimizer.num_update, {name: states[self._keys(name)[0]] for name in self._module._param_names if self._keys(name)[0] in states}
 
     def _restore(self, num_update, states):
         # A scheduler counts from where the optimizer begins; the states hold no count.
         self._optimizer.begin_num_update = self._optimizer.num_update = num_update
         self._optimizer._index_update_count.clear()
         updater = self._updater()
-        updater.states.update(states)
-        updater.states_synced.update(dict.fromkeys(states, False))
+        for name, state in states.items():
+            for key in self._keys(name):
+                updater.states[key] = _copy(state)
+                updater.states_synced[key] = False
 
     def _updater(self):
         return self._module._kvstore._updater if self._module._update_on_kvstore else self._module._updater
+
+    def _keys(self, name):
+        """What the updates of a parameter are known by: its name on a kvstore, else a number for each device."""
+        if self._module._update_on_kvstore:
+            return [name]
+        devices = len(self._contexts)
+        return [self._position(name) * devices + device for device in range(devices)]
 
     def _weight(self, name):
         return self._module._exec_group.param_arrays[self._position(name)][0]
@@ -114,11 +124,9 @@ class MXNetEngine:
         return {name: self._updated(twin, name) for name in is_lambda[:1] + others[:1]}
 
     def _updated(self, twin, name):
-        position = self._position(name)
-        gradient = mx.nd.array(sum(grad.asnumpy() for grad in self._module._exec_group.grad_arrays[position]))
+        gradient = mx.nd.array(sum(grad.asnumpy() for grad in self._module._exec_group.grad_arrays[self._position(name)]))
         weight = self._weight(name).copyto(mx.cpu())
-        key = name if self._module._update_on_kvstore else position * len(self._contexts)
-        states = self._updater().states
+        key, states = self._keys(name)[0], self._updater().states
         state = _copy(states[key]) if key in states else twin.create_state_multi_precision(name, weight)
         twin.update_multi_precision(name, weight, gradient, state)
         return weight.asnumpy()
@@ -130,6 +138,20 @@ class MXNetEngine:
                 raise TrainingError(f'the first update did not move {name} by the rule of the optimizer: it does not run inside kvstore {self._kvstore!r}; '
                                     'look above for an exception that was ignored, and check that every process can import optimizers')
         self._proved = True
+
+
+def seed_everything(number):
+    """Seed the generators that MXNet draws from, its own and NumPy's."""
+    mx.random.seed(number)
+    np.random.seed(number)
+
+
+def initial_parameters(symbol, data_shapes, label_shapes):
+    """(arg_params, aux_params) as MXNetEngine starts from after the same seed."""
+    module = mx.mod.Module(symbol, label_names=[label_shapes[0][0]])
+    module.bind(data_shapes=data_shapes, label_shapes=label_shapes, for_training=False)
+    module.init_params(INITIALIZER)
+    return module.get_params()
 
 
 def _copy(thing):

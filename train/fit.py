@@ -9,26 +9,20 @@ import time
 
 import numpy as np
 
-from optimizers import rules
-from runtime import mx
 from runtime.checkpoint_files import load_checkpoint, symbol_path
-from runtime.errors import CheckpointError, GraphError, TrainingError, UserError
-from runtime.gpu import contexts
-from runtime.symbol_file import load_symbol
-from runtime.symbol_operators import first_line
-from symbols import get_symbol
+from runtime.errors import CheckpointError, TrainingError, UserError
 from symbols.alive import AliveCounter
 from symbols.complexity import complexity
 from symbols.scaling import lambda_layout
 
 from .checkpoint import Checkpoints, State
-from .engine import MXNetEngine
 from .finetune import restart_weights
 from .log import Metrics, Progress, open_log, versions
 from .metrics import Tally, lambda_statistics
+from .plan import make_engine, make_optimizer, network
 
-# What may differ between a run and its continuation: it changes what is kept and shown, not what is computed.
-FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir'}
+# What may differ between a run and its continuation: what is kept and shown, and what it is computed with.
+FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'engine', 'gpus', 'kv_store'}
 
 
 def fit(args, train_data, val_data, image_shape, num_classes, top_k=0):
@@ -53,22 +47,6 @@ def fit(args, train_data, val_data, image_shape, num_classes, top_k=0):
     return 0
 
 
-def check_arguments(args, image_shape, num_classes):
-    """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
-    contexts(args.gpus)
-    make_optimizer(args, network(args, image_shape, num_classes), batches_per_epoch=1)
-
-
-def network(args, image_shape, num_classes):
-    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. GraphError where it does not fit the data."""
-    if args.network.endswith('.json'):
-        symbol = load_symbol(args.network)
-    else:
-        symbol = get_symbol(args.network, args.num_layers, num_classes, image_shape, args.scale, args.lambda_placement)
-    _check_fits_data(symbol, args.network, image_shape, num_classes)
-    return symbol
-
-
 class Run:
     """A training run: its engine, its data, and how far it has come (``epoch`` whole epochs and ``batch`` batches)."""
 
@@ -77,7 +55,7 @@ class Run:
         self._tally, self._top_k = Tally(top_k), top_k
         self._metrics = Metrics(args.model_prefix)
         self._checkpoints = Checkpoints(args.model_prefix, args.keep) if args.model_prefix else None
-        self._engine = MXNetEngine(symbol, contexts(args.gpus), train_data.provide_data, train_data.provide_label, args.kv_store)
+        self._engine = make_engine(args, symbol, train_data)
         one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
         self._full, self._alive = complexity(symbol, one_image), AliveCounter(symbol, one_image)
         self.epoch, self.batch, self._best = 0, 0, None
@@ -221,23 +199,6 @@ class Run:
                                 '--warmup-epochs')
 
 
-def make_optimizer(args, symbol, batches_per_epoch):
-    """APG with the authors' step schedule; ``--optimizer nag`` is APG without its penalty."""
-    if args.optimizer == 'apg' and not lambda_layout(symbol):
-        raise TrainingError('this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train a baseline with '
-                            '--optimizer nag')
-    # MXNet's scheduler wants at least one step.
-    steps = [epoch * batches_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
-    warmup = int(args.warmup_epochs * batches_per_epoch)
-    scheduler = mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, args.lr, warmup_steps=warmup)
-    optimizer = rules.create(args.lambda_rule, symbol, gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd,
-                             learning_rate=args.lr, lr_scheduler=scheduler, rescale_grad=1 / args.batch_size, clip_gradient=args.clip_gradient,
-                             param_idx2name={})
-    # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without decay, as MXNet does.
-    optimizer.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
-    return optimizer
-
-
 class Interruption:
     """Turns the first SIGINT or SIGTERM into a wish to stop after the batch in hand; the second acts at once."""
 
@@ -256,18 +217,6 @@ class Interruption:
     def _restore(self):
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def _check_fits_data(symbol, name, image_shape, num_classes):
-    missing = sorted({'data', 'softmax_label'} - set(symbol.list_arguments()))
-    if missing:
-        raise GraphError(f'--network {name}: the symbol has no input {" and no input ".join(missing)}, so it cannot be trained')
-    try:
-        _, outputs, _ = symbol.infer_shape_partial(data=(1, *image_shape))
-    except mx.MXNetError as error:
-        raise GraphError(f'--network {name} cannot take images of {",".join(map(str, image_shape))}: {first_line(error)}') from None
-    if outputs != [(1, num_classes)]:
-        raise GraphError(f'--network {name} has outputs of shape {outputs} for one image, the data has {num_classes} classes')
 
 
 def _check_same_run(before, now, prefix):

@@ -3,8 +3,9 @@ from runtime.cli import run
 from symbols import parse_image_shape
 from train.arguments import training_parser
 from train.data import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
-from train.fit import check_arguments, fit
+from train.fit import fit
 from train.log import open_log
+from train.plan import check_arguments
 
 
 def main(argv=None):

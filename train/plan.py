@@ -1,0 +1,78 @@
+"""What a run is made of: the network, the optimizer and the engine that the command line asks for."""
+import sys
+
+from optimizers import rules
+from runtime import mx
+from runtime.errors import GraphError, MissingDependencyError, TrainingError, UserError
+from runtime.gpu import contexts
+from runtime.symbol_file import load_symbol
+from runtime.symbol_operators import first_line
+from symbols import get_symbol
+from symbols.scaling import lambda_layout
+
+from .engine import MXNetEngine
+
+
+def network(args, image_shape, num_classes):
+    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. GraphError where it does not fit the data."""
+    if args.network.endswith('.json'):
+        symbol = load_symbol(args.network)
+    else:
+        symbol = get_symbol(args.network, args.num_layers, num_classes, image_shape, args.scale, args.lambda_placement)
+    _check_fits_data(symbol, args.network, image_shape, num_classes)
+    return symbol
+
+
+def make_optimizer(args, symbol, batches_per_epoch):
+    """APG with the authors' step schedule; ``--optimizer nag`` is APG without its penalty."""
+    if args.optimizer == 'apg' and not lambda_layout(symbol):
+        raise TrainingError('this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train a baseline with '
+                            '--optimizer nag')
+    # MXNet's scheduler wants at least one step.
+    steps = [epoch * batches_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
+    warmup = int(args.warmup_epochs * batches_per_epoch)
+    scheduler = mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, args.lr, warmup_steps=warmup)
+    optimizer = rules.create(args.lambda_rule, symbol, gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd,
+                             learning_rate=args.lr, lr_scheduler=scheduler, rescale_grad=1 / args.batch_size, clip_gradient=args.clip_gradient,
+                             param_idx2name={})
+    # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without decay, as MXNet does.
+    optimizer.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
+    return optimizer
+
+
+def make_engine(args, symbol, data):
+    """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
+    if args.engine == 'torch':
+        return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label)
+    return MXNetEngine(symbol, contexts(args.gpus), data.provide_data, data.provide_label, args.kv_store)
+
+
+def check_arguments(args, image_shape, num_classes):
+    """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
+    if args.engine == 'torch':
+        _torch_engine().check(args.gpus)
+        if args.lambda_rule != 'apg':
+            raise UserError(f'--lambda-rule {args.lambda_rule} needs --engine mxnet; --engine torch has apg alone')
+    else:
+        contexts(args.gpus)
+    make_optimizer(args, network(args, image_shape, num_classes), batches_per_epoch=1)
+
+
+def _torch_engine():
+    try:
+        from .torch_engine import TorchEngine
+    except ImportError as error:
+        raise MissingDependencyError(f'--engine torch needs PyTorch ({error}); install it with make venv EXTRAS=torch') from None
+    return TorchEngine
+
+
+def _check_fits_data(symbol, name, image_shape, num_classes):
+    missing = sorted({'data', 'softmax_label'} - set(symbol.list_arguments()))
+    if missing:
+        raise GraphError(f'--network {name}: the symbol has no input {" and no input ".join(missing)}, so it cannot be trained')
+    try:
+        _, outputs, _ = symbol.infer_shape_partial(data=(1, *image_shape))
+    except mx.MXNetError as error:
+        raise GraphError(f'--network {name} cannot take images of {",".join(map(str, image_shape))}: {first_line(error)}') from None
+    if outputs != [(1, num_classes)]:
+        raise GraphError(f'--network {name} has outputs of shape {outputs} for one image, the data has {num_classes} classes')
