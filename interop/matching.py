@@ -11,6 +11,8 @@ from .names import OWN_STYLES, STYLES, Style
 # PyTorch counts batches in every BN; nothing reads the count.
 _BOOKKEEPING = 'num_batches_tracked'
 _SHOWN = 5
+# A number of classes that no file means in earnest, and MXNet can still count to.
+_MOST_CLASSES = 1 << 24
 
 
 class Match(NamedTuple):
@@ -104,7 +106,7 @@ class _Candidate(NamedTuple):
     @staticmethod
     def _num_classes(ours, shapes):
         last = next((name for name, own in ours.items() if own in ('fc1_weight', 'fc8_weight')), None)
-        return max(shapes[last][0], 1) if last and shapes[last] else 10
+        return min(max(shapes[last][0], 1), _MOST_CLASSES) if last and shapes[last] else 10
 
 
 def _variants(style):

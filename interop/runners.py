@@ -6,30 +6,42 @@ import numpy as np
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError, MissingDependencyError, UserError
 from runtime.symbol_operators import first_line
+from symbols.folding import widened
+from symbols.fusion import guard_sums
+from symbols.graph import Output
+from symbols.proof import CASTS
 
 from .heads import input_name, logits_graph
 
 
 class MXNetRunner:
-    """Calls a symbol with its parameters (dicts name → NDArray) on float32 images (N, C, H, W); whatever loss it ends in is left out."""
+    """Calls a symbol with its parameters (dicts name → NDArray) on float32 images (N, C, H, W); whatever loss it ends in is left out.
+
+    Half-precision networks run in single precision, since MXNet lacks half-precision operators on a CPU.
+    """
 
     def __init__(self, symbol, arg_params, aux_params):
         graph, _ = logits_graph(symbol)
         self._data = input_name(graph, {**arg_params, **aux_params})
+        guard_sums(graph)
+        graph.replace({Output(node): node.inputs[0] for node in graph.nodes() if node.op in CASTS})
         self._symbol = graph.to_symbol()
+        # A forward pass under way elsewhere may be moving weights to another memory layout; copied meanwhile, they are wrong.
+        mx.nd.waitall()
         # BatchNorm with fix_gamma writes into its γ, so the arguments are the executor's own.
-        self._arguments = {name: arg_params[name].copy() for name in self._symbol.list_arguments() if name != self._data}
-        self._states = {name: aux_params[name].copy() for name in self._symbol.list_auxiliary_states()}
+        self._arguments = {name: widened(arg_params[name]).copy() for name in self._symbol.list_arguments() if name != self._data}
+        self._states = {name: widened(aux_params[name]).copy() for name in self._symbol.list_auxiliary_states()}
+        self._dtype = next((array.dtype for array in self._arguments.values()), np.float32)
         self._executor, self._shape = None, None
 
     def __call__(self, images):
         """The logits (N, classes). Raises UserError for images that the network does not take."""
         try:
             if images.shape != self._shape:
-                arguments = {**self._arguments, self._data: mx.nd.zeros(images.shape)}
+                arguments = {**self._arguments, self._data: mx.nd.zeros(images.shape, dtype=self._dtype)}
                 self._executor = self._symbol.bind(mx.cpu(), arguments, aux_states=self._states, grad_req='null')
                 self._shape = images.shape
-            return self._executor.forward(is_train=False, **{self._data: mx.nd.array(images)})[0].asnumpy()
+            return self._executor.forward(is_train=False, **{self._data: mx.nd.array(images, dtype=self._dtype)})[0].asnumpy().astype(np.float32)
         except mx.MXNetError as error:
             raise UserError(f'the network does not take images of shape {images.shape[1:]}: {first_line(error)}') from None
 

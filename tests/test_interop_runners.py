@@ -67,3 +67,11 @@ def test_pytorch_gives_the_same_logits():
     assert np.allclose(run(IMAGES), LOGITS, atol=1e-5)
     with pytest.raises(UserError, match='does not take images of shape'):
         run(IMAGES[:, :1])
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float16', 0.02), ('float64', 1e-5)])
+def test_mxnet_computes_in_the_precision_of_the_parameters(dtype, tolerance):
+    symbol, arg_params, _ = full_connection(lambda fc: fc)
+    logits = MXNetRunner(symbol, {name: array.astype(dtype) for name, array in arg_params.items()}, {})(IMAGES)
+    assert np.allclose(logits, LOGITS, atol=tolerance)
+    assert logits.dtype == np.float32
