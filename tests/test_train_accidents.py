@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import kill_and_resume
 import numpy as np
 import pytest
 from tiny_runs import BATCHES, LOG_LINE, NOISE, checkpoint, contents, manifests, refused, save_network, train
@@ -15,6 +16,7 @@ from tiny_runs import BATCHES, LOG_LINE, NOISE, checkpoint, contents, manifests,
 from runtime import files
 from runtime.cli import run as run_script
 from train import fit, train_cifar
+from train.engine import MXNetEngine
 
 
 @pytest.fixture(scope='module')
@@ -111,7 +113,7 @@ def test_a_learning_rate_of_a_million(refusal, network, tmp_path):
 @pytest.mark.parametrize(('flags', 'batch'), [([], BATCHES), (['--disp-batches', 2], 4)])
 def test_a_lambda_that_is_not_finite_stops_the_run(refusal, network, run, monkeypatch, flags, batch):
     """ReLU hides it from the loss. It goes unnoticed no longer than to the next line of speed, or the end of the epoch."""
-    step = fit.MXNetEngine.step
+    step = MXNetEngine.step
 
     def spoilt(self, batch, seed):
         self.steps = getattr(self, 'steps', 0) + 1
@@ -119,7 +121,7 @@ def test_a_lambda_that_is_not_finite_stops_the_run(refusal, network, run, monkey
             self._weight('lambda_block')[:] = np.nan
         return step(self, batch, seed)
 
-    monkeypatch.setattr(fit.MXNetEngine, 'step', spoilt)
+    monkeypatch.setattr(MXNetEngine, 'step', spoilt)
     line = refusal('--network', network, '--model-prefix', run, *NOISE, '--num-epochs', 3, '--resume', *flags, is_unchanged=False)
     assert f'epoch 2, batch {batch}: ' in line
     assert 'lambda_block is not finite' in line
@@ -127,7 +129,7 @@ def test_a_lambda_that_is_not_finite_stops_the_run(refusal, network, run, monkey
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_once_and_the_last_good_checkpoint_stays(refusal, network, run, trained, monkeypatch):
-    step = fit.MXNetEngine.step
+    step = MXNetEngine.step
 
     def spoilt(self, batch, seed):
         self.steps = getattr(self, 'steps', 0) + 1
@@ -136,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once_and_the_last_good_check
         return step(self, batch, seed)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit.MXNetEngine, 'step', spoilt)
+        patch.setattr(MXNetEngine, 'step', spoilt)
         line = refusal('--network', network, '--model-prefix', run, *NOISE, '--num-epochs', 3, '--resume', is_unchanged=False)
     assert 'epoch 2, batch 3: the loss is nan' in line
     assert checkpoint(run, 2) == checkpoint(trained, 2)
@@ -144,6 +146,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once_and_the_last_good_check
 
 
 # A process of its own
+
+def test_killed_runs_end_like_the_others():
+    """``make kill-test`` kills many more."""
+    assert kill_and_resume.main(['--times', '3']) == 0
+
 
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_exit_code_of_a_stopped_process(network, tmp_path, number, code):
