@@ -41,14 +41,23 @@ def fold_constants(graph, parameters, lambda_name='lambda'):
 
 
 def evaluate(expressions, values):
-    """The values (dict name → NDArray) of ``expressions`` (dict name → ``Output``), given those of all variables below them."""
+    """The values (dict name → NDArray) of ``expressions`` (dict name → ``Output``), given those of all variables below them.
+
+    They are computed in single precision where the parameters are in half, for which MXNet has no matrix product on a CPU.
+    """
     if not expressions:
         return {}
     symbol = Graph(expressions.values()).to_symbol()
-    arguments = {name: values[name] for name in symbol.list_arguments()}
+    names = symbol.list_arguments()
+    _, types, _ = symbol.infer_type(**{name: values[name].dtype for name in names})
     states = {name: values[name] for name in symbol.list_auxiliary_states()}
-    executor = symbol.bind(mx.cpu(), arguments, aux_states=states, grad_req='null')
-    return dict(zip(expressions, executor.forward(is_train=False)))
+    executor = symbol.bind(mx.cpu(), {name: widened(values[name]) for name in names}, aux_states=states, grad_req='null')
+    return {name: output.astype(dtype, copy=False) for name, output, dtype in zip(expressions, executor.forward(is_train=False), types)}
+
+
+def widened(array):
+    """The NDArray, in single precision if it is in half."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def absorb_factors(graph, values, shapes):

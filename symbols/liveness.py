@@ -27,7 +27,8 @@ class Liveness:
         self.axes = {}                      # parameter → the ids along each of its axes, None where they are its own
         self._ids = 1                       # id 0 stands for whatever must stay
         self._joins = []
-        self._nodes = [node for node in graph.nodes() if not node.is_variable]
+        self._readers = graph.readers()
+        self._nodes = [node for node in self._readers if not node.is_variable]
         for node in self._nodes:
             rule_of(node).flow(node, self)
             if Output(node) in self.channels:
@@ -102,6 +103,9 @@ class Liveness:
 
     def is_parameter(self, source):
         return source.node.is_variable and source.node.name in self.weights
+
+    def is_read_once(self, source):
+        return len(self._readers[source.node]) == 1
 
     def ids_along(self, source, axis):
         """The ids of a tensor's channels where they lie along ``axis``, else None."""

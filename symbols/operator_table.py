@@ -115,6 +115,7 @@ SCALAR = {'_mul_scalar': np.multiply, '_div_scalar': np.divide, '_plus_scalar': 
 VARIADIC = ('add_n', 'ElementWiseSum')
 ADDITIONS = ('elemwise_add', 'broadcast_add', 'broadcast_plus', '_plus', '_add', *VARIADIC)
 SUBTRACTIONS = ('elemwise_sub', 'broadcast_sub', 'broadcast_minus', '_minus', '_sub')
+WEIGHTED = ('Convolution', 'FullyConnected')
 CONCATENATIONS = ('Concat', 'concat')
 PRODUCTS = ('elemwise_mul', 'broadcast_mul', '_mul')
 # Operators of two tensors, and those that do the same with one of them broadcast.

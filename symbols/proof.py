@@ -4,13 +4,15 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime import mx
-from runtime.errors import GraphError, ProofError
+from runtime.errors import ProofError
 
+from .folding import widened
 from .fusion import guard_sums
 from .graph import Graph, Output
 from .losses import logits
 from .operator_table import PRODUCTS
 
+CASTS = ('Cast', 'amp_cast')
 BATCH = 2
 SEED = 0
 
@@ -67,40 +69,31 @@ def difference(expected, found):
 
 def run_to_logits(network, images):
     """The logits of a ``Network`` for ``images`` (dict name → array), one array for each output."""
-    graph = logits(Graph.from_symbol(network.symbol))
+    return run(network, images, logits(Graph.from_symbol(network.symbol)))
+
+
+def run(network, images, graph, batch=BATCH):
+    """The heads of ``graph``, a part of ``network``, for ``images``, as float32 arrays; ``batch`` images at a time, so that feature maps take little memory.
+
+    Half-precision networks run in single precision, since MXNet lacks half-precision operators on a CPU.
+    """
     guard_sums(graph)                       # lest a right network be blamed for MXNet's wrong sum
-    return run(network._replace(symbol=graph.to_symbol()), images)
-
-
-def run(network, images, batch=BATCH):
-    """All outputs of a ``Network`` for ``images``, as float32 arrays; ``batch`` images at a time, so that feature maps take little memory."""
-    names = set(network.symbol.list_arguments())
-    arguments = {name: array for name, array in network.arg_params.items() if name in names}
-    states = {name: network.aux_params[name] for name in network.symbol.list_auxiliary_states()}
-    dtype = _input_type(network.symbol, arguments, [name for name in images if name in names])
+    graph.replace({Output(node): node.inputs[0] for node in graph.nodes() if node.op in CASTS})
+    symbol = graph.to_symbol()
+    arguments = {name: widened(network.arg_params[name]) for name in symbol.list_arguments() if name in network.arg_params}
+    states = {name: widened(network.aux_params[name]) for name in symbol.list_auxiliary_states()}
     count = len(next(iter(images.values())))
     batch = min(batch, count)
-    inputs = {name: mx.nd.zeros((batch, *array.shape[1:]), dtype=dtype) for name, array in images.items() if name in names}
-    executor = network.symbol.bind(mx.cpu(), {**arguments, **inputs}, aux_states=states, grad_req='null')
+    inputs = {name: mx.nd.zeros((batch, *images[name].shape[1:])) for name in symbol.list_arguments() if name in images}
+    executor = symbol.bind(mx.cpu(), {**arguments, **inputs}, aux_states=states, grad_req='null')
     parts = []
     for start in range(0, count, batch):
-        start = min(start, count - batch)
+        start = min(start, count - batch)   # the last batch is full: it takes some images again
         for name, array in inputs.items():
             array[:] = images[name][start:start + batch]
-        fresh = slice(len(parts) * batch - start, None)
-        parts.append([output.astype(np.float32).asnumpy()[fresh] for output in executor.forward(is_train=False)])
+        fresh = len(parts) * batch - start
+        parts.append([output.asnumpy()[fresh:] for output in executor.forward(is_train=False)])
     return [np.concatenate(outputs) for outputs in zip(*parts)]
-
-
-def _input_type(symbol, arguments, inputs):
-    """The type that the data must have: that of half-precision parameters, if they take it."""
-    for dtype in (np.float32, np.float16, np.float64):
-        try:
-            symbol.infer_type(**{name: array.dtype for name, array in arguments.items()}, **dict.fromkeys(inputs, dtype))
-            return dtype
-        except mx.base.MXNetError:
-            continue
-    raise GraphError('the parameters have types that do not go together')
 
 
 def _first_different(before, after, images, tolerance):
@@ -110,8 +103,7 @@ def _first_different(before, after, images, tolerance):
     names = [name for name in tensors[0] if name in tensors[1]]
     if not names:
         return 'they have no tensor in common'
-    values = [run(network._replace(symbol=Graph([Output(named[name]) for name in names]).to_symbol()), one)
-              for network, named in zip((before, after), tensors)]
+    values = [run(network, one, Graph([Output(named[name]) for name in names])) for network, named in zip((before, after), tensors)]
     for name, first, second in zip(names, *values):
         if first.shape == second.shape and not np.abs(first - second).max() <= tolerance * np.abs(first).max():
             return f'the first tensor that differs is the output of {name}, by {np.abs(first - second).max():.3g}'

@@ -6,16 +6,16 @@ from runtime.errors import NothingLeftError
 from .folding import cancel_repetitions
 from .graph import Node, Output
 from .liveness import Liveness
-from .operator_table import ADDITIONS, BROADCASTING, CONCATENATIONS, SUBTRACTIONS, VARIADIC, rule_of
+from .operator_table import ADDITIONS, BROADCASTING, CONCATENATIONS, SUBTRACTIONS, VARIADIC, WEIGHTED, rule_of
 
 
 def prune(graph, weights, shapes, inputs):
     """Take everything dead out of ``graph``, in place, and return ``(constants, Cut)``.
 
     ``weights`` is a ``Weights``, ``shapes`` as from ``Graph.shapes``; ``inputs`` holds the names of the data variables. ``constants`` (name → array) are
-    parameters that took the place of branches which no longer depend on the data; they are in ``weights`` too. The ``Cut`` says what stays of every tensor
-    and parameter. The attributes of the operators are mended; cutting the arrays is left to the caller, who may only want to count. Raises
-    ``NothingLeftError`` where the output no longer depends on the data.
+    parameters, new ones and biases that changed, which took the place of what no longer depends on the data; they are in ``weights`` too, uncut. The ``Cut``
+    says what stays of every tensor and parameter. The attributes of the operators are mended; cutting the arrays is left to the caller, who may only want to
+    count. Raises ``NothingLeftError`` where the output no longer depends on the data.
     """
     live = Liveness(graph, weights, shapes)
     _require_data(graph, live, inputs)
@@ -26,6 +26,8 @@ def prune(graph, weights, shapes, inputs):
     live = Liveness(graph, weights, shapes)
     live.find_needed()
     cut = Cut(live)
+    constants.update(_fold_into_biases(graph, live, cut))
+    weights.arrays.update(constants)
     _mend(graph, live, cut.kept)
     return constants, cut
 
@@ -107,6 +109,25 @@ def _replace_operand(graph, node, live):
         node.op = BROADCASTING[node.op]
         return {parameter.name: live.known[source].reshape(size).astype(np.float32)}
     return {}
+
+
+def _fold_into_biases(graph, live, cut):
+    """Let channels that go, but are constants other than zero, live on in the biases of those who read them. Returns the biases, name → array."""
+    biases = {}
+    for node in graph.nodes():
+        shift = rule_of(node).shift(node, live, cut.kept) if node.op in WEIGHTED and Output(node) in cut.kept else None
+        if shift is None:
+            continue
+        if len(node.inputs) > 2:
+            biases[node.inputs[2].node.name] = (live.weights.vector(node.inputs[2]) + shift).astype(np.float32)
+            continue
+        bias = Output(Node('null', graph.fresh_name(f'{node.name}_bias')))
+        node.inputs.append(bias)
+        node.attrs['no_bias'] = 'False'
+        live.shapes[bias] = shift.shape
+        biases[bias.node.name] = shift.astype(np.float32)
+        cut.parameters[bias.node.name] = [cut.kept[Output(node)]]
+    return biases
 
 
 def _mend(graph, live, kept):

@@ -116,7 +116,8 @@ def _prune_to_the_end(graph, values, shapes, inputs, history):
         history.record(cut)
         shapes.update({source: cut.shape_of(source, shape) for source, shape in shapes.items()})
         for name, masks in cut.parameters.items():
-            values[name] = _cut(values[name], masks)
+            if all(mask is None or mask.any() for mask in masks):   # else nobody reads it any more
+                values[name] = _cut(values[name], masks)
             weights.forget(name)
 
 

@@ -50,7 +50,23 @@ class Weighted(Opaque):
         nonzero = self.nonzero(node, net)
         met = (nonzero & wanted[:, None]).reshape(groups, -1, nonzero.shape[1]).any(axis=1).reshape(-1)
         met = met.reshape(-1, self.repeats(node, net)).any(axis=1)
+        if self.takes_constants(node, net):
+            met &= np.isnan(net.known_along(source, self.axis_in(node, net)))
         return [net.along(source, self.axis_in(node, net), met)] + [None] * (len(node.inputs) - 1)
+
+    def takes_constants(self, node, net):
+        """Whether input channels that are constants can become part of the bias."""
+        return _groups(node) == 1 and not self.is_padded(node) and all(net.is_read_once(bias) for bias in node.inputs[2:])
+
+    def shift(self, node, net, kept):
+        """What the input channels that are constants, and go, add to each output channel; None where there is no such input."""
+        source = node.inputs[0]
+        if net.ids_along(source, self.axis_in(node, net)) is None or not self.takes_constants(node, net):
+            return None
+        values = np.where(kept[source], 0, np.nan_to_num(net.known[source]))
+        if not values.any():
+            return None
+        return net.weights.sums(node.inputs[1], self.weight_axis_in(node, net)) @ np.repeat(values, self.repeats(node, net))
 
     def nonzero(self, node, net):
         return net.weights.nonzero(node.inputs[1], self.weight_axis_in(node, net))
