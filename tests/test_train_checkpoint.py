@@ -14,7 +14,7 @@ from tiny_runs import BATCHES, checkpoint, contents, log_lines, manifests, metri
 from runtime import mx
 from runtime.errors import CheckpointError
 from train import checkpoint as checkpoint_module
-from train import fit, train_cifar
+from train import plan, train_cifar
 from train.checkpoint import Checkpoints, State
 from train.data import load_dataset, train_iterator
 from train.engine import MXNetEngine
@@ -144,7 +144,7 @@ def on_kvstore(monkeypatch):
         return made
 
     engines = []
-    monkeypatch.setattr(fit, 'MXNetEngine', engine)
+    monkeypatch.setattr(plan, 'MXNetEngine', engine)
     return lambda: all(made._module._update_on_kvstore for made in engines)
 
 
@@ -167,6 +167,9 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, kvstore, dropout, n
         assert manifest(tmp_path / 'resumed', done)['best'] == manifest(tmp_path / 'whole', done)['best']
     assert [without_time(line) for line in metrics(tmp_path / 'resumed')] == [without_time(line) for line in metrics(tmp_path / 'whole')]
     assert not any('stopped' in name for name in os.listdir(str(tmp_path))), 'of no use any more'
+    stopped_in = metrics(tmp_path / 'resumed')[epoch]
+    trained_since = (BATCHES - batch - 1) * 32
+    assert stopped_in['samples_per_second'] * stopped_in['seconds'] == pytest.approx(trained_since), 'what was done before the stop took no time after it'
     if kvstore:
         assert is_on_kvstore()
 

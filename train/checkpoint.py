@@ -26,8 +26,8 @@ LABEL = rf'\d{{4,}}|{STOPPED}-\d{{4,}}-\d+'
 State = namedtuple('State', 'epoch batch arg_params aux_params optimizer_state arguments best tally')
 State.__doc__ = """A run after ``epoch`` whole epochs and ``batch`` batches more.
 
-``optimizer_state`` is (number of updates, dict from key to state), ``arguments`` the command line as a dict, ``best`` [validation accuracy, epoch] so far,
-``tally`` the sums behind the training accuracy of the epoch that was stopped.
+``optimizer_state`` is (number of updates, dict from parameter name to state), ``arguments`` the command line as a dict, ``best`` [validation accuracy,
+epoch] so far, ``tally`` the sums behind the training accuracy of the epoch that was stopped.
 """
 
 
@@ -50,9 +50,9 @@ class Checkpoints:
         params, states = self._path(label, 'params'), self._path(label, 'states')
         require_finite(state.arg_params, params)
         require_finite(state.aux_params, params)
-        num_update, by_key = state.optimizer_state
+        num_update, by_name = state.optimizer_state
         arrays = {}
-        tree = {_key_name(key): _flatten(value, _key_name(key), arrays) for key, value in by_key.items()}
+        tree = {name: _flatten(value, name, arrays) for name, value in by_name.items()}
         save_symbol(symbol_path(self._prefix), symbol)
         save_params(params, state.arg_params, state.aux_params)
         save_arrays(states, arrays)
@@ -109,7 +109,7 @@ class Checkpoints:
             _check_sum(os.path.join(os.path.dirname(path), name), facts)
         arg_params, aux_params = load_params(self._path(label, 'params'))
         arrays = load_arrays(self._path(label, 'states'))
-        states = {_key(name): _unflatten(tree, arrays) for name, tree in manifest['optimizer_state'].items()}
+        states = {name: _unflatten(tree, arrays) for name, tree in manifest['optimizer_state'].items()}
         return State(manifest['epoch'], manifest['batch'], arg_params, aux_params, (manifest['num_update'], states), manifest['arguments'],
                      manifest['best'], manifest['tally'])
 
@@ -173,16 +173,6 @@ def _check_sum(path, facts):
     found = sha256(path)
     if found != facts['sha256']:
         raise CheckpointError(f'{path}: damaged, its sha256 is {found}, its manifest says {facts["sha256"]}')
-
-
-def _key_name(key):
-    """An update's key, an int or a name, as text that tells which it was."""
-    return f'index:{key}' if isinstance(key, int) else f'name:{key}'
-
-
-def _key(name):
-    kind, key = name.split(':', 1)
-    return int(key) if kind == 'index' else key
 
 
 def _flatten(state, name, arrays):

@@ -78,7 +78,7 @@ class Run:
 
     def train_epoch(self, epoch, interruption):
         """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and return False."""
-        args, self._started = self._args, time.time()
+        args, self._started, self._done_before = self._args, time.time(), self._tally.count
         self._train_data.set_epoch(epoch, self.batch)
         with Progress(epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches) as progress:
             for batch in self._train_data:
@@ -109,7 +109,7 @@ class Run:
         for name, value in validated.items():
             logging.info('Epoch[%d] Validation-%s=%f', epoch, name, value)
         logging.info('Epoch[%d] Validation on %d images', epoch, count)
-        record = {'epoch': epoch, 'seconds': seconds, 'samples_per_second': self._tally.count / seconds,
+        record = {'epoch': epoch, 'seconds': seconds, 'samples_per_second': (self._tally.count - self._done_before) / seconds,
                   'train': trained, 'validation': validated, 'validation_images': count}
         record.update(self._structure(epoch))
         self._metrics.add(record)
