@@ -236,6 +236,13 @@ def test_what_cannot_be_read_is_one_line_and_exit_code_2(name, content, complain
     assert error.count('\n') == 1
 
 
+@pytest.mark.parametrize('options', [['--num-inputs', '0'], ['--tolerance', 'small'], ['--rgb-mean', 'grey'], ['--data', 'imagenet']])
+def test_options_that_make_no_sense(options):
+    with pytest.raises(SystemExit) as end:
+        main(['a:0', 'b:0', *options])
+    assert end.value.code == 2
+
+
 def test_a_name_that_gluoncv_has_no_weights_for():
     with pytest.raises(UnknownNetworkError, match='resnet51_v2'):
         read_model('resnet51_v2')

@@ -33,7 +33,7 @@ def parser():
     made.add_argument('--tolerance', type=float, default=1e-4, help='relative difference, of each tensor and of the outputs, up to which they are equal '
                       '(default: 1e-4, what another runtime costs)')
     made.add_argument('--outputs-only', action='store_true', help='let the outputs alone decide: full against stripped, BN folded against not')
-    made.add_argument('--num-inputs', type=int, default=16, metavar='N', help='images of noise to compute on (default: 16)')
+    made.add_argument('--num-inputs', type=_positive, default=16, metavar='N', help='images of noise to compute on (default: 16)')
     made.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
     made.add_argument('--image-shape', help='channels,height,width of the noise (default: what A says, or else B)')
     made.add_argument('--data', choices=[name for name in DATASETS if name != 'synthetic'], help='also give the accuracy of both on its test images')
@@ -151,6 +151,13 @@ def _plain(report):
 
 def _numbers(text):
     return tuple(float(number) for number in text.split(','))
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 if __name__ == '__main__':
