@@ -52,7 +52,7 @@ def load_onnx(path):
     if not 0 < size <= MAX_ONNX:
         raise CheckpointError(f'{path}: {size} bytes are no ONNX file')
     with open(path, 'rb') as source:
-        data = source.read(MAX_ONNX)
+        data = source.read()
     check_structure(data, path)
     decode_error = importlib.import_module('google.protobuf.message').DecodeError
     try:

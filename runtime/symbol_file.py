@@ -13,7 +13,7 @@ def load_symbol(path):
     if size > MAX_BYTES:
         raise GraphError(f'{path}: {size} bytes are more than any symbol has')
     with open(path, 'rb') as source:
-        data = source.read(MAX_BYTES + 1)
+        data = source.read(size)
     try:
         text = data.decode('utf-8')
     except UnicodeDecodeError:

@@ -1,8 +1,9 @@
 """The operators that a symbol file may use, and what a node of one is on its own: how many inputs and outputs it truly has.
 
 MXNet has some 1,200 operators, among them ones that take a pointer as an attribute (``_Native``), read a file (``_cvimread``), call back into Python
-(``Custom``) or overwrite their inputs (``sgd_update``). A network needs none of these, so the list says what is welcome, not what is not. Other names of
-a listed operator (``Softmax`` for ``SoftmaxOutput``, ``_Plus`` for ``elemwise_add``) are resolved by MXNet itself.
+(``Custom``), overwrite their inputs (``sgd_update``) or reach outside their memory where a length is 0 (``SequenceLast``). A network needs none of these, so
+the list says what is welcome, not what is not. Other names of a listed operator (``Softmax`` for ``SoftmaxOutput``, ``_Plus`` for ``elemwise_add``) are
+resolved by MXNet itself.
 """
 import ctypes
 import functools
@@ -24,7 +25,7 @@ _VISION = """
     _contrib_MultiBoxPrior _contrib_ROIAlign _contrib_box_decode _contrib_box_iou _contrib_box_nms
 """
 _SHAPES = """
-    Cast SequenceLast SequenceMask SequenceReverse _copy _split_v2 amp_cast amp_multicast batch_take broadcast_axis broadcast_like broadcast_to
+    Cast SequenceMask SequenceReverse _copy _split_v2 amp_cast amp_multicast batch_take broadcast_axis broadcast_like broadcast_to
     cast_storage depth_to_space diag expand_dims gather_nd one_hot pick repeat reshape_like reverse shape_array size_array slice slice_axis slice_like
     space_to_depth squeeze stack take tile transpose where
 """

@@ -161,7 +161,8 @@ class _ZipFile:
         members = {info.filename: info for info in archive.infolist()}
         if len(members) != len(archive.infolist()):
             raise CheckpointError(f'{path}: the archive holds two members of the same name')
-        if any(info.compress_type != zipfile.ZIP_STORED for info in members.values()) or sum(info.file_size for info in members.values()) > size:
+        packed = any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in members.values())
+        if packed or sum(info.file_size for info in members.values()) > size:
             raise CheckpointError(f'{path}: the archive is compressed or claims more than the file holds, which PyTorch never writes')
         pickles = [name for name in members if name == 'data.pkl' or name.endswith('/data.pkl')]
         if len(pickles) != 1 or members[pickles[0]].file_size > MAX_PICKLE:

@@ -246,7 +246,8 @@ def _mutated_archive(rng, data):
             if name.endswith('data.pkl') or rng.random() < 0.1:
                 member = mutated_bytes(rng, member)
             if rng.random() < 0.98:
-                new.writestr(name, member)
+                # A fixed date: by default it is now, and the case could not be made again.
+                new.writestr(zipfile.ZipInfo(name), member, new.compression)
     return out.getvalue()
 
 

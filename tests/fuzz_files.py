@@ -5,16 +5,17 @@
 Each case follows from ``--seed`` and its number; the files that found something are kept in ``--keep``.
 """
 import argparse
+import glob
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
 import tempfile
 import time
 
-from fuzz_cases import Corpus
-from fuzz_worker import ENDINGS
+from fuzz_worker import CASE
 from tqdm import tqdm
 
 from runtime import usable_cores
@@ -86,13 +87,11 @@ def fuzz(count, seed, workers, run_share, folder):
     return sorted((finding for worker in crew for finding in worker.findings()), key=lambda finding: finding['index'])
 
 
-def keep_files(findings, seed, folder):
-    """Write the files that found something again, for a closer look."""
-    corpus = Corpus(os.path.join(folder, 'seeds'))
-    for finding in findings:
-        kind, data = corpus.case(seed, finding['index'])
-        with open(os.path.join(folder, f'{finding["index"]}{ENDINGS[kind]}'), 'wb') as out:
-            out.write(data)
+def keep_files(folder, keep):
+    """Move the files that found something from the workers' folders to ``keep``."""
+    os.makedirs(keep, exist_ok=True)
+    for path in glob.glob(os.path.join(folder, '*', CASE + '*')):
+        shutil.move(path, os.path.join(keep, os.path.basename(path)))
 
 
 def main(argv=None):
@@ -106,12 +105,12 @@ def main(argv=None):
     begin = time.time()
     with tempfile.TemporaryDirectory() as folder:
         findings = fuzz(options.count, options.seed, options.workers, options.run_share, folder)
+        if findings:
+            keep_files(folder, options.keep)
     print(f'{options.count} files in {time.time() - begin:.0f} s, {len(findings)} findings')
     for finding in findings:
         print(f'{finding["index"]} {finding["kind"]}: {finding["reason"]}')
     if findings:
-        os.makedirs(options.keep, exist_ok=True)
-        keep_files(findings, options.seed, options.keep)
         print(f'the files are in {options.keep}')
     return 1 if findings else 0
 

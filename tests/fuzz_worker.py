@@ -25,12 +25,16 @@ from runtime.symbol_shapes import check_shapes
 
 LOADERS = {'params': load_params, 'symbol': load_symbol, 'torch': load_torch_state, 'safetensors': load_safetensors, 'onnx': load_onnx}
 ENDINGS = {'params': '.params', 'symbol': '-symbol.json', 'torch': '.pth', 'safetensors': '.safetensors', 'onnx': '.onnx'}
+CASE = 'case-'
 # Seconds of this process's own time for reading one file: the promise is one second, on a machine of its own.
 TIME_TO_READ = 1.0
 TIME_TO_HANG = 20
 MEMORY = 1 << 30
 # A network within this many values is also run.
 MAX_VALUES = 1 << 22
+VALUES = np.random.RandomState(0)
+# What inputs and weights are set to: operators that take them for indices or lengths must survive all of it.
+EXTREMES = np.array([0, 1, 1, 2, 3, -1, 0.5, -100, 1000, 1e9, np.nan])
 SHAPES = [{'data': (2, 3, 32, 32)}, {'data': (3, 2), 'state': (1, 2, 5), 'cell': (1, 2, 5)}, {}]
 
 
@@ -73,12 +77,14 @@ def exercise(symbol):
                 continue
             for training in (False, True):
                 executor = symbol.simple_bind(mx.cpu(), grad_req='write' if training else 'null', **known)
+                for array in executor.arg_arrays:
+                    array[:] = VALUES.choice(EXTREMES, array.shape)
                 executor.forward(is_train=training)
                 if training:
                     executor.backward([mx.nd.ones(output.shape, dtype=output.dtype) for output in executor.outputs])
                 mx.nd.waitall()
-        # simple_bind raises RuntimeError, and MXNet's Python side TypeError or ValueError for types it does not know.
-        except (mx.MXNetError, RuntimeError, TypeError, ValueError, KeyError, AttributeError):
+        # simple_bind raises RuntimeError, an index out of range IndexError, and MXNet's Python side TypeError or ValueError for types it does not know.
+        except (mx.MXNetError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             continue
 
 
@@ -94,24 +100,24 @@ def check_parameters(symbol):
 
 
 def main(folder, seed, first, step, count, run_share):
-    """Judge the cases ``first``, ``first + step``, … below ``count``."""
+    """Judge the cases ``first``, ``first + step``, … below ``count``; a file that found something, or killed the process, stays in ``folder``."""
     os.makedirs(folder, exist_ok=True)
     corpus = Corpus(folder)
-    tally = {}
     limit_memory()
     with open(os.path.join(folder, 'place'), 'wb', buffering=0) as place, open(os.path.join(folder, 'findings.jsonl'), 'a') as findings:
         for index in range(first, count, step):
             place.seek(0)
             place.write(struct.pack('<q', index))
             kind, data = corpus.case(seed, index)
-            path = os.path.join(folder, 'case' + ENDINGS[kind])
+            path = os.path.join(folder, f'{CASE}{index}{ENDINGS[kind]}')
             with open(path, 'wb') as out:
                 out.write(data)
             faulthandler.dump_traceback_later(TIME_TO_HANG, exit=True)
             finding = judge(kind, path, index % 100 < run_share)
             faulthandler.cancel_dump_traceback_later()
-            tally[kind] = tally.get(kind, 0) + 1
-            if finding:
+            if not finding:
+                os.remove(path)
+            else:
                 findings.write(json.dumps({'index': index, 'kind': kind, 'reason': finding}) + '\n')
                 findings.flush()
         place.seek(0)

@@ -147,6 +147,8 @@ def test_archives_that_torch_never_writes(tmp_path):
     refused(load_torch_state, path, archive(tensor_pickle(), [member, ('x/byteorder', b'big')]), 'big-endian')
     refused(load_torch_state, path, archive(tensor_pickle(), [member, ('y/data.pkl', b'')]), 'no data.pkl')
     refused(load_torch_state, path, archive(tensor_pickle()), 'missing')
+    claim = sound.rindex(b'PK\1\2') + 20
+    refused(load_torch_state, path, sound[:claim] + struct.pack('<I', 2 ** 31 - 2) + sound[claim + 4:], 'claims more')
     refused(load_torch_state, path, sound.replace(bytes(16), bytes(15) + b'\1'), 'CRC')
     for length in range(len(sound)):
         refused(load_torch_state, path, sound[:length])

@@ -24,12 +24,12 @@ def test_a_few_hundred_damaged_files(tmp_path):
 
 
 def test_cases_can_be_made_again(tmp_path):
-    one, two = fuzz_worker.Corpus(tmp_path / 'one'), fuzz_worker.Corpus(tmp_path / 'two')
-    cases = [one.case(0, index) for index in range(50)]
-    assert [kind for kind, _ in cases] == [two.case(0, index)[0] for index in range(50)]
-    symbols = [index for index, (kind, _) in enumerate(cases) if kind == 'symbol']
-    assert all(cases[index] == one.case(0, index) for index in range(50))
-    assert all(cases[index] == two.case(0, index) for index in symbols)
+    """In another process too, except that PyTorch writes addresses into its older files."""
+    one, two = (fuzz_worker.Corpus(tmp_path / name) for name in ('one', 'two'))
+    cases = [one.case(0, index) for index in range(100)]
+    assert len({kind for kind, _ in cases}) >= 3
+    assert all(cases[index] == one.case(0, index) for index in range(100))
+    assert all(cases[index] == two.case(0, index) for index in range(100) if cases[index][0] != 'torch')
 
 
 @pytest.mark.parametrize(('error', 'finding'), [
