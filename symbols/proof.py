@@ -1,4 +1,6 @@
 """Proof that two networks compute the same: both run on the same images, and their logits are compared number by number."""
+import contextlib
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -99,21 +101,37 @@ def run(network, images, graph, batch=BATCH):
 def _first_different(before, after, images, tolerance):
     """Where the networks part: the first tensor that both have under one name, and that should be the same."""
     one = {name: array[:1] for name, array in images.items()}
-    tensors = [_comparable(network.symbol) for network in (before, after)]
+    graphs = [logits(Graph.from_symbol(network.symbol)) for network in (before, after)]
+    tensors = [_comparable(graph, other) for graph, other in (graphs, graphs[::-1])]
     names = [name for name in tensors[0] if name in tensors[1]]
     if not names:
         return 'they have no tensor in common'
-    values = [run(network, one, Graph([Output(named[name]) for name in names])) for network, named in zip((before, after), tensors)]
+    with _one_by_one():
+        values = [run(network, one, Graph([Output(named[name]) for name in names])) for network, named in zip((before, after), tensors)]
     for name, first, second in zip(names, *values):
         if first.shape == second.shape and not np.abs(first - second).max() <= tolerance * np.abs(first).max():
             return f'the first tensor that differs is the output of {name}, by {np.abs(first - second).max():.3g}'
     return 'no tensor of the same shape differs before them'
 
 
-def _comparable(symbol):
-    """The operators by name whose output means the same before and after: not those that a later factor or normalisation may have been folded into."""
-    graph = logits(Graph.from_symbol(symbol))
-    readers = graph.readers()
-    folded = ('BatchNorm', 'transpose', *PRODUCTS)
-    return {node.name: node for node in graph.nodes()
-            if not node.is_variable and node.op != 'SliceChannel' and not any(reader is not None and reader.op in folded for reader, _ in readers[node])}
+@contextlib.contextmanager
+def _one_by_one():
+    """Keep MXNet from merging operators: a graph of which every tensor is wanted does not bind when it does."""
+    chosen = os.environ.get('MXNET_SUBGRAPH_BACKEND')
+    os.environ['MXNET_SUBGRAPH_BACKEND'] = 'NONE'
+    try:
+        yield
+    finally:
+        del os.environ['MXNET_SUBGRAPH_BACKEND']
+        if chosen is not None:
+            os.environ['MXNET_SUBGRAPH_BACKEND'] = chosen
+
+
+def _comparable(graph, other):
+    """The operators by name whose output means the same in ``other``: not those that a factor or normalisation behind them may have been folded into."""
+    readers, names = graph.readers(), {node.name for node in other.nodes()}
+
+    def is_folded(reader):
+        return reader is not None and (reader.op in ('transpose', *PRODUCTS) or reader.op == 'BatchNorm' and reader.name not in names)
+    return {node.name: node for node in readers
+            if not node.is_variable and node.op != 'SliceChannel' and not any(is_folded(reader) for reader, _ in readers[node])}

@@ -1,0 +1,70 @@
+"""What would be left, counted from the scaling factors alone, against real stripping; and MXNet's wrong sums, kept away."""
+import time
+
+import numpy as np
+import pytest
+from strip_networks import SHAPES, images, operators, predict, random_parameters, small, strip_twice, with_dead
+
+from runtime import mx
+from symbols import get_symbol
+from symbols.alive import AliveCounter, alive_complexity
+from symbols.complexity import complexity
+from symbols.fusion import guard_sums
+from symbols.graph import Graph
+
+
+@pytest.mark.parametrize('placement', ['weight', 'output'])
+def test_with_every_factor_alive_it_is_the_network_without_lambda(placement):
+    symbol = get_symbol('resnext', 20, 10, (3, 32, 32), lambda_placement=placement)
+    shapes = {'data': (1, 3, 32, 32)}
+    lambdas = {'lambda_block': np.full(6, -0.5), 'lambda_group': mx.nd.ones((6, 32))}
+    found = alive_complexity(symbol, lambdas, shapes)
+    expected = complexity(get_symbol('resnext', 20, 10, (3, 32, 32), scale='none'), shapes)
+    assert found.totals() == {**expected.totals(), 'lambdas': 6 + 6 * 32}
+
+
+def test_nothing_left_counts_nothing():
+    symbol = small('vgg', 'weight')
+    counter = AliveCounter(symbol, SHAPES)
+    lambdas = {name: array for name, array in random_parameters(symbol)[0].items() if 'lambda' in name}
+    assert counter(lambdas).macs > 0
+    assert counter({**lambdas, 'lambda_conv2_2': np.zeros(8)}).totals() == dict.fromkeys(('params', 'params_without_bn', 'macs', 'bias_adds', 'lambdas'), 0)
+    # One call leaves no trace in the next.
+    assert counter(lambdas).macs == complexity(symbol, SHAPES).macs
+
+
+@pytest.mark.parametrize('placement', ['weight', 'output'])
+def test_resnet_164_is_quick(placement):
+    counter = AliveCounter(get_symbol('resnet', 164, 10, (3, 32, 32), lambda_placement=placement), {'data': (1, 3, 32, 32)})
+    lambdas = {'lambda_block': np.arange(54) % 2.}
+    counter(lambdas)
+    start = time.process_time()
+    counter(lambdas)
+    assert time.process_time() - start < 1
+
+
+def two_convolutions():
+    """A convolution that a BN reads as well as a sum with a second convolution behind it: the sum that MXNet 1.9.1 gets wrong."""
+    shortcut = mx.sym.Convolution(mx.sym.Variable('data'), num_filter=8, kernel=(1, 1), no_bias=True, name='shortcut')
+    branch = mx.sym.Activation(mx.sym.BatchNorm(shortcut, fix_gamma=False, name='bn'), act_type='relu')
+    return mx.sym.Convolution(branch, num_filter=8, kernel=(1, 1), no_bias=True, name='branch') + shortcut
+
+
+def test_sums_that_mxnet_gets_wrong_are_guarded(monkeypatch):
+    symbol = two_convolutions()
+    arg_params, aux_params = random_parameters(symbol)
+    graph = Graph.from_symbol(symbol)
+    guard_sums(graph)
+    guarded = predict(graph.to_symbol(), arg_params, aux_params, images())
+    monkeypatch.setenv('MXNET_SUBGRAPH_BACKEND', 'NONE')
+    assert np.abs(guarded - predict(symbol, arg_params, aux_params, images())).max() < 1e-5
+
+
+def test_only_sums_at_risk_are_guarded():
+    symbol = small('resnet', 'weight', ('block',))
+    arg_params, aux_params = random_parameters(symbol)
+    stripped = strip_twice(symbol, arg_params, aux_params)
+    assert 'broadcast_add' not in operators(stripped.symbol)
+    stripped = strip_twice(symbol, with_dead(arg_params, {'lambda_block': [True, False, False, False]}), aux_params)
+    assert len(operators(stripped.symbol)['broadcast_add']) == 1
+    assert len(operators(stripped.symbol)['elemwise_add']) == 2
