@@ -116,7 +116,7 @@ RUNTIMES = {'mxnet': mxnet_inference, 'onnxruntime': onnx_inference, 'torch': to
 
 
 def _compared(networks, runtime, device, batch, args):
-    measured = contest({network.source: partial(RUNTIMES[runtime], network, device, batch) for network in networks}, args.rounds, args.steps)
+    measured = contest({network.source: partial(RUNTIMES[runtime], network, device, batch) for network in networks}, args.rounds, args.steps, args.clock)
     full = networks[0]
     for network in networks:
         result = measured[network.source]

@@ -15,7 +15,7 @@ def measure(args):
     """The rows of the table, MXNet's NAG first."""
     names = [REFERENCE] + [name for name in args.optimizers if name != REFERENCE]
     measured = contest({name: partial(updates, name, args.network, args.num_layers, args.num_classes, args.image_shape) for name in names},
-                       args.rounds, args.steps)
+                       args.rounds, args.steps, args.clock)
     return [{'optimizer': name, f'time over {REFERENCE}': result.time_over(measured[REFERENCE]), **milliseconds(result)} for name, result in measured.items()]
 
 

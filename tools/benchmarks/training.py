@@ -22,7 +22,7 @@ def measure(args):
     """The rows of the table; the first contestant is what the others are measured by."""
     builds = {f'{engine} {name}': partial(ENGINES[engine], args.network, args.num_layers, args.num_classes, args.image_shape, args.batch_size, *LAMBDAS[name])
               for engine in args.engines for name in args.lambdas}
-    measured = contest(builds, args.rounds, args.steps)
+    measured = contest(builds, args.rounds, args.steps, args.clock)
     reference = next(iter(measured.values()))
     return [{'engine, λ': name, 'images/s': args.batch_size / result.median, 'speed over the first': 1 / result.time_over(reference), **milliseconds(result)}
             for name, result in measured.items()]
@@ -47,7 +47,7 @@ def mxnet_training(network, num_layers, num_classes, image_shape, batch_size, sc
 
 
 def torch_training(network, num_layers, num_classes, image_shape, batch_size, scale, placement):
-    """The same graph and batch in PyTorch, channels last, under PyTorch's own NAG (λ too: its proximal step would cost nothing that can be measured)."""
+    """The same graph, batch and optimizer in PyTorch, channels last."""
     try:
         torch = importlib.import_module('torch')
     except ImportError:
@@ -60,12 +60,13 @@ def torch_training(network, num_layers, num_classes, image_shape, batch_size, sc
     net = net.to(device, memory_format=torch.channels_last).train()
     images = torch.from_numpy(batch.data[0].asnumpy()).to(device, memory_format=torch.channels_last)
     labels = torch.from_numpy(batch.label[0].asnumpy()).to(device)
-    optimizer = torch.optim.SGD(net.parameters(), lr=OPTIMIZER['learning_rate'], momentum=OPTIMIZER['momentum'], weight_decay=OPTIMIZER['wd'], nesterov=True)
+    settings = {'lr': OPTIMIZER['learning_rate'], 'momentum': OPTIMIZER['momentum'], 'wd': OPTIMIZER['wd'], 'rescale_grad': 1 / batch_size}
+    optimizer = importlib.import_module('interop.torch_optim').APG(net.mxnet_parameters(), **settings)
 
     def turn(steps):
         for _ in range(steps):
             optimizer.zero_grad()
-            (net.loss(net(images), labels) / batch_size).backward()
+            net.loss(net(images), labels).backward()
             optimizer.step()
         if device == 'cuda':
             torch.cuda.synchronize()
