@@ -9,7 +9,7 @@ from symbols.fusion import guard_sums
 from symbols.graph import Graph
 from symbols.losses import drop_losses
 
-from .heads import input_name
+from .heads import input_name, logits_graph
 from .prepared import single_precision, without_factors
 
 BATCH = 32
@@ -19,7 +19,8 @@ def quantize(symbol, arg_params, aux_params, images):
     """Quantise weights and feature maps to 8 bits: ``(symbol, arg_params, aux_params)``, ending in probabilities, with no label.
 
     ``images`` are some hundred of the images that the network will see, preprocessed, float32 (N, C, H, W): the range of each feature map is what they
-    show. Weights have a range per channel. λ is folded first, and batch normalisation by MXNet.
+    show. Weights have a range per channel. λ is folded first, and batch normalisation by MXNet. The last layer, which makes the logits, stays in float32: it
+    is cheap, and where its bias is large MXNet's 8 bits for both ruin it.
 
     Raises UserError where MXNet was built without oneDNN, or there are no images.
     """
@@ -31,7 +32,7 @@ def quantize(symbol, arg_params, aux_params, images):
     feed = mx.io.NDArrayIter(images, batch_size=min(BATCH, len(images)), last_batch_handle='discard')
     return mx.contrib.quantization.quantize_model_mkldnn(
         symbol, arg_params, aux_params, data_names=(feed.provide_data[0].name,), label_names=None, calib_mode='naive', calib_data=feed,
-        quantized_dtype='auto', quantize_granularity='channel-wise')
+        excluded_sym_names=[logits_graph(symbol)[0].heads[0].node.name], quantized_dtype='auto', quantize_granularity='channel-wise')
 
 
 def prepared(symbol, arg_params, aux_params, data_shape):

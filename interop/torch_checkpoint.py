@@ -53,7 +53,7 @@ def load_torch(prefix, image_shape=None):
     symbol = load_symbol(graph)
     net = TorchGraph(symbol, image_shape=image_shape_of(symbol, image_shape))
     try:
-        net.load_state_dict({name: torch.from_numpy(array) for name, array in load_torch_state(weights).items()})
+        net.load_state_dict({name: torch.tensor(array) for name, array in load_torch_state(weights).items()})
     except RuntimeError as error:
         raise CheckpointError(f'{weights} does not belong to {graph}: {" ".join(str(error).split())[:300]}') from None
     return net.eval()

@@ -1,0 +1,168 @@
+"""tools/convert.py from the command line: each format written and read by someone else, and what is refused."""
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+from mxnet_twin import random_images, random_params, small_network
+from trained_digits import trained_network
+
+from interop.runners import MXNetRunner
+from runtime.checkpoint_files import load_checkpoint, save_model
+from runtime.errors import CheckpointError, GraphError, MissingDependencyError, UserError
+from runtime.files import sha256
+from symbols import get_symbol
+from tools.convert import main
+
+
+@pytest.fixture(name='checkpoint')
+def a_checkpoint(tmp_path, monkeypatch):
+    """A ResNet-20 with λ as ``net-0003``, in the folder that the test runs in: the network."""
+    monkeypatch.chdir(tmp_path)
+    symbol = get_symbol('resnet-v1', 20, 10, (3, 32, 32))
+    network = (symbol, *random_params(symbol, (3, 32, 32), 'float32'))
+    save_model('net', 3, *network)
+    return network
+
+
+def printed_difference(capsys):
+    """What the tool says of its check."""
+    text = capsys.readouterr().out
+    assert text.startswith('wrote ')
+    return float(text.split(':')[-1])
+
+
+def assert_same(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_onnx(checkpoint, capsys):
+    runtime = pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnx')
+    assert main(['net', '3', '--to', 'onnx', '--out', 'there']) == 0
+    assert printed_difference(capsys) < 1e-5
+    images = random_images((3, 32, 32), 'float32')[0]
+    session = runtime.InferenceSession('there.onnx', providers=['CPUExecutionProvider'])
+    assert_same(session.run(None, {'data': images})[0], MXNetRunner(*checkpoint)(images))
+
+
+def test_torch(checkpoint, capsys):
+    torch = pytest.importorskip('torch')
+    from interop.torch_checkpoint import load_torch
+    assert main(['net', '3', '--to', 'torch', '--out', 'there']) == 0
+    assert printed_difference(capsys) < 1e-5
+    assert torch.load('there.pt', weights_only=True).keys() >= {'arg.conv0_weight', 'arg.lambda_block', 'aux.bn0_moving_var'}
+    images = random_images((3, 32, 32), 'float32')[0]
+    with torch.inference_mode():
+        assert_same(load_torch('there')(torch.from_numpy(images)).numpy(), MXNetRunner(*checkpoint)(images))
+
+
+def test_a_damaged_or_foreign_file_for_torch_is_named(checkpoint):
+    pytest.importorskip('torch')
+    from interop.torch_checkpoint import load_torch
+    main(['net', '3', '--to', 'torch', '--out', 'there'])
+    symbol, shape = small_network('vgg')
+    save_model('there', 0, symbol, *random_params(symbol, shape, 'float32'))
+    with pytest.raises(CheckpointError, match='there.pt does not belong to there-symbol.json'):
+        load_torch('there')
+    with open('there.pt', 'r+b') as weights:
+        weights.truncate(1000)
+    with pytest.raises(CheckpointError, match='there.pt'):
+        load_torch('there')
+
+
+def test_int8(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_model('digits', 1, *trained_network())
+    assert main(['digits', '1', '--to', 'int8', '--out', 'small', '--data', 'digits', '--calibration-images', '100']) == 0
+    text = capsys.readouterr().out
+    before, after = (float(part.split()[-1]) for part in text.split(': ')[1].split(' in int8')[0].replace(' before', '').split(','))
+    assert before > 0.9
+    assert after == pytest.approx(before, abs=0.02)
+    assert os.path.exists('small-0000.params')
+    with open('small-symbol.json') as symbol:
+        assert '_sg_mkldnn' in symbol.read()
+
+
+def test_a_state_dict_and_back(checkpoint, capsys):
+    load_file = pytest.importorskip('safetensors.numpy').load_file
+    assert main(['net', '3', '--to', 'state-dict', '--out', 'there']) == 0
+    assert printed_difference(capsys) < 1e-5
+    assert {'conv1.weight', 'layer1.0.conv1.weight', 'linear.bias'} <= load_file('there.safetensors').keys()
+    assert main(['there.safetensors', '--to', 'mxnet', '--out', 'again']) == 0
+    assert printed_difference(capsys) < 1e-5
+    images = random_images((3, 32, 32), 'float32')[0]
+    assert_same(MXNetRunner(*load_checkpoint('again', 0))(images), MXNetRunner(*checkpoint)(images))
+
+
+def test_gluoncv(tmp_path, monkeypatch, capsys):
+    from interop.gluon_zoo import zoo_network
+    from runtime import mx
+    monkeypatch.chdir(tmp_path)
+    symbol = get_symbol('resnet', 50, 1000, (3, 224, 224))
+    network = (symbol, *random_params(symbol, (3, 224, 224), 'float32'))
+    save_model('net', 0, *network)
+    assert main(['net', '0', '--to', 'gluoncv', '--out', 'there']) == 0
+    assert printed_difference(capsys) < 1e-5
+    block = zoo_network('resnet50_v2')
+    block.load_parameters('there.params')
+    images = random_images((3, 64, 64), 'float32')[0]
+    expected = MXNetRunner(*network)(images)
+    np.testing.assert_allclose(block(mx.nd.array(images)).asnumpy(), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['net', '3', '--to', 'int8', '--out', 'new'], '--data'),
+    (['net', '--to', 'onnx', '--out', 'new'], 'its prefix and its epoch'),
+    (['net', '4', '--to', 'onnx', '--out', 'new'], 'epochs of net that exist: 3'),
+    (['net', '3', '--to', 'state-dict', '--out', 'new', '--style', 'nobody'], 'nobody has no resnet-v1'),
+    (['net', '3', '--to', 'int8', '--out', 'new', '--data', 'cifar100', '--data-dir', 'nowhere'], 'nowhere'),
+    (['nothing.pth', '--to', 'mxnet', '--out', 'new'], 'nothing.pth'),
+])
+def test_what_cannot_be_done_is_said_and_nothing_is_written(checkpoint, arguments, message):
+    with pytest.raises(UserError, match=message):
+        main(arguments)
+    assert sorted(os.listdir()) == ['net-0003.params', 'net-symbol.json']
+
+
+def test_the_input_is_never_overwritten(checkpoint):
+    sums = {name: sha256(name) for name in os.listdir()}
+    for to, out in (('torch', 'net'), ('torch', './net'), ('gluoncv', 'net-0003.params')):
+        with pytest.raises(UserError, match='what is to be read'):
+            main(['net', '3', '--to', to, '--out', out, '--force'])
+    save_model('zero', 0, *checkpoint)
+    with pytest.raises(UserError, match='what is to be read'):
+        main(['zero', '0', '--to', 'int8', '--out', 'zero', '--data', 'digits', '--force'])
+    assert {name: sha256(name) for name in sums} == sums
+
+
+def test_other_files_are_overwritten_on_demand_only(checkpoint):
+    pytest.importorskip('onnxruntime')
+    with open('there.onnx', 'w') as other:
+        other.write('mine')
+    with pytest.raises(UserError, match='already there'):
+        main(['net', '3', '--to', 'onnx', '--out', 'there.onnx'])
+    main(['net', '3', '--to', 'onnx', '--out', 'there.onnx', '--force'])
+    assert os.path.getsize('there.onnx') > 1000
+
+
+def test_a_symbol_that_does_not_say_what_it_takes(checkpoint):
+    pytest.importorskip('onnxruntime')
+    with open('net-symbol.json') as source:
+        graph = json.load(source)
+    for node in graph['nodes']:
+        node.get('attrs', {}).pop('__image_shape__', None)
+    with open('net-symbol.json', 'w') as changed:
+        json.dump(graph, changed)
+    with pytest.raises(GraphError, match='does not say which images'):
+        main(['net', '3', '--to', 'onnx', '--out', 'there'])
+    assert main(['net', '3', '--to', 'onnx', '--out', 'there', '--image-shape', '3,32,32']) == 0
+
+
+def test_pytorch_is_optional(checkpoint, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    for module in ('interop.torch_checkpoint', 'interop.torch_graph', 'interop.torch_operators'):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(MissingDependencyError, match='PyTorch is not installed: pip install'):
+        main(['net', '3', '--to', 'torch', '--out', 'there'])
