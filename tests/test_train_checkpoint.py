@@ -222,8 +222,12 @@ def test_a_second_signal_is_not_waited_for(network, tmp_path, monkeypatch):
         return iterator
 
     monkeypatch.setattr(train_cifar, 'train_iterator', impatient)
-    with pytest.raises(KeyboardInterrupt):
-        train(network, tmp_path / 'run', *FLAGS)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background of a shell ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(network, tmp_path / 'run', *FLAGS)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # Damage
