@@ -32,6 +32,7 @@ def parser():
     made.add_argument('--out', default='results', help='a folder for each run is made below this one (default: results)')
     made.add_argument('--jobs', type=int, default=1, help='runs at a time; each has its share of the cores (small networks use two threads badly)')
     made.add_argument('--strip-threshold', type=float, help='strip with this --threshold: rules that leave no λ exactly 0 need it')
+    made.add_argument('--onnx', action='store_true', help='also export each stripped network to ONNX, and score it in ONNX Runtime')
     made.add_argument('flags', nargs='*', help='after --: flags of the trainer, for every run')
     return made
 
@@ -62,7 +63,7 @@ def make_plans(args):
         for gamma in args.gamma or (None,):
             ending, chosen = ('', ()) if gamma is None else (f'-gamma{gamma:g}', ('--gamma', f'{gamma:g}'))
             folder = os.path.join(args.out, _name_of(recipe) + ending)
-            plans.append(Plan(folder, recipe, (*args.flags, *chosen), strip_flags))
+            plans.append(Plan(folder, recipe, (*args.flags, *chosen), strip_flags, args.onnx))
     folders = [plan.folder for plan in plans]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice:

@@ -19,12 +19,14 @@ RECIPES = os.path.join(ROOT, 'train', 'recipes')
 
 
 class Plan(NamedTuple):
-    """What a run is made by: the folder that it writes to, its recipe, the ``overrides`` that follow the recipe on the command line, and the stripping's."""
+    """What a run is made by: the folder that it writes to, its recipe, the ``overrides`` that follow the recipe on the command line, and the stripping's;
+    and whether the stripped network is scored in ONNX Runtime too."""
 
     folder: str
     recipe: str
     overrides: Tuple[str, ...]
     strip_flags: Tuple[str, ...] = ()
+    onnx: bool = False
 
     @property
     def name(self):
@@ -84,9 +86,16 @@ def carry_out(plan, execute):
     at_epoch = ['--prefix', prefix, '--epoch', str(said['arguments']['num_epochs'])]
     stripping = json.loads(steps.do('strip', 'tools/strip_params.py', *at_epoch, '--out', stripped, '--force', '--json', *_renamed(data), *plan.strip_flags))
     scores = json.loads(steps.do('evaluate', 'tools/evaluate.py', '--prefix', stripped, '--epoch', '0', '--json', *data)) if data else last['validation']
+    elsewhere = _score_in_onnx_runtime(steps, stripped, data) if plan.onnx and data else {}
     steps.do('plot', 'tools/plot.py', prefix, '--out', os.path.join(plan.folder, 'training.png'))
-    write_text(result_path(plan), json.dumps(_result(plan, steps, said, last, stripping, scores), indent=1, sort_keys=True) + '\n')
+    write_text(result_path(plan), json.dumps(_result(plan, steps, said, last, stripping, {**scores, **elsewhere}), indent=1, sort_keys=True) + '\n')
     steps.remove_log()
+
+
+def _score_in_onnx_runtime(steps, stripped, data):
+    steps.do('convert', 'tools/convert.py', stripped, '0', '--to', 'onnx', '--out', f'{stripped}.onnx', '--force')
+    said = steps.do('compare', 'tools/compare_checkpoints.py', f'{stripped}:0', f'{stripped}.onnx', '--outputs-only', '--json', *_renamed(data))
+    return {'onnx': json.loads(said)['accuracy']['b']}
 
 
 class Steps:
@@ -126,9 +135,8 @@ def _result(plan, steps, said, last, stripping, scores):
 
 
 def _errors(scores):
-    found = {'top1': _error(scores['accuracy'])}
-    top5 = scores.get('top_k_accuracy_5')
-    return {**found, 'top5': _error(top5)} if top5 is not None else found
+    names = {'top1': 'accuracy', 'top5': 'top_k_accuracy_5', 'onnx': 'onnx'}
+    return {name: _error(scores[accuracy]) for name, accuracy in names.items() if accuracy in scores}
 
 
 def _error(accuracy):

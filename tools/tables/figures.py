@@ -52,7 +52,7 @@ def imagenet(tables):
                 side = {'xytext': (-5, -11), 'ha': 'right'} if 'ResNeXt' in model else {'xytext': (5, 4)}
                 panel.annotate(model.replace('SSS ', ''), (x, y), textcoords='offset points', fontsize=8, color=COLOURS[number % 7], **side)
         _finish(panel, label, 'top-1 error on ImageNet (%)')
-        panel.margins(x=0.16)
+        panel.margins(x=0.25)
     panels[1].legend(frameon=False, fontsize=8)
     return figure
 
@@ -112,6 +112,7 @@ def lambdas(results):
         arguments = result['arguments']
         _finish(panel, 'structure, from the first to the last', '‖W‖ of the structure' if arguments['lambda_rule'] == 'group-lasso' else 'λ')
         panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.set_ylim(top=max(panel.get_ylim()[1], 0.1))
         panel.set_title(f'{network_of(result)}, {arguments["lambda_rule"]}, γ = {arguments["gamma"]:g}', fontsize=9)
         panel.legend(frameon=False, fontsize=7, ncol=5, loc='lower center', bbox_to_anchor=(0.5, 1.08))
     for panel in panels.flat[len(chosen):]:

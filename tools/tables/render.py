@@ -43,8 +43,8 @@ def runs_markdown(results, base='.'):
     """Every finished run, those of one network together, with what each lost against its baseline by the same schedule."""
     if not results:
         return 'None yet: `python tools/sweep.py --recipe train/recipes/cifar10/resnet20-sss.args --gamma 0.01,0.03` makes some.'
-    names = ['network', 'λ rule', 'γ', 'epochs', 'error (%)', 'stripped (%)', 'lost (points)', 'parameters (M)', 'kept (%)', 'MACs (M)', 'kept (%)',
-             'alive', 'run']
+    names = ['network', 'λ rule', 'γ', 'epochs', 'error (%)', 'stripped (%)', 'in ONNX Runtime (%)', 'lost (points)', 'parameters (M)', 'kept (%)', 'MACs (M)',
+             'kept (%)', 'alive', 'run']
     rows = [[network_of(result), *_selection(result), str(result['arguments']['num_epochs']), *_error(result, results), *_cost(result), _alive(result),
              _link(result['folder'], base)] for result in sorted(results, key=_order)]
     return markdown(names, rows, aligned=3)
@@ -88,7 +88,7 @@ def _selection(result):
 def _error(result, results):
     baseline = baseline_of(result, results)
     lost = f'{result["error"]["top1"] - baseline["error"]["top1"]:+.2f}' if baseline else '–'
-    return [f'{result["error"]["unstripped"]:.2f}', f'{result["error"]["top1"]:.2f}', lost]
+    return [*(f'{result["error"][name]:.2f}' if name in result['error'] else '–' for name in ('unstripped', 'top1', 'onnx')), lost]
 
 
 def _cost(result):

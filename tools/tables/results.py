@@ -7,7 +7,8 @@ from runtime.errors import DataError
 
 FOLDER = 'results'
 # What may differ between a network and the baseline that it is set against.
-SELECTION = ('optimizer', 'lambda_rule', 'gamma', 'scale', 'lambda_placement', 'seed', 'model_prefix', 'resume', 'keep', 'disp_batches', 'data_dir')
+SELECTION = ('optimizer', 'lambda_rule', 'gamma', 'scale', 'lambda_placement', 'seed', 'model_prefix', 'resume', 'keep', 'disp_batches', 'data_dir', 'engine',
+             'gpus', 'kv_store')
 
 
 def read_results(folder=FOLDER):

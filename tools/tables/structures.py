@@ -7,6 +7,7 @@ from typing import NamedTuple
 from runtime import mx
 from runtime.errors import DataError
 from symbols import get_symbol, parse_image_shape
+from symbols.complexity import complexity
 from symbols.strip import strip
 
 
@@ -29,21 +30,28 @@ def _structure_cost(network, keep):
     network = json.loads(network)
     symbol = get_symbol(**network)
     shapes = {'data': (1, *parse_image_shape(network['image_shape']))}
+    if keep == 'all':
+        found = complexity(symbol, shapes)
+        return Cost(found.totals(), found.totals(), _blocks((layer.name, True) for layer in found.layers))
     arg_params, aux_params = _ones(symbol, shapes)
-    if keep != 'all':
-        arg_params['lambda_block'] = _switches(keep, arg_params['lambda_block'].shape)
+    arg_params['lambda_block'] = _switches(keep, arg_params['lambda_block'].shape)
     report = strip(symbol, arg_params, aux_params, shapes).report
     return Cost(report['before'], report['after'], blocks_left(report))
 
 
 def blocks_left(report):
     """How many residual blocks of each stage have a branch left, by the report of ``strip``; () for a network without such blocks."""
-    blocks = {}
-    for layer in report['layers']:
-        match = re.fullmatch(r'stage(\d+)_unit(\d+)_conv1', layer['name'])
+    return _blocks((layer['name'], layer['kept'] > 0) for layer in report['layers'])
+
+
+def _blocks(layers):
+    """The same from the names of layers, and whether each is left."""
+    stages = {}
+    for name, is_left in layers:
+        match = re.fullmatch(r'stage(\d+)_unit\d+_conv1', name)
         if match:
-            blocks.setdefault(int(match.group(1)), []).append(layer['kept'] > 0)
-    return tuple(sum(kept) for _, kept in sorted(blocks.items()))
+            stages.setdefault(int(match.group(1)), []).append(is_left)
+    return tuple(sum(left) for _, left in sorted(stages.items()))
 
 
 def _ones(symbol, shapes):

@@ -1,0 +1,221 @@
+"""The tables: published numbers against what is really built and stripped, and every sentence that is said about the difference."""
+import json
+import os
+
+import pytest
+
+from runtime.errors import DataError
+from symbols import get_symbol
+from symbols.complexity import complexity
+from tools import reproduce_tables, sweep
+from tools.tables import figures
+from tools.tables.cells import COLUMNS, Cell, lines_of
+from tools.tables.published import Value, find_row, read_tables
+from tools.tables.readme import refreshed
+from tools.tables.render import runs_markdown
+from tools.tables.results import baseline_of, read_results
+from tools.tables.structures import structure_cost
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SECOND = 'imagenet-resnet-second-source'
+
+
+@pytest.fixture(scope='module')
+def tables():
+    return read_tables()
+
+
+def rows_of(tables):
+    return [row for table in tables.values() for row in table.rows]
+
+
+def result(**changes):
+    """What a run leaves behind, as far as tables read it."""
+    arguments = {'network': 'resnet', 'num_layers': 20, 'dataset': 'cifar10', 'optimizer': 'apg', 'lambda_rule': 'apg', 'gamma': 0.02, 'num_epochs': 30,
+                 'scale': 'block', **changes.pop('arguments', {})}
+    full = {'params_without_bn': 200_000, 'macs': 40_000_000, 'bias_adds': 10}
+    return {'recipe': 'train/recipes/cifar10/resnet20-sss.args', 'overrides': [], 'date': '2020-01-01T00:00:00+00:00', 'arguments': arguments, 'full': full,
+            'left': {'params_without_bn': 150_000, 'macs': 20_000_000, 'bias_adds': 10}, 'blocks': [1, 2, 2],
+            'error': {'top1': 9.25, 'unstripped': 9.25, 'top5': 0.5}, 'alive': {'block': {'alive': 5, 'total': 6}}, **changes}
+
+
+def write_result(folder, name, **changes):
+    path = os.path.join(str(folder), name)
+    os.makedirs(path)
+    with open(os.path.join(path, 'result.json'), 'w') as out:
+        json.dump(result(**changes), out)
+    return path
+
+
+def test_every_structure_that_is_certain_agrees_to_every_printed_digit(tables):
+    checked = []
+    for row in rows_of(tables):
+        if row.table == SECOND:
+            continue
+        for line in lines_of(row, tables[row.table].columns, []):
+            for name, cell in line.cells.items():
+                if cell.published and cell.published.grade == 'A':
+                    # "138.3 M" is 138,357,544 cut off.
+                    assert cell.agreement == ('= cut' if (row.model, name) == ('VGG-16', 'params') else '='), (row.name, name, cell)
+                    checked.append((row.name, name))
+    assert len(checked) == 4 * 3 + 2 + 5 + 4  # ResNet-50, VGG-16, CIFAR-10, CIFAR-100
+    assert ('imagenet-resnet/sss-resnet-26', 'params') in checked
+    assert ('cifar100/sss-resnet-164', 'params_kept') in checked
+
+
+def test_what_is_less_certain_agrees_where_it_can_be_computed(tables):
+    lines = {row.name: lines_of(row, tables[row.table].columns, []) for row in rows_of(tables)}
+    resnext, = lines['imagenet-resnext/resnext-50']
+    assert {name: cell.agreement for name, cell in resnext.cells.items()} == {'params': '=', 'macs': '='}
+    vgg, = lines['imagenet-vgg/vgg-16']
+    assert vgg.cells['flops'].agreement == '='
+    assert lines['imagenet-vgg/sss-vgg-16'] == []
+
+
+def test_the_second_sources_structures_are_shown_not_to_fit(tables):
+    found = {row.model: lines_of(row, tables[SECOND].columns, [])[0].cells for row in tables[SECOND].rows}
+    assert {model: cells['params'].agreement for model, cells in found.items()} == {'SSS ResNet-41': '=', 'SSS ResNet-32': '-4.387', 'SSS ResNet-26': '-0.705'}
+    assert found['SSS ResNet-32']['blocks'].agreement == 'differs'
+    assert found['SSS ResNet-26']['macs'].ours == pytest.approx(2.2780, abs=1e-4)
+
+
+def test_costs_are_counted_in_the_network(tables):
+    row = find_row(tables, 'imagenet-resnet/sss-resnet-41')
+    cost = structure_cost(row.network, row.keep)
+    full = complexity(get_symbol(**row.network), {'data': (1, 3, 224, 224)})
+    assert (cost.full['macs'], cost.full['params_without_bn']) == (full.macs, full.params_without_bn)
+    assert cost.blocks == (0, 4, 6, 3)
+    with pytest.raises(DataError, match='3 blocks, the network 16'):
+        structure_cost(row.network, '111')
+
+
+@pytest.mark.parametrize(('ours', 'published', 'said'), [(25.5039, '25.504', '='), (138.3575, '138.3', '= cut'), (14.236, '18.623', '-4.387'),
+                                                         (2.44, '2.4', '='), (2.46, '2.4', '= cut'), (2.51, '2.4', '+0.1'), ('0,4', '0,4', '='),
+                                                         ('1,4', '0,4', 'differs'), (3, None, None)])
+def test_agreement_is_said_by_the_printed_digits(ours, published, said):
+    assert Cell(ours, published and Value(published, 'A')).agreement == said
+
+
+def test_a_grade_stands_beside_every_number(tables):
+    for row in rows_of(tables):
+        assert row.values
+        assert all(value.grade in 'ABM?' for value in row.values.values())
+        assert set(row.values) <= set(COLUMNS)
+    text = reproduce_tables.as_markdown(['imagenet-resnext'], tables, [], 'figures')
+    assert '| **SSS ResNeXt-41** | published | 24.07 [B] | 7.00 [M] | 12.4 [B] | 3.234 [B] |' in text
+
+
+def test_a_cell_that_is_not_a_graded_number_is_refused(tmp_path):
+    (tmp_path / 'p.yaml').write_text("t: {title: T, columns: [top1], rows: [{model: X, top1: '24.5'}]}\n")
+    with pytest.raises(DataError, match=r"X: '24.5' is not a number and its grade"):
+        read_tables(str(tmp_path / 'p.yaml'))
+
+
+def test_a_cell_that_nobody_ran_says_how_to(tables, capsys, tmp_path):
+    assert reproduce_tables.main(['cifar10', '--results', str(tmp_path)]) == 0
+    assert '`--run cifar10/sss-resnet-20`' in capsys.readouterr().out
+
+
+def test_run_starts_the_recipe_of_the_row(monkeypatch):
+    started = []
+    monkeypatch.setattr(sweep, 'main', lambda argv: started.append(argv) or 0)
+    assert reproduce_tables.main(['--run', 'cifar10/sss-resnet-20/top1', '--results', 'there']) == 0
+    assert started == [['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--out', 'there']]
+    with pytest.raises(DataError, match='imagenet-resnet/resnet-50'):
+        reproduce_tables.main(['--run', 'cifar10/nothing'])
+
+
+def test_a_run_fills_its_row(tables, tmp_path):
+    write_result(tmp_path, 'old', error={'top1': 11., 'unstripped': 11.})
+    write_result(tmp_path, 'new', date='2021-01-01T00:00:00+00:00')
+    write_result(tmp_path, 'other', date='2022-01-01T00:00:00+00:00', overrides=['--gamma', '0.5'], error={'top1': 50., 'unstripped': 50.})
+    row = find_row(tables, 'cifar10/sss-resnet-20')
+    line, = lines_of(row, tables['cifar10'].columns, read_results(str(tmp_path)))
+    assert (line.origin, os.path.basename(line.source)) == ('run', 'new')
+    assert str(line.cells['top1']) == '9.25 (+0.10)'
+    assert str(line.cells['macs_kept']) == '50.00 (+4.84)'
+    assert str(line.cells['blocks']) == '1,2,2'
+
+
+def test_runs_are_set_against_their_baseline(tmp_path):
+    baseline = {'optimizer': 'nag', 'scale': 'none', 'gamma': 0.01}
+    write_result(tmp_path, 'a', arguments=baseline, error={'top1': 8., 'unstripped': 8.}, alive={})
+    write_result(tmp_path, 'b', arguments={**baseline, 'num_epochs': 240}, error={'top1': 7., 'unstripped': 7.})
+    write_result(tmp_path, 'c', error={'top1': 9.25, 'unstripped': 9.26, 'onnx': 9.27})
+    results = read_results(str(tmp_path))
+    assert [os.path.basename(baseline_of(found, results)['folder']) if baseline_of(found, results) else None for found in results] == [None, None, 'a']
+    line, = (line for line in runs_markdown(results, str(tmp_path)).splitlines() if '[c](c)' in line)
+    assert line.startswith('| resnet-20 on cifar10 | apg | 0.02 | 30 | 9.26 | 9.25 | 9.27 | +1.25 | 0.150 | 75.00 | 20.0 | 50.00 | block 5/6 |')
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    path = write_result(tmp_path, 'a')
+    with open(os.path.join(path, 'result.json'), 'w') as out:
+        out.write('{"recipe": 1}')
+    with pytest.raises(DataError, match='result.json: not the result of a run'):
+        read_results(str(tmp_path))
+
+
+def test_json_holds_the_same(capsys):
+    assert reproduce_tables.main(['imagenet-vgg', '--json']) == 0
+    rows = json.loads(capsys.readouterr().out)['imagenet-vgg']['rows']
+    assert rows[0]['published']['params'] == {'published': '138.3', 'grade': 'A'}
+    assert rows[0]['ours'][0]['cells']['params']['ours'] == pytest.approx(138.357544)
+    with pytest.raises(DataError, match="no table 'nothing'; there are all, imagenet-resnet"):
+        reproduce_tables.main(['nothing'])
+
+
+def test_figures_are_drawn_the_same_twice(tables, tmp_path):
+    write_result(tmp_path, 'a', arguments={'optimizer': 'nag'}, error={'top1': 8., 'unstripped': 8.})
+    path = write_result(tmp_path, 'b')
+    with open(os.path.join(path, 'run-metrics.jsonl'), 'w') as out:
+        json.dump({'lambda_values': {'lambda_block': {'stages': [1, 1, 2], 'values': [0, 0.5, 1]}}}, out)
+    made = figures.all_figures(tables, read_results(str(tmp_path)))
+    assert set(made) == {'imagenet', 'cifar', 'structure', 'runs', 'lambda'} == set(reproduce_tables.CAPTIONS)
+    for name in ('runs', 'lambda', 'imagenet'):
+        for twin in ('one', 'two'):
+            figures.save(made[name](), str(tmp_path / twin))
+        for ending in ('png', 'svg'):
+            assert (tmp_path / f'one.{ending}').read_bytes() == (tmp_path / f'two.{ending}').read_bytes()
+
+
+def test_every_point_of_a_curve_is_on_the_picture(tables):
+    figure = figures.imagenet(tables)
+    drawn = {(x, y) for line in figure.axes[1].lines for x, y in zip(*line.get_data())}
+    assert {(4.0892, 23.88), (2.3294, 28.18), (1.549, 26.83), (2.726, 27.7)} <= drawn
+    assert [axes.get_xlabel() for axes in figure.axes] == ['parameters without batch normalisation (M)', 'MACs (G)']
+
+
+def test_passages_are_made_anew():
+    text = 'before\n<!-- table: a -->\nold\n<!-- /table -->\nbetween\n<!-- table: b -->\n<!-- /table -->\n'
+    expected = 'before\n<!-- table: a -->\n\nA\n\n<!-- /table -->\nbetween\n<!-- table: b -->\n\nB\n\n<!-- /table -->\n'
+    make = {'a': lambda: 'A', 'b': lambda: 'B'}
+    assert refreshed(text, make) == expected
+    assert refreshed(expected, make) == expected
+    with pytest.raises(DataError, match='table: b.*nobody makes this; there are a'):
+        refreshed(text, {'a': make['a']})
+    with pytest.raises(DataError, match='table: a --> has no'):
+        refreshed('<!-- table: a -->\n<!-- table: b -->\n<!-- /table -->\n', make)
+
+
+def test_update_readme_writes_the_table_and_links_from_its_folder(tmp_path, capsys):
+    path = tmp_path / 'README.md'
+    path.write_text('<!-- table: imagenet-vgg -->\n<!-- /table -->\n<!-- table: runs -->\n<!-- /table -->\n')
+    write_result(tmp_path / 'results', 'a')
+    flags = ['--update-readme', str(path), '--results', str(tmp_path / 'results')]
+    assert reproduce_tables.main(flags) == 0
+    assert '138.36 (= cut)' in path.read_text()
+    assert '[results/a](results/a)' in path.read_text()
+    assert reproduce_tables.main(flags) == 0
+    assert capsys.readouterr().out.endswith('unchanged\n')
+
+
+@pytest.mark.parametrize('name', ['README.md', 'results/README.md'])
+def test_the_passages_of_our_own_files_are_not_stale(tables, name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    if not os.path.exists(name):
+        pytest.skip(f'there is no {name}')
+    with open(name, encoding='utf-8') as source:
+        text = source.read()
+    make = reproduce_tables.makers(tables, read_results(), 'results/figures', os.path.dirname(name) or '.')
+    assert refreshed(text, make) == text, f'python tools/reproduce_tables.py --update-readme {name}'

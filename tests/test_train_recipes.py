@@ -1,0 +1,78 @@
+"""Every recipe: the trainer takes it, it builds the network that it promises, and it says truly how it is used."""
+import glob
+import os
+import re
+
+import pytest
+
+from symbols import get_symbol
+from symbols.scaling import lambda_layout
+from tools import sweep
+from tools.sweeps.one_run import RECIPES, ROOT, script_of
+from tools.tables.published import read_tables
+from train.arguments import training_parser
+from train.data import DATASETS, add_data_args
+
+NAMES = sorted(os.path.relpath(path, RECIPES) for path in glob.glob(os.path.join(RECIPES, '**', '*.args'), recursive=True))
+PAPER = [name for name in NAMES if not name.startswith('digits')]
+KINDS = {'resnet': {'block'}, 'resnext': {'block', 'group'}, 'vgg': {'neuron'}}
+SELECTION = {'optimizer', 'lambda_rule', 'gamma', 'scale', 'lambda_placement'}
+
+
+def parse(name):
+    parser = training_parser('test')
+    if not name.startswith('imagenet'):
+        add_data_args(parser)
+    return parser.parse_args(['@' + os.path.join(RECIPES, name)])
+
+
+def text(name):
+    with open(os.path.join(RECIPES, name), encoding='utf-8') as source:
+        return source.read()
+
+
+def build(name, args):
+    shape, classes = ('3,224,224', 1000) if name.startswith('imagenet') else ('3,32,32', DATASETS[args.dataset].num_classes)
+    return get_symbol(args.network, args.num_layers, classes, shape, args.scale, args.lambda_placement)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_it_builds_what_it_promises(name):
+    args = parse(name)
+    kinds = {vector.kind for vector in lambda_layout(build(name, args))}
+    assert kinds == (set() if 'baseline' in name else KINDS[args.network])
+    assert args.optimizer == ('nag' if 'baseline' in name else 'apg')
+    assert os.path.basename(name).startswith(f'{args.network}{args.num_layers}-')
+    if not name.startswith('imagenet'):
+        assert os.path.dirname(name) == args.dataset
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_its_comments_are_true(name):
+    own = f'train/recipes/{name}'
+    assert f'\n# python {script_of(os.path.join(RECIPES, name))} @{own}\n' in text(name)
+    assert script_of(os.path.join(RECIPES, name)) == f'train/train_{"imagenet" if name.startswith("imagenet") else "cifar"}.py'
+    commands = re.findall(r'^# python tools/sweep.py (.*)$', text(name), re.MULTILINE)
+    assert len(commands) == (name in PAPER and 'baseline' not in name)
+    for command in commands:
+        args = sweep.parser().parse_args(command.split())
+        assert args.recipe == [own]
+        assert parse(name).gamma in args.gamma
+
+
+@pytest.mark.parametrize('name', [name for name in PAPER if 'baseline' not in name])
+def test_its_baseline_has_the_same_schedule(name):
+    args = parse(name)
+    baseline = parse(os.path.join(os.path.dirname(name), f'{args.network}{args.num_layers}-baseline.args'))
+    assert {name for name, value in vars(args).items() if vars(baseline)[name] != value} <= SELECTION
+
+
+def test_every_row_has_a_recipe_of_its_network():
+    rows = [row for table in read_tables().values() for row in table.rows if row.recipe]
+    for row in rows:
+        name = os.path.relpath(os.path.join(ROOT, row.recipe), RECIPES)
+        args = parse(name)
+        assert (args.network, args.num_layers) == (row.network['network'], row.network['num_layers'])
+        assert ('SSS' in row.model) == ('sss' in name)
+        assert DATASETS[args.dataset].num_classes == row.network['num_classes'] if 'cifar' in name else row.network['num_classes'] == 1000
+    assert len({row.recipe for row in rows}) == len(rows)
