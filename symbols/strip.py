@@ -97,9 +97,11 @@ def split_into_slices(graph, shapes):
         axis, parts = node.value('axis', 1), node.value('num_outputs')
         width = shapes[node.inputs[0]][axis] // parts
         for part in range(parts):
-            attrs = {'axis': str(axis), 'begin': str(part * width), 'end': str((part + 1) * width)}
-            replacements[Output(node, part)] = made = Output(Node('slice_axis', f'{node.name}_part{part}', attrs, node.inputs))
-            shapes[made] = shapes.get(Output(node, part))
+            read = Output(node, part)
+            if read in shapes:
+                attrs = {'axis': str(axis), 'begin': str(part * width), 'end': str((part + 1) * width)}
+                replacements[read] = Output(Node('slice_axis', f'{node.name}_part{part}', attrs, node.inputs))
+                shapes[replacements[read]] = shapes[read]
     graph.replace(replacements)
 
 
