@@ -37,7 +37,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     chance, kills, runs = random.Random(args.seed), collections.Counter(), 0
     folder = tempfile.mkdtemp()
-    network = save_network(folder, width=96, dropout=0.2)
+    network = save_network(folder, width=48, dropout=0.2)
     reference = os.path.join(folder, 'reference', 'run')
     live(network, reference)
     while sum(kills.values()) < args.times:
