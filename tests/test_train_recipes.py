@@ -26,6 +26,10 @@ def parse(name):
     return parser.parse_args(['@' + os.path.join(RECIPES, name)])
 
 
+def stem(args):
+    return f'{args.network}-{args.num_layers}-finetune-' if args.finetune else f'{args.network}{args.num_layers}-'
+
+
 def text(name):
     with open(os.path.join(RECIPES, name), encoding='utf-8') as source:
         return source.read()
@@ -40,9 +44,10 @@ def build(name, args):
 def test_it_builds_what_it_promises(name):
     args = parse(name)
     kinds = {vector.kind for vector in lambda_layout(build(name, args))}
-    assert kinds == (set() if 'baseline' in name else KINDS[args.network])
+    assert kinds == (set() if 'baseline' in name else {args.scale} if 'finetune' in name else KINDS[args.network])
     assert args.optimizer == ('nag' if 'baseline' in name else 'apg')
-    assert os.path.basename(name).startswith(f'{args.network}{args.num_layers}-')
+    assert os.path.basename(name).startswith(stem(args))
+    assert bool(args.finetune) == ('finetune' in name)
     if not name.startswith('imagenet'):
         assert os.path.dirname(name) == args.dataset
 
@@ -63,7 +68,7 @@ def test_its_comments_are_true(name):
 @pytest.mark.parametrize('name', [name for name in PAPER if 'baseline' not in name])
 def test_its_baseline_has_the_same_schedule(name):
     args = parse(name)
-    baseline = parse(os.path.join(os.path.dirname(name), f'{args.network}{args.num_layers}-baseline.args'))
+    baseline = parse(os.path.join(os.path.dirname(name), f'{stem(args)}baseline.args'))
     assert {name for name, value in vars(args).items() if vars(baseline)[name] != value} <= SELECTION
 
 

@@ -16,7 +16,7 @@ from .structures import structure_cost  # noqa: E402
 # Colours that stay apart for colour-blind readers (Okabe & Ito).
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#666666')
 MARKERS = 'osD^vP*'
-MOST_LAMBDA_PANELS = 6
+MOST_LAMBDA_PANELS = 8
 
 
 def save(figure, path):
@@ -59,13 +59,13 @@ def imagenet(tables):
 
 def cifar(tables, results):
     """Error on CIFAR-10 and CIFAR-100 against MACs and parameters kept: published points hollow with their full networks at 100 %, our runs filled."""
-    figure, panels = plt.subplots(2, 2, figsize=(11, 8.4), constrained_layout=True)
+    figure, panels = plt.subplots(2, 2, figsize=(13, 8.4), constrained_layout=True)
     for row_of_panels, data in zip(panels, ('cifar10', 'cifar100')):
         for panel, column in zip(row_of_panels, ('macs_kept', 'params_kept')):
             _published_curves(panel, tables[data].rows, column)
             _our_points(panel, [result for result in results if result['arguments'].get('dataset') == data], column)
             _finish(panel, f'{COLUMNS[column].heading.replace(" (%)", "")} (% of the full network)', f'top-1 error on {tables[data].title} (%)')
-        row_of_panels[0].legend(frameon=False, fontsize=8)
+        row_of_panels[1].legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -96,14 +96,13 @@ def frontier(results):
 
 
 def lambdas(results):
-    """Where every λ ended in the last runs that selected something, in the colours of the stages; what is dead is a hollow point."""
-    chosen = [(result, _last_epoch(result)) for result in results if not is_baseline(result)]
-    chosen = [(result, last) for result, last in chosen if 'lambda_values' in last][-MOST_LAMBDA_PANELS:]
+    """Where every λ ended, in the colours of the stages, what is dead as a hollow point: of each curve of ``frontier`` the best run that lost something."""
+    chosen = _one_of_each_series([result for result in results if not is_baseline(result) and 'lambda_values' in _last_epoch(result)])
     rows = -(-len(chosen) // 2)
     figure, panels = plt.subplots(rows, 2, figsize=(11, 3 * rows), squeeze=False, constrained_layout=True)
-    for panel, (result, last) in zip(panels.flat, chosen):
+    for panel, result in zip(panels.flat, chosen):
         by_stage = {}
-        for stage, value in _staged(last['lambda_values']):
+        for stage, value in _staged(_last_epoch(result)['lambda_values']):
             by_stage.setdefault(stage, []).append(value)
         first = 1
         for stage, values in sorted(by_stage.items()):
@@ -132,6 +131,14 @@ def _blocks(panel, named):
     for axis in (panel.xaxis, panel.yaxis):
         axis.get_major_locator().set_params(integer=True)
     panel.legend(frameon=False, fontsize=8, ncol=len(named), loc='lower center', bbox_to_anchor=(0.5, 1))
+
+
+def _one_of_each_series(results):
+    """For each network and curve the run of the least error among those whose network became smaller; APG's first."""
+    best = {}
+    for result in sorted(results, key=lambda result: (result['left']['macs'] == result['full']['macs'], result['error']['top1'])):
+        best.setdefault((result['arguments']['lambda_rule'] != 'apg', network_of(result), _series(result)), result)
+    return [best[series] for series in sorted(best)][:MOST_LAMBDA_PANELS]
 
 
 def _staged(vectors):

@@ -46,10 +46,10 @@ def is_baseline(result):
 
 
 def network_of(result):
-    """(network, depth, data set) for people: 'resnet-20 on cifar10'."""
+    """(network, depth, data set) for people: 'resnet-20 on cifar10', or 'resnet-v1-20 on cifar10, fine-tuned'."""
     arguments = result['arguments']
     network = os.path.basename(arguments['network']) if arguments['network'].endswith('.json') else f'{arguments["network"]}-{arguments["num_layers"]}'
-    return f'{network} on {arguments.get("dataset", "imagenet")}'
+    return f'{network} on {arguments.get("dataset", "imagenet")}{", fine-tuned" if arguments.get("finetune") else ""}'
 
 
 def _schedule(result):
