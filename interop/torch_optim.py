@@ -22,7 +22,8 @@ class APG(torch.optim.Optimizer):
     lr_mult, wd_mult : dicts from names to factors of ``lr`` and ``wd``. As in MXNet, names that end in neither _weight nor _gamma are not decayed unless
         ``wd_mult`` says so; λ never is.
 
-    Parameters without a gradient are left alone. Each group's ``lr`` may be changed at any time, by a scheduler of PyTorch for example.
+    Parameters without a gradient are left alone. Each group's ``lr`` may be changed at any time, by a scheduler of PyTorch for example. It may be a tensor of
+    no dimensions on the parameters' device: a step that was recorded as a CUDA graph then goes by whatever is in it when it is replayed.
 
     Raises UserError for γ < 0 or μ outside [0, 1).
     """
@@ -63,7 +64,7 @@ class APG(torch.optim.Optimizer):
         """The state of every parameter as ``optimizers.apg.APG`` keeps it, dict by name: v of a λ; [-(1+μ) η m, η] of a weight; None without momentum."""
         states = {}
         for group, name, parameter in self._named():
-            eta = group['lr'] * group['lr_mult'] or 1.
+            eta = float(group['lr']) * group['lr_mult'] or 1.
             if not group['is_lambda'] and group['momentum'] == 0:
                 states[name] = None
                 continue
@@ -83,7 +84,7 @@ class APG(torch.optim.Optimizer):
             moving = state.asnumpy() if group['is_lambda'] else -state[0].asnumpy() / (1 + group['momentum']) / state[1]
             if moving.shape != tuple(parameter.shape):
                 raise CheckpointError(f'the optimizer state of {name} has shape {moving.shape}, the parameter {tuple(parameter.shape)}')
-            self.state[parameter] = {'moving': torch.from_numpy(moving).to(parameter)}
+            self.state[parameter] = {'moving': torch.empty_like(parameter).copy_(torch.from_numpy(moving))}
 
     def _named(self):
         for group in self.param_groups:
@@ -114,8 +115,9 @@ def _gradients(parameters, group):
 
 def _move_lambda(lambdas, gradients, v, eta, group):
     """Equations 10 to 12."""
-    z = torch._foreach_add(lambdas, gradients, alpha=-eta)                  # (10)
-    soft = torch._foreach_sub(z, _clipped(z, eta * group['gamma']))         # S_ηγ(z) = z - clip(z, -ηγ, ηγ)
+    z = torch._foreach_mul(gradients, -eta)
+    torch._foreach_add_(z, lambdas)                                         # (10)
+    soft = _soft_threshold(z, eta * group['gamma'])
     torch._foreach_mul_(v, group['momentum'])
     torch._foreach_add_(v, soft)
     torch._foreach_sub_(v, lambdas)                                         # (11)
@@ -130,8 +132,24 @@ def _move_weights(weights, gradients, m, eta, group):
     if m:
         torch._foreach_mul_(m, group['momentum'])
         torch._foreach_add_(m, gradients)
-        torch._foreach_add_(weights, m, alpha=-eta * group['momentum'])
-    torch._foreach_add_(weights, gradients, alpha=-eta)
+        _add(weights, m, -eta * group['momentum'])
+    _add(weights, gradients, -eta)
+
+
+def _add(tensors, others, factor):
+    """Add ``factor`` times ``others`` to ``tensors``. PyTorch scales as it adds, but by a number only."""
+    if isinstance(factor, torch.Tensor):
+        others, factor = torch._foreach_mul(others, factor), 1
+    torch._foreach_add_(tensors, others, alpha=factor)
+
+
+def _soft_threshold(z, threshold):
+    """S(z) = max(z - t, 0) + min(z + t, 0), as new tensors: exactly 0 from -t to t. The threshold may be a number or a tensor."""
+    above, below = torch._foreach_add(z, -threshold), torch._foreach_add(z, threshold)
+    torch._foreach_clamp_min_(above, 0.)
+    torch._foreach_clamp_max_(below, 0.)
+    torch._foreach_add_(above, below)
+    return above
 
 
 def _clipped(tensors, bound):
