@@ -137,6 +137,14 @@ def test_a_run_fills_its_row(tables, tmp_path):
     assert str(line.cells['blocks']) == '1,2,2'
 
 
+@pytest.mark.parametrize(('overrides', 'fills'), [([], True), (['--gamma', '0.01'], True), (['--gamma', '0.02'], False), (['--num-epochs', '3'], False),
+                                                 (['--engine', 'torch', '--gpus', '0', '--gamma', '0.01'], True), (['--no-augment'], False)])
+def test_only_a_run_by_the_whole_recipe_fills_a_row(tables, tmp_path, overrides, fills):
+    write_result(tmp_path, 'a', overrides=overrides)
+    lines = lines_of(find_row(tables, 'cifar10/sss-resnet-20'), tables['cifar10'].columns, read_results(str(tmp_path)))
+    assert bool(lines) == fills
+
+
 def test_runs_are_set_against_their_baseline(tmp_path):
     baseline = {'optimizer': 'nag', 'scale': 'none', 'gamma': 0.01}
     write_result(tmp_path, 'a', arguments=baseline, error={'top1': 8., 'unstripped': 8.}, alive={})

@@ -5,7 +5,10 @@ import os
 
 from runtime.errors import DataError
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = 'results'
+# Flags that change where a run is computed and what is kept of it, not what it is.
+FREE = ('--engine', '--gpus', '--kv-store', '--data-dir', '--disp-batches', '--keep')
 # What may differ between a network and the baseline that it is set against.
 SELECTION = ('optimizer', 'lambda_rule', 'gamma', 'scale', 'lambda_placement', 'seed', 'model_prefix', 'resume', 'keep', 'disp_batches', 'data_dir', 'engine',
              'gpus', 'kv_store')
@@ -31,8 +34,18 @@ def read_results(folder=FOLDER):
 
 
 def result_of(row, results):
-    """The newest run of a row's recipe, with nothing changed in it; None where there is none."""
-    return max((result for result in results if result['recipe'] == row.recipe and not result['overrides']), key=lambda result: result['date'], default=None)
+    """The newest run of a row's recipe, with nothing changed that matters; None where there is none."""
+    runs = [result for result in results if result['recipe'] == row.recipe and is_by_recipe(result)]
+    return max(runs, key=lambda result: result['date'], default=None)
+
+
+def is_by_recipe(result):
+    """Whether a run's overrides only say where to compute and what to keep, or repeat what the recipe says (of a grid, the γ that it has)."""
+    with open(os.path.join(ROOT, result['recipe']), encoding='utf-8') as lines:
+        words = [word for line in lines for word in line.split('#')[0].split()]
+    said = dict(zip(words, words[1:]))
+    overrides = result['overrides']
+    return all(flag in FREE or said.get(flag, '') == value for flag, value in zip(overrides, [*overrides[1:], None]) if flag.startswith('--'))
 
 
 def baseline_of(result, results):
