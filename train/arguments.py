@@ -6,6 +6,9 @@ from runtime.errors import UserError
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS
 
+# The flags that only --engine torch has, and what they are when they are left out: MXNet's arithmetic, as fast as the card can be driven.
+TORCH_ONLY = {'dtype': 'float32', 'channels_last': False, 'allow_tf32': False, 'cuda_graphs': 'auto'}
+
 
 def training_parser(description):
     """A parser with every flag of the network, the optimizer and the run; ``@FILE`` on the command line reads flags from FILE (a recipe)."""
@@ -14,6 +17,7 @@ def training_parser(description):
     _add_optimizer(parser.add_argument_group('optimizer'))
     _add_run(parser.add_argument_group('run'))
     _add_checkpoints(parser.add_argument_group('checkpoints'))
+    _add_torch(parser.add_argument_group('only with --engine torch'))
     return parser
 
 
@@ -70,6 +74,19 @@ def _add_checkpoints(group):
     group.add_argument('--resume', action='store_true', help='go on from the last checkpoint of --model-prefix, as if never interrupted')
     group.add_argument('--load-epoch', type=int, help='like --resume, from the checkpoint of this epoch')
     group.add_argument('--finetune', metavar='PREFIX,EPOCH', help='start from these weights (and no optimizer state); λ that they lack start at 1')
+
+
+def _add_torch(group):
+    group.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
+                       help='what convolutions and matrix products compute in; the half formats are faster on cards with tensor cores and halve the memory of '
+                            'activations, while λ, weights, moving statistics, loss and updates stay float32. float16 scales the loss and skips updates that '
+                            'overflow')
+    group.add_argument('--channels-last', action='store_true', help='keep feature maps as N,H,W,C: faster for the half formats on tensor cores')
+    group.add_argument('--allow-tf32', action='store_true',
+                       help='let float32 products round their factors to 10 bits of mantissa (TF32): faster on Ampere and later, not to be compared with MXNet')
+    group.add_argument('--cuda-graphs', choices=('auto', 'on', 'off'),
+                       help='record a training step and replay it by one launch: small networks are bound by launches otherwise; auto: on a card, yes')
+    group.set_defaults(**TORCH_ONLY)
 
 
 def _positive(text):

@@ -1,6 +1,6 @@
 """The arithmetic of training, on MXNet: a bound network, its optimizer, and their state.
 
-``train.fit`` is written against this interface alone: ``start``, ``step``, ``predict``, ``lambdas``, ``parameters``, ``optimizer_state`` and its inverse.
+``train.fit`` is written against this interface alone. What ``step`` and ``predict`` return is an array of the engine's own, for its ``tally`` to count.
 """
 import json
 import pickle
@@ -9,6 +9,8 @@ import numpy as np
 
 from runtime import mx
 from runtime.errors import TrainingError
+
+from .metrics import Tally
 
 # Xavier(gaussian, in, 2): He et al.'s initialisation, which the authors train with.
 INITIALIZER = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
@@ -49,6 +51,14 @@ class MXNetEngine:
         """Seed the generators behind initial weights and dropout."""
         seed_everything(number)
 
+    def hold(self, iterator):
+        """``iterator``, which an engine may put a faster one in the place of."""
+        return iterator
+
+    def tally(self, top_k):
+        """A fresh ``Tally`` for what ``step`` or ``predict`` and ``labels`` return."""
+        return Tally(top_k)
+
     def step(self, batch, seed):
         """One pass forward and backward and one update; the class probabilities (N, K) before it, as a NumPy array.
 
@@ -68,6 +78,10 @@ class MXNetEngine:
         """The class probabilities (N - pad, K) of a batch, by the moving statistics, as a NumPy array."""
         self._module.forward(batch, is_train=False)
         return self._module.get_outputs()[0].asnumpy()[:batch.data[0].shape[0] - batch.pad]
+
+    def labels(self, batch):
+        """The labels (N,) of a batch, as a NumPy array."""
+        return batch.label[0].asnumpy()
 
     def settle(self):
         """Wait until every update has been carried out: BatchNorm's moving statistics are stale until then."""

@@ -17,12 +17,13 @@ from symbols.scaling import lambda_layout
 
 from .checkpoint import Checkpoints, State
 from .finetune import restart_weights
-from .log import Metrics, Progress, open_log, versions
-from .metrics import Tally, lambda_statistics
-from .plan import make_engine, make_optimizer, network
+from .log import Metrics, Progress, open_log
+from .metrics import lambda_statistics
+from .plan import all_versions, make_engine, make_optimizer, network
 
 # What may differ between a run and its continuation: what is kept and shown, and what it is computed with.
-FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'engine', 'gpus', 'kv_store'}
+FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'engine', 'gpus', 'kv_store',
+                  'dtype', 'channels_last', 'allow_tf32', 'cuda_graphs'}
 
 
 def fit(args, train_data, val_data, image_shape, num_classes, top_k=0):
@@ -31,7 +32,7 @@ def fit(args, train_data, val_data, image_shape, num_classes, top_k=0):
     Returns 0, or 128 + the signal's number where one stopped the run. Raises UserError for what a user can mend.
     """
     log = open_log(args.model_prefix)
-    logging.info('Run: %s', json.dumps({'command': shlex.join(sys.argv), 'arguments': vars(args), 'versions': versions()}, default=str, sort_keys=True))
+    logging.info('Run: %s', json.dumps({'command': shlex.join(sys.argv), 'arguments': vars(args), 'versions': all_versions(args)}, default=str, sort_keys=True))
     run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k)
     run.start()
     log.write_file()
@@ -51,11 +52,12 @@ class Run:
     """A training run: its engine, its data, and how far it has come (``epoch`` whole epochs and ``batch`` batches)."""
 
     def __init__(self, args, train_data, val_data, symbol, top_k):
-        self._args, self._train_data, self._val_data, self._symbol = args, train_data, val_data, symbol
-        self._tally, self._top_k = Tally(top_k), top_k
+        self._args, self._symbol, self._top_k = args, symbol, top_k
+        self._engine = make_engine(args, symbol, train_data)
+        self._train_data, self._val_data = self._engine.hold(train_data), self._engine.hold(val_data)
+        self._tally = self._engine.tally(top_k)
         self._metrics = Metrics(args.model_prefix)
         self._checkpoints = Checkpoints(args.model_prefix, args.keep) if args.model_prefix else None
-        self._engine = make_engine(args, symbol, train_data)
         one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
         self._full, self._alive = complexity(symbol, one_image), AliveCounter(symbol, one_image)
         self.epoch, self.batch, self._best = 0, 0, None
@@ -82,18 +84,17 @@ class Run:
         self._train_data.set_epoch(epoch, self.batch)
         with Progress(epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches) as progress:
             for batch in self._train_data:
-                probabilities = self._engine.step(batch, _seed_of(args.seed, epoch, self.batch))
-                loss = self._tally.add(probabilities, batch.label[0].asnumpy())
+                self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch)), self._engine.labels(batch))
                 self.batch += 1
-                if not math.isfinite(loss) or self.batch % args.disp_batches == 0:
-                    self._require_finite(epoch, loss, self._engine.lambdas())
+                if self._tally.is_spoilt or self.batch % args.disp_batches == 0:
+                    self._require_finite(epoch, self._engine.lambdas())
                 progress.batch_done(self._tally)
                 if interruption.signal and self.batch < len(self._train_data):
                     self._save()
                     return False
         arg_params, aux_params = self._engine.parameters()
         everything = {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()}
-        self._require_finite(epoch, loss, {**self._engine.lambdas(), **everything})  # λ first: they are the first to be named
+        self._require_finite(epoch, {**self._engine.lambdas(), **everything})  # λ first: they are the first to be named
         self.epoch, self.batch = epoch + 1, 0
         return True
 
@@ -130,11 +131,11 @@ class Run:
                             'more epochs at the first learning rate, since a step takes η γ from λ', smallest, self._args.gamma)
 
     def _evaluate(self):
-        tally = Tally(self._top_k)
+        tally = self._engine.tally(self._top_k)
         self._val_data.reset()
         for batch in self._val_data:
             probabilities = self._engine.predict(batch)
-            tally.add(probabilities, batch.label[0].asnumpy()[:len(probabilities)])
+            tally.add(probabilities, self._engine.labels(batch)[:len(probabilities)])
         return tally.averages(), tally.count
 
     def _structure(self, epoch):
@@ -160,7 +161,7 @@ class Run:
         arg_params, aux_params = self._engine.parameters()
         state = State(self.epoch, self.batch, arg_params, aux_params, self._engine.optimizer_state(), _plain(self._args), self._best,
                       self._tally.sums)
-        self._checkpoints.save(self._symbol, state, versions())
+        self._checkpoints.save(self._symbol, state, all_versions(self._args))
 
     def _resume(self, optimizer):
         if not self._checkpoints:
@@ -190,8 +191,9 @@ class Run:
             raise CheckpointError(f'{symbol_path(self._args.model_prefix)} and its checkpoints exist already; go on with --resume, or take another '
                                   '--model-prefix')
 
-    def _require_finite(self, epoch, loss, arrays):
+    def _require_finite(self, epoch, arrays):
         """Stop, and say what and when, unless the loss and ``arrays`` are finite. The loss alone would not do: ReLU hides a NaN."""
+        loss = self._tally.averages()['cross-entropy']
         bad = [] if math.isfinite(loss) else [f'the loss is {loss}']
         bad += [f'{name} is not finite' for name, values in arrays.items() if not np.isfinite(values).all()]
         if bad:

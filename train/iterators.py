@@ -64,25 +64,29 @@ class TrainIterator(BatchIterator):
         if batch_size < 1 or len(images) < batch_size * num_parts:
             raise DataError(f'a batch size of {batch_size} on {num_parts} worker(s) does not fit {len(images)} training images; use a smaller --batch-size')
         super().__init__(images.shape[1:], batch_size)
-        self._images, self._labels, self._seed, self._preprocessor = images, labels, seed, preprocessor
+        self.images, self.labels, self.preprocessor, self._seed = images, labels, preprocessor, seed
         self._step = batch_size * num_parts  # images that all workers together take in one step
         self._share = slice(part_index * batch_size, (part_index + 1) * batch_size)
         self._order, self._order_epoch = None, None
 
     def __len__(self):
-        return len(self._images) // self._step
+        return len(self.images) // self._step
 
-    def _batch(self, number):
+    def decisions(self, number):
+        """(indices of the images (B,), ``Draws`` about them): all that chance decides about batch ``number`` of this epoch."""
         # The decisions for all workers are drawn, and each takes its share: however many workers there are, a step sees the same images, shifted alike.
         index = self._epoch_order()[number * self._step:(number + 1) * self._step][self._share]
-        draws = self._preprocessor.draw(self._generator(1 + number), self._step)
-        draws = Draws(*(decision[self._share] for decision in draws))
-        images = self._preprocessor.augmented(self._images[index], draws)
-        return self._pack(images, self._labels[index], pad=0, index=index)
+        draws = self.preprocessor.draw(self._generator(1 + number), self._step)
+        return index, Draws(*(decision[self._share] for decision in draws))
+
+    def _batch(self, number):
+        index, draws = self.decisions(number)
+        images = self.preprocessor.augmented(self.images[index], draws)
+        return self._pack(images, self.labels[index], pad=0, index=index)
 
     def _epoch_order(self):
         if self._order_epoch != self.epoch:
-            self._order = self._generator(0).permutation(len(self._images))
+            self._order = self._generator(0).permutation(len(self.images))
             self._order_epoch = self.epoch
         return self._order
 
@@ -98,17 +102,17 @@ class EvalIterator(BatchIterator):
         if batch_size < 1 or not len(images):
             raise DataError(f'nothing to evaluate: {len(images)} images in batches of {batch_size}')
         super().__init__(images.shape[1:], batch_size)
-        self._images, self._labels, self._preprocessor = images, labels, preprocessor
+        self.images, self.labels, self.preprocessor = images, labels, preprocessor
 
     def __len__(self):
-        return -(-len(self._images) // self.batch_size)
+        return -(-len(self.images) // self.batch_size)
 
     def _batch(self, number):
-        index = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self._images)))
-        images = self._preprocessor.plain(self._images[index])
+        index = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.images)))
+        images = self.preprocessor.plain(self.images[index])
         pad = self.batch_size - len(index)
         images = np.pad(images, [(0, pad)] + [(0, 0)] * 3)
-        labels = np.pad(self._labels[index], (0, pad), constant_values=NO_CLASS)
+        labels = np.pad(self.labels[index], (0, pad), constant_values=NO_CLASS)
         return self._pack(images, labels, pad, index)
 
 

@@ -23,7 +23,7 @@ class Tally:
         return self.sums['count']
 
     def add(self, probabilities, labels):
-        """Count images with class ``probabilities`` (N, K) and integer ``labels`` (N,); return their mean cross-entropy in nats."""
+        """Count images with class ``probabilities`` (N, K) and ``labels`` (N,) of any dtype, NumPy arrays both."""
         labels = labels.astype(int)
         of_label = probabilities[np.arange(len(labels)), labels]
         loss = -np.log(np.maximum(of_label, 1e-12)).sum() if np.isfinite(of_label).all() else np.nan
@@ -31,7 +31,11 @@ class Tally:
         self.sums['loss'] += float(loss)
         self.sums['correct'] += int((probabilities.argmax(axis=1) == labels).sum())
         self.sums['in_top_k'] += int(((probabilities > of_label[:, None]).sum(axis=1) < self._top_k).sum())
-        return loss / len(labels)
+
+    @property
+    def is_spoilt(self):
+        """Whether a loss was not finite."""
+        return not np.isfinite(self.sums['loss'])
 
     def averages(self):
         """The averages so far by MXNet's names of them; nan before the first image."""

@@ -10,7 +10,9 @@ from runtime.symbol_operators import first_line
 from symbols import get_symbol
 from symbols.scaling import lambda_layout
 
+from .arguments import TORCH_ONLY
 from .engine import MXNetEngine
+from .log import versions
 
 
 def network(args, image_shape, num_classes):
@@ -43,17 +45,23 @@ def make_optimizer(args, symbol, batches_per_epoch):
 def make_engine(args, symbol, data):
     """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
     if args.engine == 'torch':
-        return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label)
+        return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args))
     return MXNetEngine(symbol, contexts(args.gpus), data.provide_data, data.provide_label, args.kv_store)
+
+
+def all_versions(args):
+    """What a result may depend on besides the code: the versions that every run has, and those of its engine."""
+    return {**versions(), **(_torch_engine().versions(args.gpus) if args.engine == 'torch' else {})}
 
 
 def check_arguments(args, image_shape, num_classes):
     """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
     if args.engine == 'torch':
-        _torch_engine().check(args.gpus)
+        _torch_engine().check(args.gpus, _arithmetic(args))
         if args.lambda_rule != 'apg':
             raise UserError(f'--lambda-rule {args.lambda_rule} needs --engine mxnet; --engine torch has apg alone')
     else:
+        _check_torch_only(args)
         contexts(args.gpus)
     make_optimizer(args, network(args, image_shape, num_classes), batches_per_epoch=1)
 
@@ -64,6 +72,18 @@ def _torch_engine():
     except ImportError as error:
         raise MissingDependencyError(f'--engine torch needs PyTorch ({error}); install it with make venv EXTRAS=torch') from None
     return TorchEngine
+
+
+def _arithmetic(args):
+    # Never imported before _torch_engine has said that PyTorch is there.
+    from .torch_arithmetic import Arithmetic
+    return Arithmetic(**{name: getattr(args, name) for name in TORCH_ONLY})
+
+
+def _check_torch_only(args):
+    for name, default in TORCH_ONLY.items():
+        if getattr(args, name) != default:
+            raise UserError(f'--{name.replace("_", "-")} needs --engine torch; --engine mxnet computes in float32, kernel by kernel')
 
 
 def _check_fits_data(symbol, name, image_shape, num_classes):
