@@ -187,10 +187,11 @@ def test_figures_are_drawn_the_same_twice(tables, tmp_path):
             assert (tmp_path / f'one.{ending}').read_bytes() == (tmp_path / f'two.{ending}').read_bytes()
 
 
-def test_every_point_of_a_curve_is_on_the_picture(tables):
-    figure = figures.imagenet(tables)
+def test_every_point_of_a_curve_is_on_the_picture(tables, tmp_path):
+    write_result(tmp_path, 'a', arguments={'dataset': 'imagenet', 'num_layers': 50}, error={'top1': 25.5, 'unstripped': 25.5})
+    figure = figures.imagenet(tables, read_results(str(tmp_path)))
     drawn = {(x, y) for line in figure.axes[1].lines for x, y in zip(*line.get_data())}
-    assert {(4.0892, 23.88), (2.3294, 28.18), (1.549, 26.83), (2.726, 27.7)} <= drawn
+    assert {(4.0892, 23.88), (2.3294, 28.18), (1.549, 26.83), (2.726, 27.7), (0.02, 25.5)} <= drawn
     assert [axes.get_xlabel() for axes in figure.axes] == ['parameters without batch normalisation (M)', 'MACs (G)']
 
 

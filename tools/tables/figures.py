@@ -30,7 +30,7 @@ def save(figure, path):
 
 def all_figures(tables, results):
     """Every figure that there is something to draw for: a dict from name to a function that makes it."""
-    found = {'imagenet': lambda: imagenet(tables), 'cifar': lambda: cifar(tables, results), 'structure': lambda: structure(tables)}
+    found = {'imagenet': lambda: imagenet(tables, results), 'cifar': lambda: cifar(tables, results), 'structure': lambda: structure(tables)}
     if results:
         found['runs'] = lambda: frontier(results)
     if any('lambda_values' in _last_epoch(result) for result in results):
@@ -38,8 +38,8 @@ def all_figures(tables, results):
     return found
 
 
-def imagenet(tables):
-    """Published top-1 error on ImageNet against parameters and against MACs; VGG-16, five times as large, has no place on these axes."""
+def imagenet(tables, results):
+    """Published top-1 error on ImageNet against parameters and against MACs, and our runs; VGG-16, five times as large, has no place on these axes."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), constrained_layout=True, sharey=True)
     others = [row for row in tables['imagenet-others'].rows if row.model.startswith('ResNet')]
     series = [('SSS ResNet', tables['imagenet-resnet'].rows), ('SSS ResNeXt', tables['imagenet-resnext'].rows), *((row.model, [row]) for row in others)]
@@ -51,6 +51,7 @@ def imagenet(tables):
             for x, y, model in points if len(rows) > 1 else ():
                 side = {'xytext': (-5, -11), 'ha': 'right'} if 'ResNeXt' in model else {'xytext': (5, 4)}
                 panel.annotate(model.replace('SSS ', ''), (x, y), textcoords='offset points', fontsize=8, color=COLOURS[number % 7], **side)
+        _our_points(panel, [result for result in results if network_of(result).endswith('on imagenet')], columns[0])
         _finish(panel, label, 'top-1 error on ImageNet (%)')
         panel.margins(x=0.25)
     panels[1].legend(frameon=False, fontsize=8)

@@ -4,9 +4,10 @@ import os
 from .cells import COLUMNS, cost_of, lines_of
 from .results import baseline_of, is_baseline, network_of
 
-LEGEND = ('[A] seen in a source, or forced by arithmetic; [B] second-hand, or read off a plot; [M] from memory; [?] not graded. In brackets behind ours: = all '
-          'printed digits agree, = cut they do when ours is cut off and not rounded, else ours minus published. Parameters leave batch normalisation out. '
-          'Empty cells were not run: `python tools/reproduce_tables.py --run ROW` does it.')
+ORIGINS = {'structure': 'ours', 'run': 'our run'}
+LEGEND = ('Grades: [A] seen in a source, or forced by arithmetic; [B] second-hand, or read off a plot; [M] from memory; [?] not graded. In brackets behind our '
+          'value: `=` where all printed digits agree, `= cut` where they do if ours is cut off instead of rounded, otherwise ours minus published. Parameters '
+          'leave batch normalisation out. Empty cells nobody has run yet; `python tools/reproduce_tables.py` with the flag at the end of their line does it.')
 
 
 def published_markdown(table, results, base='.'):
@@ -22,9 +23,6 @@ def published_markdown(table, results, base='.'):
         if row.recipe and not any(line.origin == 'run' for line in lines):
             rows.append(['', 'our run', *([''] * len(table.columns)), f'`--run {row.name}`'])
     return '\n\n'.join(filter(None, [markdown(names, rows, aligned=2), table.note.strip()]))
-
-
-ORIGINS = {'structure': 'ours', 'run': 'our run'}
 
 
 def published_json(table, results):
