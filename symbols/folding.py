@@ -83,17 +83,15 @@ def absorb_factors(graph, values, shapes):
 
 def cancel_repetitions(graph, shapes):
     """Take out transpositions that undo one another, and ReLUs of ReLUs."""
-    replacements = {}
     for node in graph.nodes():
         below = node.sources[0] if node.inputs else None
         if node.op == 'transpose' and below.op == 'transpose':
             rank = len(shapes[node.inputs[0]])
             first, second = permutation(below, rank), permutation(node, rank)
             if [first[axis] for axis in second] == list(range(rank)):
-                replacements[Output(node)] = below.inputs[0]
+                graph.replace({Output(node): below.inputs[0]})
         elif below is not None and _is_relu(node) and _is_relu(below):
-            replacements[Output(node)] = Output(below)
-    graph.replace(replacements)
+            graph.replace({Output(node): Output(below)})
 
 
 def fold_batch_norm(graph, values):

@@ -131,12 +131,15 @@ class Graph:
         return found
 
     def replace(self, replacements):
-        """Let everyone who reads a key of ``replacements`` (``Output`` → ``Output``) read its value instead, chains of them included."""
+        """Let everyone who reads a key of ``replacements`` (``Output`` → ``Output``) read its value instead, chains of them included.
+
+        The values' own nodes are among the readers, so that a value must not be computed from its key.
+        """
         def settled(source):
             while source in replacements:
                 source = replacements[source]
             return source
-        for node in self.nodes():
+        for node in Graph([*self.heads, *replacements.values()]).nodes():
             node.inputs = [settled(source) for source in node.inputs]
         self.heads = [settled(head) for head in self.heads]
 

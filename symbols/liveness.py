@@ -207,11 +207,6 @@ class Weights:
             self._nonzero[key] = np.concatenate([part.reshape(*part.shape[:2], -1).any(axis=2) for part in parts])
         return self._nonzero[key]
 
-    def forget(self, name):
-        """Look at the array of this name afresh from now on."""
-        for key in [key for key in self._nonzero if key[0] == name]:
-            del self._nonzero[key]
-
 
 def _numpy(array):
     return array if isinstance(array, np.ndarray) else array.asnumpy()

@@ -3,7 +3,6 @@ import numpy as np
 
 from runtime.errors import NothingLeftError
 
-from .folding import cancel_repetitions
 from .graph import Node, Output
 from .liveness import Liveness
 from .operator_table import ADDITIONS, BROADCASTING, CONCATENATIONS, SUBTRACTIONS, VARIADIC, WEIGHTED, rule_of
@@ -21,7 +20,6 @@ def prune(graph, weights, shapes, inputs):
     _require_data(graph, live, inputs)
     constants = _replace_constants(graph, live)
     weights.arrays.update(constants)
-    cancel_repetitions(graph, shapes)
     shapes.update({Output(node): weights.arrays[node.name].shape for node in graph.variables() if node.name in constants})
     live = Liveness(graph, weights, shapes)
     live.find_needed()

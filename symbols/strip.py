@@ -60,8 +60,6 @@ def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=Fa
         drop_losses(graph)
     values.update(evaluate(fold_constants(graph, set(values), lambda_name), values))
     split_into_slices(graph, shapes)
-    absorb_factors(graph, values, shapes)
-    cancel_repetitions(graph, shapes)
     _prune_to_the_end(graph, values, shapes, data_shapes, history)
     if fold_bn:
         fold_batch_norm(graph, values)
@@ -100,27 +98,28 @@ def split_into_slices(graph, shapes):
             read = Output(node, part)
             if read in shapes:
                 attrs = {'axis': str(axis), 'begin': str(part * width), 'end': str((part + 1) * width)}
-                replacements[read] = Output(Node('slice_axis', f'{node.name}_part{part}', attrs, node.inputs))
+                replacements[read] = Output(Node('slice_axis', graph.fresh_name(f'{node.name}_part{part}'), attrs, node.inputs))
                 shapes[replacements[read]] = shapes[read]
     graph.replace(replacements)
 
 
 def _prune_to_the_end(graph, values, shapes, inputs, history):
-    """Prune until nothing more can go, cutting the arrays of ``values``; ``shapes`` follows."""
-    shapes.update({Output(node): values[node.name].shape for node in graph.variables() if node.name in values})
-    weights = Weights(values)
+    """Simplify and prune until nothing more can go, cutting the arrays of ``values``; ``shapes`` follows."""
     dtype = next(values[node.name].dtype for node in graph.variables() if node.name in values)
     while True:
-        constants, cut = prune(graph, weights, shapes, inputs)
+        before = graph.to_json()
+        cancel_repetitions(graph, shapes)
+        absorb_factors(graph, values, shapes)
+        shapes.update({Output(node): values[node.name].shape for node in graph.variables() if node.name in values})
+        constants, cut = prune(graph, Weights(values), shapes, inputs)
         values.update({name: mx.nd.array(array, dtype=dtype) for name, array in constants.items()})
-        if cut.is_empty:
+        if cut.is_empty and graph.to_json() == before:
             return
         history.record(cut)
         shapes.update({source: cut.shape_of(source, shape) for source, shape in shapes.items()})
         for name, masks in cut.parameters.items():
             if all(mask is None or mask.any() for mask in masks):   # else nobody reads it any more
                 values[name] = _cut(values[name], masks)
-            weights.forget(name)
 
 
 def _cut(array, masks):
