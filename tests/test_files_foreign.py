@@ -1,11 +1,13 @@
 """PyTorch, safetensors and ONNX files: the libraries' own values where they are sound, a CheckpointError, and nothing executed, where they are not."""
 import collections
+import contextlib
 import io
 import json
 import os
 import pickle
 import struct
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -169,6 +171,22 @@ def test_old_files_cut_off_anywhere(torch, tmp_path):
 def test_hostile_pickles(tmp_path, program):
     """Tuples nested 190,000 deep, as a dictionary's key too; texts and memos of 4 GB; too little or far too much on the stack."""
     refused(load_torch_state, tmp_path / 'x.pth', archive(b'\x80\x02' + program + b'.'))
+
+
+@pytest.mark.parametrize('load', [load_torch_state, load_safetensors, load_onnx])
+def test_claims_of_gigabytes_allocate_nothing(tmp_path, load):
+    """Texts, headers and members of 2 to 4 GB in files of a few bytes."""
+    claims = [b'\x80\x02X\xff\xff\xff\xff', b'\x80\x02\x8b\xff\xff\xff\x7f', b'\xff\xff\xff\x7f' + bytes(4) + b'{}', b'\x3a\xff\xff\xff\xff\x07',
+              b'PK\3\4' + bytes(56) + b'PK\5\6' + bytes(8) + b'\xff\xff\xff\x7f' * 2 + bytes(2)]
+    with contextlib.suppress(CheckpointError):
+        load(tmp_path / 'nowhere')
+    for data in claims:
+        tracemalloc.start()
+        try:
+            refused(load, tmp_path / 'x', data)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 22
+        finally:
+            tracemalloc.stop()
 
 
 def test_a_whole_model_is_no_state_dict(torch, tmp_path):
