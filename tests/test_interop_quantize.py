@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from mxnet_twin import FAMILIES, random_images, random_params, small_network
+from mxnet_twin import FAMILIES, Pass, random_images, random_params, small_network
 from trained_digits import SHAPE, trained_network
 
 from interop.quantize import prepared, quantize
@@ -59,6 +59,19 @@ def test_preparing_changes_nothing():
     given = {**params[0], 'data': mx.nd.array(images), 'softmax_label': mx.nd.array(labels)}
     expected = symbol.bind(mx.cpu(), given, aux_states=params[1], grad_req='null').forward(is_train=False)[0].asnumpy()
     np.testing.assert_allclose(probabilities(ready, images), expected, atol=1e-5)
+
+
+def test_a_sum_into_a_shared_convolution_is_right():
+    """oneDNN would add into the memory of the first convolution, which the second one reads (see ``symbols.fusion``)."""
+    first = mx.sym.Convolution(mx.sym.Variable('data'), num_filter=8, kernel=(3, 3), pad=(1, 1), name='conv0')
+    sum_ = mx.sym.Convolution(mx.sym.relu(first), num_filter=8, kernel=(3, 3), pad=(1, 1), name='conv1') + first
+    pooled = mx.sym.Pooling(mx.sym.relu(sum_), global_pool=True, kernel=(1, 1), pool_type='avg')
+    symbol = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(mx.sym.Flatten(pooled), num_hidden=10, name='fc1'), name='softmax')
+    params = random_params(symbol, SHAPE, 'float32')
+    images, labels = random_images(SHAPE, 'float32')
+    # Where there are gradients, MXNet merges no operators.
+    whole = Pass(symbol, {**{name: array.asnumpy() for name, array in params[0].items()}, 'data': images, 'softmax_label': labels}, params[1]).inferred
+    np.testing.assert_allclose(probabilities(quantize(symbol, *params, images), images), whole, atol=5e-3)
 
 
 def test_stock_mxnet_loads_the_pair(tmp_path):
