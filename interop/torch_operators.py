@@ -172,7 +172,12 @@ def dot(node):
 
     def run(a, b):
         require(a.dim() <= 2 and b.dim() <= 2 or not (first or second), node, 'transposed arrays of more than two dimensions are not converted')
-        return torch.tensordot(a.t() if first else a, b.t() if second else b, dims=1)
+        a, b = a.t() if first else a, b.t() if second else b
+        if a.dtype != b.dtype:
+            return torch.tensordot(a, b, dims=1)
+        # λ meets the weights in a product like this one, which autocast must not round to half precision.
+        with torch.autocast(a.device.type, enabled=False):
+            return torch.tensordot(a, b, dims=1)
     return run
 
 

@@ -145,11 +145,16 @@ def _add(tensors, others, factor):
 
 def _soft_threshold(z, threshold):
     """S(z) = max(z - t, 0) + min(z + t, 0), as new tensors: exactly 0 from -t to t. The threshold may be a number or a tensor."""
-    above, below = torch._foreach_add(z, -threshold), torch._foreach_add(z, threshold)
+    above, below = _shifted(z, -threshold), _shifted(z, threshold)
     torch._foreach_clamp_min_(above, 0.)
     torch._foreach_clamp_max_(below, 0.)
     torch._foreach_add_(above, below)
     return above
+
+
+def _shifted(tensors, amount):
+    """``tensors`` + ``amount``, as new tensors; ``_foreach_add`` would read the number out of a tensor, and wait for it."""
+    return [tensor + amount for tensor in tensors] if isinstance(amount, torch.Tensor) else torch._foreach_add(tensors, amount)
 
 
 def _clipped(tensors, bound):

@@ -65,7 +65,7 @@ class TorchEngine:
         self._net = TorchGraph(self.symbol, arg_params, aux_params).to(self._device, **layout)
         self._schedule, self._num_update = optimizer.lr_scheduler, 0
         # A recorded step reads the rate where it stands; a number would be recorded with it.
-        rate = torch.tensor(optimizer.lr, device=self._device, dtype=torch.float32) if self._recorder else optimizer.lr
+        rate = torch.tensor(optimizer.learning_rate, device=self._device) if self._recorder else optimizer.learning_rate
         self._optimizer = APG(self._net.mxnet_parameters(), lr=rate, gamma=optimizer.gamma, momentum=optimizer.momentum, wd=optimizer.wd,
                               lambda_name=optimizer.lambda_name, nonnegative=optimizer.nonnegative, rescale_grad=optimizer.rescale_grad,
                               clip_gradient=optimizer.clip_gradient, lr_mult=optimizer.lr_mult, wd_mult=optimizer.wd_mult)
