@@ -38,6 +38,14 @@ def test_train(tmp_path, capsys):
     assert '| mxnet weight |' in capsys.readouterr().out
 
 
+def test_train_on_both_engines(tmp_path):
+    pytest.importorskip('torch')
+    network = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--image-shape', '3,8,8', '--batch-size', 2]
+    rows = measured('train', *network, '--engines', 'mxnet,torch', '--lambdas', 'weight', *TURNS, path=tmp_path / 'train.json')
+    assert [row['engine, λ'] for row in rows] == ['mxnet weight', 'torch weight']
+    assert rows[1]['images/s'] > 0
+
+
 def test_optimizer(tmp_path):
     rows = measured('optimizer', '--num-layers', 20, '--image-shape', '3,32,32', '--optimizers', 'apg', *TURNS, path=tmp_path / 'optimizer.json')
     assert [row['optimizer'] for row in rows] == ['nag', 'apg']
