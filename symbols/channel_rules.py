@@ -135,8 +135,6 @@ class Moved(Opaque):
 class Concat(Opaque):
     def flow(self, node, net):
         axis = _dim(node, net)
-        if net.channels.get(node.inputs[0]) is None and all(net.channels.get(source) is None for source in node.inputs):
-            return Opaque.flow(self, node, net)
         along = [net.ids_along(source, axis) for source in node.inputs]
         if all(ids is None for ids in along):
             return Opaque.flow(self, node, net)
@@ -205,9 +203,9 @@ class Elementwise(Opaque):
             if net.shapes[source][axis] != shape[axis]:
                 net.pin_whole(source)
                 continue
-            ids = net.ids_along(source, axis)
-            if ids is None and net.is_parameter(source):
+            if net.is_parameter(source):
                 continue
+            ids = net.ids_along(source, axis)
             if ids is None:
                 net.pin_whole(source)
                 ids = net.pinned(shape[axis])

@@ -188,6 +188,9 @@ def _makes_channels(node, axis, shapes):
 
 
 def _normalises_outputs(norm, layer):
+    """Whether a batch normalisation works on the channels that ``layer`` puts out."""
+    if layer.op == 'FullyConnected' and not layer.value('flatten', True):
+        return False
     last = layer.attrs.get('layout', '').endswith('C')
     axis = norm.value('axis', 1)
     return axis in (-1, len(layer.value('kernel', (1, 1))) + 1) if last else axis == 1

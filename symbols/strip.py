@@ -22,7 +22,7 @@ from .losses import drop_losses
 from .pruning import prune
 from .structure import History
 
-DTYPE_CODES = {'float32': '0', 'float64': '1', 'float16': '2'}
+DTYPE_CODES = {'float32': '0', 'float64': '1', 'float16': '2', 'uint8': '3', 'int32': '4', 'int8': '5', 'int64': '6'}
 
 
 class Stripped(NamedTuple):
@@ -43,7 +43,8 @@ def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=Fa
     data_shapes : dict from the name of each input to its shape, the batch first.
     threshold : a structure goes when its |λ| is at most this; 0 takes only those that change nothing.
     fold_bn : also fold batch normalisation into the convolutions before it. The result is for inference.
-    for_training : keep the loss with its label, so that the result can be trained further.
+    for_training : keep the loss with its label, so that the result can be trained further. The function for inference is what stays the same; a branch that
+        is a constant there becomes a bias.
     lambda_name : what the names of scaling factors contain.
 
     Raises ``NothingLeftError`` where no path from the data to the output is left, ``CheckpointError`` for parameters that are missing or not finite,
