@@ -230,6 +230,15 @@ def test_a_convolution_that_reads_nothing_but_zeros_beside_a_live_one():
     assert kept(stripped)['edges'] == 4
 
 
+@pytest.mark.parametrize('no_bias', [False, True])
+def test_constant_channels_move_into_the_bias_behind_them(no_bias):
+    x = bn(scaled(conv(mx.sym.Variable('data'), 'stem', 8, no_bias=True), 'stem', 8), 'bn')
+    stripped = stripped_by_hand(classify(conv(x, 'reader', 6, kernel=1, no_bias=no_bias)), {'lambda_stem': [1, 2, 6]})
+    # The BN of a zero channel is no zero.
+    assert (kept(stripped)['stem'], kept(stripped)['bn']) == (5, 5)
+    assert stripped.arg_params['reader_bias'].shape == (6,)
+
+
 def test_depthwise_convolutions_go_channel_by_channel():
     x = relu(conv(mx.sym.Variable('data'), 'expand', 8))
     x = conv(relu(scaled(bn(conv(x, 'depthwise', 8, num_group=8, no_bias=True), 'bn'), 'depthwise', 8)), 'project', 5, kernel=1)
