@@ -26,7 +26,7 @@ STEPS = 5
 
 def optimizer(symbol):
     """A rate that warms up and drops, so that none is right for two steps on end."""
-    schedule = mx.lr_scheduler.MultiFactorScheduler([3], 0.5, 0.02, warmup_steps=2)
+    schedule = mx.lr_scheduler.MultiFactorScheduler([3, 4], 0.5, 0.02, warmup_steps=2)
     made = APG(learning_rate=0.02, lr_scheduler=schedule, gamma=0.5, momentum=0.9, wd=1e-3, rescale_grad=1 / BATCH, sym=symbol, param_idx2name={})
     made.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
     return made

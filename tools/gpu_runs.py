@@ -1,0 +1,188 @@
+"""The paper's CIFAR-10 runs on one card, by one command: ResNet-20 by the whole schedule, a baseline and four γ side by side, then ResNet-164, a baseline
+and one γ, by a schedule that fits into the minutes left.
+
+    python tools/gpu_runs.py                 # on a card: 25 minutes on a large one
+    python tools/gpu_runs.py --reduced       # on the CPU: the same steps on small digits, to see that they work
+
+Everything is written below results/, in a folder named after engine and card: logs, metrics, plots, stripped checkpoints, their proofs and test errors, a
+table, and the throughput of each run. Stopped by hand or by the clock, it goes on by the same command line. Five ResNet-20 of 240 epochs are 60 million
+images: 20 minutes of training take 50,000 images/s in sum.
+"""
+import argparse
+import glob
+import json
+import logging
+import math
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+
+from runtime.cli import run
+from runtime.errors import MissingDependencyError, TrainingError
+from runtime.files import write_text
+from tools.sweep import carry_out_all, summarise
+from tools.sweeps.one_run import RECIPES, ROOT, Plan, claim
+from tools.tables.render import markdown
+from train.data import load_dataset
+from train.log import open_log
+
+RESERVE = 3.  # minutes that stripping, proving and evaluating take after training
+EPOCHS, IMAGES = 240, 50000  # of the paper's schedule, and of an epoch
+FEWEST = 6  # epochs that a schedule of two drops makes sense for
+# Comes after the recipe, and so over it.
+REDUCED = ('--dataset', 'digits', '--image-shape', '3,8,8', '--num-epochs', '2', '--lr-step-epochs', '1')
+
+
+def parser():
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument('--gpu', default='0', help='number of the card (default: 0)')
+    made.add_argument('--minutes', type=float, default=25., help='when to stop; what is not finished then goes on next time (default: 25)')
+    made.add_argument('--gamma', type=_numbers, default=(0.003, 0.01, 0.03, 0.1), metavar='G1,G2,...', help='γ of ResNet-20 (default: 0.003,0.01,0.03,0.1)')
+    made.add_argument('--deep-gamma', type=_numbers, default=(0.01,), metavar='G1,...', help='γ of ResNet-164 (default: 0.01)')
+    made.add_argument('--out', help='where to write (default: results/torch-NAME-OF-THE-CARD)')
+    made.add_argument('--data-dir', metavar='FOLDER', help='CIFAR-10, where it is not to be fetched')
+    made.add_argument('--reduced', action='store_true', help='everything in miniature on the CPU, in about a minute')
+    made.add_argument('flags', nargs='*', help='after --: flags of the trainer for every run, such as --allow-tf32 or --dtype bfloat16')
+    return made
+
+
+def main(argv=None):
+    args = parser().parse_args(argv)
+    open_log()
+    deadline = time.monotonic() + 60 * args.minutes
+    card = versions_of_card(None if args.reduced else args.gpu)
+    out = args.out or os.path.join('results', f'torch-{_slug(card["card"] or "cpu")}{"-reduced" if args.reduced else ""}')
+    fetch(args)
+    failures, code = {}, 0
+    try:
+        with alarm(deadline):
+            shallow = plans(args, out, 20, args.gamma)
+            failures.update(carry_out_all(shallow, jobs=len(shallow)))
+            deep = deep_plans(args, out, deadline)
+            failures.update(carry_out_all(deep, jobs=max(len(deep), 1)))
+    except KeyboardInterrupt:
+        logging.info('Stopped; the same command line goes on from here')
+        code = 130
+    summarise(out, failures)
+    write_throughput(out, card)
+    return 1 if failures else code
+
+
+def versions_of_card(gpu):
+    """PyTorch, and the card (None: the CPU) with its libraries. Raises UserError where there is none such."""
+    try:
+        from train.torch_engine import TorchEngine
+    except ImportError as error:
+        raise MissingDependencyError(f'PyTorch is needed here ({error}); install it with make venv EXTRAS=torch') from None
+    return TorchEngine.versions(gpu)
+
+
+def fetch(args):
+    """Get the data before several processes would at once."""
+    if not args.reduced:
+        load_dataset('cifar10', args.data_dir)
+
+
+def plans(args, out, depth, gammas, *schedule):
+    """A Plan for the baseline and for each γ of ResNet-``depth``, claimed."""
+    where = REDUCED if args.reduced else ('--gpus', args.gpu, *(('--data-dir', args.data_dir) if args.data_dir else ()))
+    flags = ('--engine', 'torch', *where, *args.flags, *schedule)
+    recipe = os.path.join(RECIPES, 'cifar10', f'resnet{depth}-{{}}.args').format
+    made = [Plan(os.path.join(out, f'resnet{depth}-baseline'), recipe('baseline'), flags)]
+    made += [Plan(os.path.join(out, f'resnet{depth}-sss-gamma{gamma:g}'), recipe('sss'), (*flags, '--gamma', f'{gamma:g}')) for gamma in gammas]
+    for plan in made:
+        claim(plan)
+    return made
+
+
+def deep_plans(args, out, deadline):
+    """Those of ResNet-164, by the paper's schedule or, where time is too short, one of the same proportions; none where it is too short for any."""
+    if args.reduced:
+        return plans(args, out, 164, args.deep_gamma, '--num-epochs', '1')
+    path = os.path.join(out, 'resnet164-schedule.json')
+    if not os.path.exists(path):
+        schedule = schedule_that_fits(args, deadline)
+        if schedule is None:
+            return []
+        write_text(path, json.dumps(schedule) + '\n')
+    with open(path, encoding='utf-8') as source:
+        return plans(args, out, 164, args.deep_gamma, *json.load(source))
+
+
+def schedule_that_fits(args, deadline):
+    """Flags of a schedule for ResNet-164 that ends before ``deadline``; None where too little time is left to learn anything."""
+    runs, speed = 1 + len(args.deep_gamma), measured_speed(args, 164)
+    seconds = deadline - time.monotonic() - 60 * RESERVE
+    epochs = min(EPOCHS, max(0, math.floor(seconds * speed / (runs * IMAGES))))
+    logging.info('ResNet-164: %.0f images/s, time for %d of %d epochs of each of %d runs', speed, epochs, EPOCHS, runs)
+    if epochs < FEWEST:
+        logging.info('No time is left for ResNet-164; the same command line does it, with its own --minutes')
+        return None
+    return ['--num-epochs', str(epochs), '--lr-step-epochs', f'{epochs // 2},{epochs * 2 // 3}']
+
+
+def measured_speed(args, depth):
+    """Images a second that one run of ResNet-``depth`` trains on, on noise, once it is warm."""
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = os.path.join(folder, 'speed')
+        command = [sys.executable, os.path.join(ROOT, 'train', 'train_cifar.py'), '--num-layers', str(depth), '--engine', 'torch', '--gpus', args.gpu,
+                   *args.flags, '--benchmark', '1', '--num-examples', '12800', '--num-epochs', '2', '--model-prefix', prefix]
+        if subprocess.run(command, check=False).returncode:
+            raise TrainingError(f'ResNet-{depth} does not train on this card; what it said is above')
+        return _epochs(prefix)[-1]['samples_per_second']
+
+
+@contextmanager
+def alarm(deadline):
+    """Ctrl-C at ``deadline``, of ``time.monotonic``: the runs under way save and end."""
+    timer = threading.Timer(max(0., deadline - time.monotonic()), os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def write_throughput(out, card):
+    """Write and print how far and how fast every run below ``out`` went: throughput.md and throughput.json."""
+    runs = []
+    for path in sorted(glob.glob(os.path.join(out, '*', 'run-metrics.jsonl'))):
+        epochs = _epochs(path[:-len('-metrics.jsonl')])
+        if epochs:
+            runs.append({'run': os.path.basename(os.path.dirname(path)), 'epochs': len(epochs), 'error': 100 * (1 - epochs[-1]['validation']['accuracy']),
+                         'images_per_second': statistics.median(epoch['samples_per_second'] for epoch in epochs)})
+    rows = [[run['run'], str(run['epochs']), f'{run["error"]:.2f}', f'{run["images_per_second"]:.0f}'] for run in runs]
+    table = markdown(['run', 'epochs', 'test error (%)', 'images/s'], rows)
+    where = ', '.join(f'{name} {version}' for name, version in card.items() if version)
+    text = f'## Throughput\n\nPyTorch engine, {where}. Runs of one depth were trained side by side, and shared the device.\n\n{table}\n'
+    write_text(os.path.join(out, 'throughput.md'), text)
+    write_text(os.path.join(out, 'throughput.json'), json.dumps({'engine': 'torch', **card, 'runs': runs}, indent=1) + '\n')
+    print(text)
+
+
+def _epochs(prefix):
+    with open(f'{prefix}-metrics.jsonl', encoding='utf-8') as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _slug(name):
+    return re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')
+
+
+def _numbers(text):
+    try:
+        return tuple(float(number) for number in text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not numbers with commas between') from None
+
+
+if __name__ == '__main__':
+    run(main)
