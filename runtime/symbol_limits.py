@@ -45,6 +45,8 @@ def check_attributes(operator, attrs, inputs):
         raise GraphError('only dense variables are read')
     if operator == '_split_v2' and not _numbers(attrs.get('indices', '')) and attrs.get('sections', '0') == '0':
         raise GraphError('it splits nothing: neither sections nor indices')
+    if attrs.get('use_length') == 'None':
+        raise GraphError('use_length is neither True nor False, which aborts MXNet')
     if attrs.get('num_args', str(inputs)) != str(inputs):
         raise GraphError(f'num_args is {attrs["num_args"][:MAX_DIGITS]} but the node has {inputs} inputs')
 

@@ -99,7 +99,7 @@ def main(argv=None):
     parser.add_argument('--count', type=int, default=100_000, help='how many damaged files to try')
     parser.add_argument('--seed', type=int, default=0, help='another seed makes other files')
     parser.add_argument('--workers', type=int, default=usable_cores(), help='processes; more than there are cores only slows them down')
-    parser.add_argument('--run-share', type=int, default=100, help='of the symbols that were accepted, how many percent to bind and run (the slow part)')
+    parser.add_argument('--run-share', type=int, default=50, help='of the symbols that were accepted, how many percent to bind and run (the slow part)')
     parser.add_argument('--keep', default='fuzz-findings', help='folder for the files that found something; made only if one does')
     options = parser.parse_args(argv)
     begin = time.time()

@@ -266,6 +266,7 @@ def test_damaged_onnx(tmp_path, model):
     refused(load_onnx, path, b'', '0 bytes')
     refused(load_onnx, path, b'\0' * 100, 'no valid ONNX')
     refused(load_onnx, path, b'\x08\x08' * 10_000_000, 'more than any network')
+    refused(load_onnx, path, b'\x08\x08' * 500_000, 'fields')
     refused(load_onnx, path, b'\x3a\x02\x0a\x00' * 5_000_000, 'more than any network')
     refused(load_onnx, path, b'\x3a\xff\xff\xff\xff\x07', 'cut off or damaged')
     refused(load_onnx, path, model.SerializeToString()[:-20])
