@@ -94,7 +94,7 @@ def plans(args, out, depth, gammas, *schedule):
     """A Plan for the baseline and for each γ of ResNet-``depth``, claimed."""
     where = REDUCED if args.reduced else ('--gpus', args.gpu, *(('--data-dir', args.data_dir) if args.data_dir else ()))
     flags = ('--engine', 'torch', *where, *args.flags, *schedule)
-    recipe = os.path.join(RECIPES, 'cifar10', f'resnet{depth}-{{}}.args').format
+    recipe = os.path.relpath(os.path.join(RECIPES, 'cifar10', f'resnet{depth}-{{}}.args')).format
     made = [Plan(os.path.join(out, f'resnet{depth}-baseline'), recipe('baseline'), flags)]
     made += [Plan(os.path.join(out, f'resnet{depth}-sss-gamma{gamma:g}'), recipe('sss'), (*flags, '--gamma', f'{gamma:g}')) for gamma in gammas]
     for plan in made:

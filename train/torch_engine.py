@@ -64,6 +64,7 @@ class TorchEngine:
         layout = {'memory_format': torch.channels_last} if self._arithmetic.channels_last else {}
         self._net = TorchGraph(self.symbol, arg_params, aux_params).to(self._device, **layout)
         self._schedule, self._num_update = optimizer.lr_scheduler or (lambda num_update: optimizer.lr), 0
+        self._rate = None
         # A recorded step reads the rate where it stands; a number would be recorded with it.
         rate = torch.tensor(optimizer.learning_rate, device=self._device) if self._recorder else optimizer.learning_rate
         self._optimizer = APG(self._net.mxnet_parameters(), lr=rate, gamma=optimizer.gamma, momentum=optimizer.momentum, wd=optimizer.wd,
@@ -148,6 +149,9 @@ class TorchEngine:
         return torch.softmax(logits.float(), dim=1)
 
     def _set_rate(self, rate):
+        if rate == self._rate:
+            return
+        self._rate = rate
         for group in self._optimizer.param_groups:
             if isinstance(group['lr'], torch.Tensor):
                 group['lr'].fill_(rate)
