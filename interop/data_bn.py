@@ -18,7 +18,8 @@ def with_data_bn(symbol):
     parameters = [Output(Node('null', f'{DATA_BN}_{role}', _attributes(role))) for role in ('gamma', 'beta', 'moving_mean', 'moving_var')]
     settings = {'eps': str(EPS), 'momentum': '0.9', 'fix_gamma': 'True'}
     normalised = Node('BatchNorm', DATA_BN, settings, [Output(data), *parameters])
-    graph.replace({Output(data): Output(normalised)})
+    for reader, position in graph.readers()[data]:
+        reader.inputs[position] = Output(normalised)
     return graph.to_symbol()
 
 
