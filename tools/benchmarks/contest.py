@@ -13,6 +13,7 @@
 A process of its own keeps the threads of one library out of another's way, and tells how much memory each contestant took.
 """
 import multiprocessing
+import os
 import resource
 import statistics
 import time
@@ -56,6 +57,11 @@ def contest(builds, rounds=ROUNDS, steps=STEPS, clock='wall', warm_up=WARM_UP):
         rows = [[contestant.turn(steps) / steps for contestant in contestants.values()] for _ in range(rounds)]
         peaks = [contestant.peak_bytes() for contestant in contestants.values()]
     return {name: Measured(list(column), peak) for name, column, peak in zip(contestants, zip(*rows), peaks)}
+
+
+def threads():
+    """The threads that every library gets: as many as MXNet, which OMP_NUM_THREADS decides."""
+    return int(os.environ['OMP_NUM_THREADS'].split(',')[0])
 
 
 class Contestant:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from interop.models import checkpoint_of
-from runtime import mx, usable_cores
+from runtime import mx
 from runtime.checkpoint_files import load_checkpoint, save_model
 from runtime.errors import UserError
 from symbols import parse_image_shape
@@ -17,7 +17,7 @@ from symbols.complexity import complexity, is_lambda
 from symbols.graph import data_shape_of
 from symbols.strip import strip
 
-from .contest import contest
+from .contest import contest, threads
 from .report import milliseconds
 from .speed_plot import draw
 
@@ -84,7 +84,7 @@ def onnx_inference(network, device, batch):
     """ONNX Runtime, with its own optimizations of the graph."""
     onnxruntime = importlib.import_module('onnxruntime')
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
+    options.intra_op_num_threads = threads()
     provider = 'CUDAExecutionProvider' if device == 'gpu' else 'CPUExecutionProvider'
     session = onnxruntime.InferenceSession(f'{network.prefix}.onnx', options, providers=[provider])
     images = {session.get_inputs()[0].name: _noise(network, batch)}
@@ -99,7 +99,7 @@ def onnx_inference(network, device, batch):
 def torch_inference(network, device, batch):
     """PyTorch as it stands, the graph run operator by operator, channels last."""
     torch = importlib.import_module('torch')
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(threads())
     place = {'device': 'cuda' if device == 'gpu' else 'cpu', 'memory_format': torch.channels_last}
     net = importlib.import_module('interop.torch_graph').TorchGraph(*load_checkpoint(network.prefix, 0)).to(**place).eval()
     images = torch.from_numpy(_noise(network, batch)).to(**place)

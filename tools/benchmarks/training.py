@@ -33,7 +33,8 @@ def training(make_engine, network, num_layers, num_classes, image_shape, batch_s
     symbol = get_symbol(network, num_layers, num_classes, image_shape, scale, placement)
     data = synthetic_data(batch_size, parse_image_shape(image_shape), num_classes)
     engine = make_engine(symbol, data.provide_data, data.provide_label)
-    engine.start(APG(param_idx2name=dict(enumerate(symbol.list_arguments())), sym=symbol, rescale_grad=1 / batch_size, **OPTIMIZER))
+    parameters = [name for name in symbol.list_arguments() if name not in ('data', 'softmax_label')]
+    engine.start(APG(param_idx2name=dict(enumerate(parameters)), sym=symbol, rescale_grad=1 / batch_size, **OPTIMIZER))
     batch, tally = next(data), engine.tally(top_k=0)
 
     def turn(steps):
