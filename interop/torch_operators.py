@@ -56,12 +56,13 @@ class BatchNorm(torch.nn.Module):
         gamma = torch.ones_like(gamma) if self.fix_gamma else gamma
         if self.use_global_stats or not self.training:
             return F.batch_norm(x, moving_mean, moving_var, gamma, beta, False, 0., self.eps).movedim(1, self.axis)
-        mean, var = torch.zeros_like(moving_mean), torch.zeros_like(moving_var)
-        y = F.batch_norm(x, mean, var, gamma, beta, True, 1., self.eps)
+        # PyTorch keeps n / (n - 1) of the batch's variance, MXNet the variance: the statistics are raised by that factor while PyTorch adds to them. The
+        # backward pass never reads them, so autograd, which would object, is not told (.data).
         count = x.numel() // x.shape[1]
-        with torch.no_grad():
-            moving_mean.lerp_(mean, 1 - self.keep)
-            moving_var.lerp_(var * ((count - 1) / count), 1 - self.keep)
+        bias = (count - 1) / count
+        moving_var.data.div_(bias)
+        y = F.batch_norm(x, moving_mean, moving_var, gamma, beta, True, 1 - self.keep, self.eps)
+        moving_var.data.mul_(bias)
         return y.movedim(1, self.axis)
 
 
