@@ -2,6 +2,7 @@
 
     python tools/benchmark.py train --network resnet --num-layers 20 --num-classes 10 --image-shape 3,32,32 --batch-size 64
     python tools/benchmark.py inference run/resnet50:100 run/stripped:0 --plot speed.png
+    python tools/benchmark.py inference imagenet-resnet/resnet-50 imagenet-resnet/sss-resnet-41
 
 Contestants take turns, each in a process of its own with all cores, and are compared turn by turn; times are medians.
 """
@@ -50,7 +51,8 @@ def _add_optimizer(commands):
 
 def _add_inference(commands):
     command = _command(commands, 'inference', inference.measure, 'Inference of full and stripped networks')
-    command.add_argument('models', nargs='+', metavar='PREFIX:EPOCH', help='checkpoints; the first is what the others are measured by')
+    command.add_argument('models', nargs='+', metavar='PREFIX:EPOCH',
+                         help='checkpoints, or rows of the published tables (random weights); the first is what the others are measured by')
     command.add_argument('--runtimes', type=_choices(inference.RUNTIMES), default=list(inference.RUNTIMES), metavar='NAMES',
                          help="where to run them, 'mxnet,onnxruntime,torch'; what is not installed is left out (default: all)")
     command.add_argument('--batch-sizes', type=_numbers, default=[1, 8, 32], metavar='N,N', help='1 is latency, large ones are throughput (default: 1,8,32)')

@@ -14,6 +14,7 @@ from runtime.errors import DataError
 from runtime.files import write_text
 from tools import sweep
 from tools.tables.figures import all_figures, save
+from tools.tables.measurements import measurements
 from tools.tables.published import find_row, read_tables
 from tools.tables.readme import refreshed
 from tools.tables.render import LEGEND, published_json, published_markdown, runs_markdown
@@ -34,7 +35,7 @@ def main(argv=None):
         return sweep.main(['--recipe', row.recipe, '--out', args.results])
     results = read_results(args.results)
     if args.update_readme:
-        update(args.update_readme, tables, results, args.figures)
+        update(args.update_readme, tables, results, args.figures, args.results)
         return 0
     figures = all_figures(tables, results)
     names = chosen(args.table, [*tables, 'runs', *(FIGURE + name for name in figures)])
@@ -80,11 +81,11 @@ def as_json(names, tables, results, folder):
     return json.dumps(found, indent=1)
 
 
-def makers(tables, results, folder, base):
+def makers(tables, results, folder, base, where=FOLDER):
     """A dict from the name of every generated passage to a function that gives its Markdown; its links lead from the folder ``base``."""
     made = {name: lambda table=table: published_markdown(table, results, base) for name, table in tables.items()}
     made.update({FIGURE + name: lambda name=name: f'![{CAPTIONS[name]}]({os.path.relpath(os.path.join(folder, name), base)}.png)' for name in CAPTIONS})
-    return {**made, 'runs': lambda: runs_markdown(results, base), 'legend': lambda: LEGEND}
+    return {**made, **measurements(where), 'runs': lambda: runs_markdown(results, base), 'legend': lambda: LEGEND}
 
 
 def title_of(name, tables):
@@ -93,11 +94,11 @@ def title_of(name, tables):
     return 'Our runs' if name == 'runs' else CAPTIONS[name[len(FIGURE):]]
 
 
-def update(path, tables, results, folder):
+def update(path, tables, results, folder, where):
     """Write the generated passages of a Markdown file anew, and the figures that it shows."""
     with open(path, encoding='utf-8') as source:
         before = source.read()
-    after = refreshed(before, makers(tables, results, folder, os.path.dirname(path) or '.'))
+    after = refreshed(before, makers(tables, results, folder, os.path.dirname(path) or '.', where))
     for name, draw in all_figures(tables, results).items():
         if f'<!-- table: {FIGURE}{name} -->' in before:
             save(draw(), os.path.join(folder, name))

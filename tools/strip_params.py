@@ -5,9 +5,11 @@
 import argparse
 import json
 import os
+import time
 
 import numpy as np
 
+from runtime import mx
 from runtime.checkpoint_files import load_checkpoint, params_path, save_model, symbol_path
 from runtime.cli import run
 from runtime.errors import UserError
@@ -20,6 +22,7 @@ from train.data import DATASETS, eval_iterator, load_dataset
 from train.score import Predictor, score
 
 TEST_BATCH = 100
+WARM_UP, TURNS = 3, 21
 
 
 def parser():
@@ -37,6 +40,7 @@ def parser():
     made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
     made.add_argument('--data', choices=sorted(DATASETS), help='prove on the test images of this data set, and give the accuracy of both networks')
     made.add_argument('--data-dir', help='where that data set lies')
+    made.add_argument('--time', action='store_true', help='also measure the milliseconds that an image takes before and after (in MXNet, one at a time)')
     made.add_argument('--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)')
     made.add_argument('--json', action='store_true', help='print one object in place of the table')
     return made
@@ -59,6 +63,8 @@ def main(argv=None):
         result['threshold_cost'] = difference(run_to_logits(before, images), expected)._asdict()
     if dataset is not None:
         result['accuracy'] = {name: accuracy(network, dataset) for name, network in (('before', before), ('after', after))}
+    if args.time:
+        result['milliseconds'] = milliseconds({'before': before, 'after': after}, shapes['data'])
     save_model(args.out, 0, *after)
     write_text(structure_path(args.out), json.dumps(stripped.report, indent=1) + '\n')
     print(json.dumps(result) if args.json else table(result, args.out))
@@ -107,14 +113,30 @@ def accuracy(network, dataset):
     return score(predict, eval_iterator(dataset, TEST_BATCH))[0]['accuracy']
 
 
+def milliseconds(networks, shape):
+    """The median time that one image of ``shape`` (1, C, H, W) takes, by the name of each of ``networks``, which take turns."""
+    batch = mx.io.DataBatch([mx.nd.array(noise(1, {'data': shape})['data'])], pad=0)
+    predict = {name: Predictor(*network, shape) for name, network in networks.items()}
+    seconds = {name: [] for name in networks}
+    for _ in range(WARM_UP + TURNS):
+        for name, run_once in predict.items():
+            start = time.perf_counter()
+            run_once(batch)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: 1e3 * float(np.median(measured[WARM_UP:])) for name, measured in seconds.items()}
+
+
 def table(result, out):
     """Before and after, what stayed of each vector of scaling factors, and the proof."""
     lines = [f'{"":24}{"before":>16}{"after":>16}{"kept":>9}']
     for label, key in (('parameters', 'params'), ('  without BN', 'params_without_bn'), ('MACs per image', 'macs'), ('bytes of parameters', 'bytes')):
         before, after = result['before'][key], result['after'][key]
         lines.append(f'{label:24}{before:>16,}{after:>16,}{100 * after / max(1, before):>8.2f}%')
-    for label, values in result.get('accuracy', {}).items():
-        lines.append(f'accuracy {label:15}{values:>16.4f}')
+    if 'milliseconds' in result:
+        before, after = (result['milliseconds'][name] for name in ('before', 'after'))
+        lines.append(f'{"milliseconds per image":24}{before:>16.2f}{after:>16.2f}{100 * after / before:>8.2f}%')
+    if 'accuracy' in result:
+        lines.append(f'{"accuracy":24}{result["accuracy"]["before"]:>16.4f}{result["accuracy"]["after"]:>16.4f}')
     lines.append('')
     for name, factors in result['lambdas'].items():
         lines.append(f'{name}: {factors["alive_count"]} of {factors["count"]} alive{_stages(factors)}')

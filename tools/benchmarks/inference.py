@@ -11,11 +11,13 @@ import numpy as np
 from interop.models import checkpoint_of
 from runtime import mx
 from runtime.checkpoint_files import load_checkpoint, save_model
-from runtime.errors import UserError
+from runtime.errors import DataError, UserError
 from symbols import parse_image_shape
 from symbols.complexity import complexity, is_lambda
 from symbols.graph import data_shape_of
 from symbols.strip import strip
+from tools.tables.published import find_row, read_tables
+from tools.tables.structures import random_network
 
 from .contest import contest, threads
 from .report import milliseconds
@@ -47,21 +49,34 @@ def measure(args):
 
 
 def prepared(source, image_shape, prefix, as_onnx):
-    """The Network of a checkpoint, PREFIX:EPOCH. Raises UserError for what is none."""
+    """The Network of a checkpoint, PREFIX:EPOCH, or of a row of the published tables. Raises UserError for what is neither."""
     named = checkpoint_of(source)
-    if not named:
-        raise UserError(f'{source}: give a checkpoint as PREFIX:EPOCH, for example runs/resnet20:240')
-    symbol, arg_params, aux_params = load_checkpoint(*named)
+    if named:
+        symbol, arg_params, aux_params = load_checkpoint(*named)
+        # A full network is to stay full; what λ is makes no difference to its speed.
+        arg_params = {name: mx.nd.ones_like(array) if is_lambda(name) else array for name, array in arg_params.items()}
+    else:
+        symbol, arg_params, aux_params = _published(source)
     shape = parse_image_shape(image_shape) if image_shape else data_shape_of(symbol)
     if not shape:
         raise UserError(f'{source} does not say which images it takes: give --image-shape channels,height,width')
-    # The full network is to stay full; what λ is makes no difference to its speed.
-    alive = {name: mx.nd.ones_like(array) if is_lambda(name) else array for name, array in arg_params.items()}
-    symbol, arg_params, aux_params, _ = strip(symbol, alive, aux_params, {'data': (1, *shape)}, fold_bn=True)
+    symbol, arg_params, aux_params, _ = strip(symbol, arg_params, aux_params, {'data': (1, *shape)}, fold_bn=True)
     save_model(prefix, 0, symbol, arg_params, aux_params)
     if as_onnx:
         importlib.import_module('interop.onnx_export').export_onnx(symbol, arg_params, aux_params, shape, f'{prefix}.onnx')
     return Network(source, prefix, shape, complexity(symbol, {'data': (1, *shape)}).macs)
+
+
+def _published(name):
+    """A published structure with random weights."""
+    try:
+        row = find_row(read_tables(), name)
+    except DataError:
+        raise UserError(f'{name}: give a checkpoint as PREFIX:EPOCH, for example runs/resnet20:240, or a published row such as '
+                        'imagenet-resnet/sss-resnet-41') from None
+    if not row.network or not row.keep:
+        raise UserError(f'{name}: its structure was not published, so it cannot be built')
+    return random_network(row.network, row.keep)
 
 
 def mxnet_inference(network, device, batch):

@@ -1,4 +1,5 @@
 """What a measurement says: a Markdown table for readers, an object for programs, and with both the command, the machine and the versions."""
+import datetime
 import importlib.metadata
 import json
 import os
@@ -12,24 +13,31 @@ PACKAGES = ('mxnet', 'mxnet-cu112', 'numpy', 'onnxruntime', 'torch')
 
 
 def environment():
-    """Where and with what it was measured; the load tells how much of the machine others had at the end."""
-    return {'cpu': _cpu(), 'cores': usable_cores(), 'omp_num_threads': os.environ['OMP_NUM_THREADS'], 'gpus': mx.context.num_gpus(),
+    """When, where and with what it was measured; the load tells how much of the machine others had at the end."""
+    return {'date': datetime.date.today().isoformat(),
+            'cpu': _cpu(), 'cores': usable_cores(), 'omp_num_threads': os.environ['OMP_NUM_THREADS'], 'gpus': mx.context.num_gpus(),
             'load': round(os.getloadavg()[0], 1), 'python': platform.python_version(), 'versions': _versions()}
 
 
 def report(title, argv, rows, json_path=None):
     """Print ``rows`` (dicts of one set of keys) as a table under ``title``, and write them to ``json_path`` with everything needed to repeat them."""
-    found = environment()
     command = f'python tools/benchmark.py {" ".join(map(shlex.quote, argv))}'
-    print(f'{title}\n\n{markdown(rows)}\n\n`{command}`, {describe(found)}')
+    found = {'title': title, 'command': command, 'environment': environment(), 'rows': rows}
+    print(as_markdown(found))
     if json_path:
-        write_text(json_path, json.dumps({'title': title, 'command': command, 'environment': found, 'rows': rows}, indent=1) + '\n')
+        write_text(json_path, json.dumps(found, indent=1) + '\n')
+
+
+def as_markdown(found):
+    """What ``report`` prints, from the object that it writes."""
+    return f'{found["title"]}\n\n{markdown(found["rows"])}\n\n`{found["command"]}`: {describe(found["environment"])}'
 
 
 def describe(found):
     """An ``environment`` in one line."""
     versions = ', '.join(f'{name} {version}' for name, version in found['versions'].items())
-    return f'{found["cores"]} cores of {found["cpu"]} ({found["omp_num_threads"]} threads, load {found["load"]}), Python {found["python"]}, {versions}'
+    machine = f'{found["cores"]} cores of {found["cpu"]} ({found["omp_num_threads"]} threads, load {found["load"]})'
+    return f'{found["date"]}, {machine}, Python {found["python"]}, {versions}'
 
 
 def markdown(rows):

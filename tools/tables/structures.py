@@ -39,6 +39,18 @@ def _structure_cost(network, keep):
     return Cost(report['before'], report['after'], blocks_left(report))
 
 
+def random_network(network, keep):
+    """(symbol, arg_params, aux_params) of such a network with random weights, λ 1 for what ``keep`` keeps and 0 for the rest: what speed can be measured on."""
+    symbol = get_symbol(**network)
+    module = mx.mod.Module(symbol)
+    module.bind([('data', (1, *parse_image_shape(network['image_shape'])))], [('softmax_label', (1,))], for_training=False)
+    module.init_params(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2))
+    arg_params, aux_params = module.get_params()
+    if keep != 'all':
+        arg_params['lambda_block'] = _switches(keep, arg_params['lambda_block'].shape)
+    return symbol, arg_params, aux_params
+
+
 def blocks_left(report):
     """How many residual blocks of each stage have a branch left, by the report of ``strip``; () for a network without such blocks."""
     return _blocks((layer['name'], layer['kept'] > 0) for layer in report['layers'])

@@ -1,0 +1,21 @@
+"""The measurements of ``tools/benchmark.py --json results/benchmarks/NAME.json``, as passages of a Markdown file named benchmark-NAME."""
+import glob
+import json
+import os
+
+from runtime.errors import DataError
+from tools.benchmarks.report import as_markdown
+
+
+def measurements(results):
+    """A dict from benchmark-NAME to a function that gives the table of that file below the folder ``results``."""
+    paths = sorted(glob.glob(os.path.join(glob.escape(results), 'benchmarks', '*.json')))
+    return {f'benchmark-{os.path.splitext(os.path.basename(path))[0]}': lambda path=path: _table(path) for path in paths}
+
+
+def _table(path):
+    try:
+        with open(path, encoding='utf-8') as source:
+            return as_markdown(json.load(source))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f'{path}: not a file of tools/benchmark.py --json ({error!r}); measure it anew') from None
