@@ -135,3 +135,13 @@ def test_rounds_are_compared_one_by_one():
 
 def test_tables_leave_lists_out():
     assert markdown([{'name': 'a', 'ms': 1.23456, 'all': [1, 2]}]) == '| name | ms |\n| :-- | --: |\n| a | 1.235 |'
+
+
+def test_inference_of_a_published_structure(tmp_path):
+    """The rows of the published tables can be measured without a checkpoint, where their structure is known."""
+    path = tmp_path / 'found.json'
+    names = ['cifar100/resnet-20', 'cifar10/resnet-20']
+    assert benchmark.main(['inference', *names, '--runtimes', 'mxnet', '--batch-sizes', '1', '--rounds', '1', '--steps', '1', '--json', str(path)]) == 0
+    assert [row['network'] for row in json.loads(path.read_text())['rows']] == names
+    with pytest.raises(UserError, match='not published'):
+        benchmark.main(['inference', 'cifar10/sss-resnet-20'])
