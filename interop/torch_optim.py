@@ -61,7 +61,7 @@ class APG(torch.optim.Optimizer):
         return loss
 
     def mxnet_state(self):
-        """The state of every parameter as ``optimizers.apg.APG`` keeps it, dict by name: v of a λ; [-(1+μ) η m, η] of a weight; None without momentum."""
+        """The state of every parameter as ``optimizers.apg.APG`` keeps it, dict by name: v of a λ; [-η m, η] of a weight; None without momentum."""
         states = {}
         for group, name, parameter in self._named():
             eta = float(group['lr']) * group['lr_mult'] or 1.
@@ -69,7 +69,7 @@ class APG(torch.optim.Optimizer):
                 states[name] = None
                 continue
             moving = _array(self.state[parameter].get('moving', torch.zeros_like(parameter)))
-            states[name] = moving if group['is_lambda'] else [-(1 + group['momentum']) * eta * moving, eta]
+            states[name] = moving if group['is_lambda'] else [-eta * moving, eta]
         return states
 
     def load_mxnet_state(self, states):
@@ -81,7 +81,7 @@ class APG(torch.optim.Optimizer):
                 continue
             if isinstance(state, tuple):
                 raise CheckpointError(f'the optimizer state of {name} is one of half precision, which this engine does not go on from')
-            moving = state.asnumpy() if group['is_lambda'] else -state[0].asnumpy() / (1 + group['momentum']) / state[1]
+            moving = state.asnumpy() if group['is_lambda'] else -state[0].asnumpy() / state[1]
             if moving.shape != tuple(parameter.shape):
                 raise CheckpointError(f'the optimizer state of {name} has shape {moving.shape}, the parameter {tuple(parameter.shape)}')
             self.state[parameter] = {'moving': torch.empty_like(parameter).copy_(torch.from_numpy(moving))}

@@ -34,8 +34,8 @@ class APG(mx.optimizer.Optimizer):
     nonnegative : clip λ at 0 from below after equation 12, as the authors do. v is not clipped.
     **kwargs : those of ``mx.optimizer.Optimizer`` (``learning_rate``, ``wd``, ``rescale_grad``, ``clip_gradient``, ``multi_precision``, ...).
 
-    State of a scaling factor: v, of its shape. State of a weight: [d, η], where d = -(1+μ) η m is the momentum in the form that MXNet's fused kernel keeps,
-    and η the learning rate it is scaled by; None without momentum. In multi precision: (the float32 master copy, that state).
+    State of a scaling factor: v, of its shape. State of a weight: [b, η], where b = -η m is the momentum in the form that MXNet's fused kernel keeps, and
+    η the learning rate it is scaled by; None without momentum. In multi precision: (the float32 master copy, that state).
 
     Raises
     ------
@@ -124,24 +124,16 @@ class APG(mx.optimizer.Optimizer):
             nd.relu(lambda_, out=lambda_)
 
     def _update_weight(self, weight, grad, state, eta, wd, gradient):
-        """The NAG rule, in place, by MXNet's kernel for classic momentum.
-
-        NAG is the classic momentum of a point y, with the gradient taken ahead of it, at w = y + μ/(1+μ) d. With d = -(1+μ) η m::
-
-            d ← μ d - (1+μ) η (∇G + wd w),    w ← y + d
-
-        in which wd w = wd y + wd μ/(1+μ) d. (MXNet's own ``nag_mom_update`` takes the decay in its momentum from the weight that it has just moved.)
-        """
+        """The NAG rule by MXNet's fused kernel, whose b = -η m has to be rescaled when η changes."""
         if eta not in (0, state[1]):
             state[0] *= eta / state[1]
             state[1] = eta
-        (d, scaled_by), mu = state, self.momentum
-        step = (1 + mu) * scaled_by
-        if eta == 0:  # the momentum moves on, and the weight stays
-            nd.sgd_mom_update(weight, grad, d, out=self._scratch.like(weight, 'z'), lr=step, momentum=mu, wd=wd, **gradient)
-        else:
-            y = nd.sgd_update(weight, d, out=weight, lr=mu / (1 + mu), wd=0)
-            nd.sgd_mom_update(y, grad, d, out=weight, lr=step, momentum=mu * (1 - eta * wd), wd=wd, **gradient)
+        b, scaled_by = state
+        # The kernel takes the decay in the momentum from its output: written over the weight, that would be the weight after the update.
+        out = weight if wd == 0 and eta != 0 else self._scratch.like(weight, 'z')
+        nd.nag_mom_update(weight, grad, b, out=out, lr=scaled_by, momentum=self.momentum, wd=wd, **gradient)
+        if out is not weight and eta != 0:  # at η = 0 the momentum moves on, and the weight stays
+            out.copyto(weight)
 
     def __getstate__(self):
         # gluon.Trainer explains its keys by parameters, which are not pickled: a parameter server must know the names without them.

@@ -17,6 +17,7 @@ def main(argv=None):
     shape = parse_image_shape(args.image_shape or DATASETS[args.dataset].image_shape)
     classes = args.num_classes or DATASETS[args.dataset].num_classes
     check_arguments(args, shape, classes)
+    open_log()
     if args.benchmark:
         train = val = synthetic_data(args.batch_size, shape, classes, args.num_examples or 50000)
     else:
@@ -24,7 +25,6 @@ def main(argv=None):
         train = train_iterator(dataset, args.batch_size, args.seed, args.augment, args.rgb_mean, args.rgb_std)
         val = eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std)
     if args.test_io:
-        open_log()
         test_io(train)
         return 0
     return fit(args, train, val, shape, classes)
