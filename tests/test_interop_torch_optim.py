@@ -80,7 +80,7 @@ GRID = [{}, {'wd': 2 ** -7}, {'momentum': 0.}, {'momentum': 0., 'wd': 2 ** -7}, 
 
 
 @pytest.mark.parametrize('settings', GRID, ids=str)
-@pytest.mark.parametrize(('dtype', 'tolerance'), [('float64', 1e-7), ('float32', 1e-5)])
+@pytest.mark.parametrize(('dtype', 'tolerance'), [('float64', 1e-9), ('float32', 1e-5)])
 def test_every_step_is_mxnets(settings, dtype, tolerance):
     theirs, ours = InMXNet(start(), dtype, **settings), InTorch(start(), dtype, **settings)
     for index, eta in enumerate(ETAS):
@@ -109,7 +109,7 @@ def test_states_go_from_mxnet_to_pytorch_and_back(settings):
     third.updater.states_synced.update(dict.fromkeys(range(len(third.names)), True))
     for index in (5, 6):
         third.step(index, ETAS[index])
-    assert_same(third.values(), straight.values(), 1e-7)
+    assert_same(third.values(), straight.values(), 1e-9)
 
 
 def test_the_state_of_a_fresh_optimizer_is_mxnets():
