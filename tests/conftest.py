@@ -1,7 +1,10 @@
-"""How hypothesis behaves in every test here, what tests are called, and how many threads they compute with."""
+"""How hypothesis behaves in every test here, what tests are called, how many threads they compute with, and runs that tests of the trainer may spoil."""
+import functools
 import os
+import shutil
 
 import hypothesis
+import pytest
 
 # In toy networks a second thread mostly waits for the first, and uses up a core that another test could use: five times the processor time.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -10,7 +13,30 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 hypothesis.settings.register_profile('steady', deadline=None, derandomize=True, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile('steady')
 
+from tiny_runs import refused, train  # noqa: E402  (MXNet reads the number of threads when it is loaded)
+
 
 def pytest_make_parametrize_id(config, val, argname):
     """A test's name holds no file contents: archives carry the time they were made, and the processes of a parallel run must agree on the names."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(scope='module')
+def trained(network, tmp_path_factory):
+    """The prefix of a run of two epochs of the module's own ``network``."""
+    prefix = str(tmp_path_factory.mktemp('trained') / 'run')
+    assert train(network, prefix, '--num-epochs', 2) == 0
+    return prefix
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """The prefix of a run of two epochs that may be spoilt."""
+    shutil.copytree(os.path.dirname(trained), str(tmp_path / 'copy'))
+    return str(tmp_path / 'copy' / 'run')
+
+
+@pytest.fixture
+def refusal(tmp_path, capfd):
+    """``refused``, of a script that must leave ``tmp_path`` as it was."""
+    return functools.partial(refused, capfd, tmp_path)

@@ -1,9 +1,7 @@
 """When something breaks under a run: a full disk, numbers that are not finite, a signal. What was good before is good after."""
 import errno
-import functools
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +9,7 @@ import sys
 import kill_and_resume
 import numpy as np
 import pytest
-from tiny_runs import BATCHES, LOG_LINE, NOISE, checkpoint, contents, manifests, refused, save_network, train
+from tiny_runs import BATCHES, LOG_LINE, NOISE, checkpoint, contents, manifests, save_network, train
 
 from runtime import files
 from runtime.cli import run as run_script
@@ -22,25 +20,6 @@ from train.engine import MXNetEngine
 @pytest.fixture(scope='module')
 def network(tmp_path_factory):
     return save_network(tmp_path_factory.mktemp('network'))
-
-
-@pytest.fixture(scope='module')
-def trained(network, tmp_path_factory):
-    prefix = str(tmp_path_factory.mktemp('trained') / 'run')
-    assert train(network, prefix, '--num-epochs', 2) == 0
-    return prefix
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """The prefix of a run of two epochs that may be spoilt."""
-    shutil.copytree(os.path.dirname(trained), str(tmp_path / 'copy'))
-    return str(tmp_path / 'copy' / 'run')
-
-
-@pytest.fixture
-def refusal(tmp_path, capfd):
-    return functools.partial(refused, capfd, tmp_path)
 
 
 # The disk

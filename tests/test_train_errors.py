@@ -1,11 +1,9 @@
 """What bad input gets: one line that names the thing and the remedy, exit code 2, and a folder that looks as it did before."""
-import functools
 import os
 import re
-import shutil
 
 import pytest
-from tiny_runs import NOISE, refused, save_network, save_plain_network, train
+from tiny_runs import NOISE, save_network, save_plain_network, train
 
 from runtime import mx
 from train import train_cifar, train_imagenet
@@ -14,25 +12,6 @@ from train import train_cifar, train_imagenet
 @pytest.fixture(scope='module')
 def network(tmp_path_factory):
     return save_network(tmp_path_factory.mktemp('network'))
-
-
-@pytest.fixture(scope='module')
-def trained(network, tmp_path_factory):
-    prefix = str(tmp_path_factory.mktemp('trained') / 'run')
-    assert train(network, prefix, '--num-epochs', 2) == 0
-    return prefix
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """The prefix of a run of two epochs that may be spoilt."""
-    shutil.copytree(os.path.dirname(trained), str(tmp_path / 'copy'))
-    return str(tmp_path / 'copy' / 'run')
-
-
-@pytest.fixture
-def refusal(tmp_path, capfd):
-    return functools.partial(refused, capfd, tmp_path)
 
 
 def test_the_fixture_would_notice_a_traceback(refusal, monkeypatch):

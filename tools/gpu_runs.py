@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from runtime.cli import run
 from runtime.errors import MissingDependencyError, TrainingError
 from runtime.files import write_text
-from tools.sweep import carry_out_all, summarise
+from tools.sweep import carry_out_all, numbers, summarise
 from tools.sweeps.one_run import RECIPES, ROOT, Plan, claim
 from tools.tables.render import markdown
 from train.data import load_dataset
@@ -44,8 +44,8 @@ def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--gpu', default='0', help='number of the card (default: 0)')
     made.add_argument('--minutes', type=float, default=25., help='when to stop; what is not finished then goes on next time (default: 25)')
-    made.add_argument('--gamma', type=_numbers, default=(0.003, 0.01, 0.03, 0.1), metavar='G1,G2,...', help='γ of ResNet-20 (default: 0.003,0.01,0.03,0.1)')
-    made.add_argument('--deep-gamma', type=_numbers, default=(0.01,), metavar='G1,...', help='γ of ResNet-164 (default: 0.01)')
+    made.add_argument('--gamma', type=numbers, default=(0.003, 0.01, 0.03, 0.1), metavar='G1,G2,...', help='γ of ResNet-20 (default: 0.003,0.01,0.03,0.1)')
+    made.add_argument('--deep-gamma', type=numbers, default=(0.01,), metavar='G1,...', help='γ of ResNet-164 (default: 0.01)')
     made.add_argument('--out', help='where to write (default: results/torch-NAME-OF-THE-CARD)')
     made.add_argument('--data-dir', metavar='FOLDER', help='CIFAR-10, where it is not to be fetched')
     made.add_argument('--reduced', action='store_true', help='everything in miniature on the CPU, in about a minute')
@@ -175,13 +175,6 @@ def _epochs(prefix):
 
 def _slug(name):
     return re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')
-
-
-def _numbers(text):
-    try:
-        return tuple(float(number) for number in text.split(','))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not numbers with commas between') from None
 
 
 if __name__ == '__main__':

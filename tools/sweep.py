@@ -28,7 +28,7 @@ from train.log import open_log
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--recipe', nargs='+', required=True, help='files of flags, such as those of train/recipes/')
-    made.add_argument('--gamma', type=_numbers, default=(), metavar='G1,G2,...', help='train each recipe with each of these in place of its own')
+    made.add_argument('--gamma', type=numbers, default=(), metavar='G1,G2,...', help='train each recipe with each of these in place of its own')
     made.add_argument('--out', default='results', help='a folder for each run is made below this one (default: results)')
     made.add_argument('--jobs', type=int, default=1, help='runs at a time; each has its share of the cores (small networks use two threads badly)')
     made.add_argument('--strip-threshold', type=float, help='strip with this --threshold: rules that leave no λ exactly 0 need it')
@@ -126,7 +126,8 @@ def _name_of(recipe):
     return os.path.splitext(os.path.basename(recipe) if path.startswith(os.pardir) else path)[0]
 
 
-def _numbers(text):
+def numbers(text):
+    """A tuple of floats from '0.01,0.02', for argparse."""
     try:
         return tuple(float(number) for number in text.split(','))
     except ValueError:
