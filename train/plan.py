@@ -7,6 +7,7 @@ from runtime.errors import GraphError, MissingDependencyError, TrainingError, Us
 from runtime.gpu import contexts
 from runtime.symbol_file import load_symbol
 from runtime.symbol_operators import first_line
+from runtime.symbol_shapes import check_shapes
 from symbols import get_symbol
 from symbols.scaling import lambda_layout
 
@@ -19,6 +20,7 @@ def network(args, image_shape, num_classes):
     """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. GraphError where it does not fit the data."""
     if args.network.endswith('.json'):
         symbol = load_symbol(args.network)
+        check_shapes(symbol, {'data': (1, *image_shape)}, args.network)
     else:
         symbol = get_symbol(args.network, args.num_layers, num_classes, image_shape, args.scale, args.lambda_placement)
     _check_fits_data(symbol, args.network, image_shape, num_classes)
