@@ -175,16 +175,39 @@ def test_json_holds_the_same(capsys):
 
 def test_figures_are_drawn_the_same_twice(tables, tmp_path):
     write_result(tmp_path, 'a', arguments={'optimizer': 'nag'}, error={'top1': 8., 'unstripped': 8.})
-    path = write_result(tmp_path, 'b')
-    with open(os.path.join(path, 'run-metrics.jsonl'), 'w') as out:
-        json.dump({'lambda_values': {'lambda_block': {'stages': [1, 1, 2], 'values': [0, 0.5, 1]}}}, out)
+    write_epochs(write_result(tmp_path, 'b'), [0.6, 0.7])
+    write_epochs(write_result(tmp_path, 'c', arguments={'lambda_rule': 'ista'}), [0.5, 0.6])
     made = figures.all_figures(tables, read_results(str(tmp_path)))
-    assert set(made) == {'imagenet', 'cifar', 'structure', 'runs', 'lambda'} == set(reproduce_tables.CAPTIONS)
-    for name in ('runs', 'lambda', 'imagenet'):
+    assert set(made) == {'imagenet', 'cifar', 'structure', 'runs', 'lambda', 'rules'} == set(reproduce_tables.CAPTIONS)
+    for name in ('runs', 'lambda', 'rules', 'imagenet'):
         for twin in ('one', 'two'):
             figures.save(made[name](), str(tmp_path / twin))
         for ending in ('png', 'svg'):
             assert (tmp_path / f'one.{ending}').read_bytes() == (tmp_path / f'two.{ending}').read_bytes()
+
+
+def test_rules_are_compared_by_one_network_schedule_and_gamma(tmp_path):
+    write_epochs(write_result(tmp_path, 'baseline', arguments={'optimizer': 'nag'}), [0.7, 0.9])
+    write_epochs(write_result(tmp_path, 'same'), [0.6, 0.85])
+    write_epochs(write_result(tmp_path, 'another-gamma', arguments={'gamma': 0.5}), [0.6, 0.85])
+    write_epochs(write_result(tmp_path, 'longer', arguments={'num_epochs': 99}), [0.6, 0.85])
+    assert figures.comparable_rules(read_results(str(tmp_path))) == []
+    write_epochs(write_result(tmp_path, 'ista', arguments={'lambda_rule': 'ista'}), [0.5, 0.8])
+    compared = figures.comparable_rules(read_results(str(tmp_path)))
+    assert [os.path.basename(run['folder']) for run in compared] == ['same', 'ista', 'baseline']
+    error, macs = figures.rules(read_results(str(tmp_path))).axes
+    assert ([1, 2], [50., 20.]) in [(list(x), [round(y, 6) for y in ys]) for x, ys in (line.get_data() for line in error.lines)]
+    assert (2, 9.25) in {(x[0], y[0]) for x, y in (line.get_data() for line in error.lines) if len(x) == 1}
+    assert ([1, 2], [75., 75.]) in [(list(x), list(y)) for x, y in (line.get_data() for line in macs.lines)]
+
+
+def write_epochs(folder, accuracies):
+    """The metrics of a run whose λ did not move."""
+    with open(os.path.join(folder, 'run-metrics.jsonl'), 'w') as out:
+        for epoch, accuracy in enumerate(accuracies):
+            values = {'lambda_block': {'stages': [1, 1, 2], 'values': [0, 0.5, 1]}}
+            record = {'epoch': epoch, 'validation': {'accuracy': accuracy}, 'lambda_values': values, 'alive': {'macs': 3}, 'full': {'macs': 4}}
+            out.write(json.dumps(record) + '\n')
 
 
 def test_every_point_of_a_curve_is_on_the_picture(tables, tmp_path):

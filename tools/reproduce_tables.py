@@ -22,7 +22,8 @@ from tools.tables.results import FOLDER, read_results
 
 FIGURE = 'figure-'
 CAPTIONS = {'imagenet': 'Published error on ImageNet against parameters and MACs', 'cifar': 'Error on CIFAR against what is kept of the network',
-            'structure': 'Residual blocks kept in each stage', 'runs': 'Error of our runs against their MACs', 'lambda': 'Where λ ended in our runs'}
+            'structure': 'Residual blocks kept in each stage', 'runs': 'Error of our runs against their MACs', 'lambda': 'Where λ ended in our runs',
+            'rules': 'APG against other rules for λ'}
 
 
 def main(argv=None):

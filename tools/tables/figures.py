@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen 
 from runtime.files import written_whole  # noqa: E402
 
 from .cells import COLUMNS, cost_of  # noqa: E402
-from .results import is_baseline, network_of  # noqa: E402
+from .results import is_baseline, network_of, same_schedule  # noqa: E402
 from .structures import structure_cost  # noqa: E402
 
 # Colours that stay apart for colour-blind readers (Okabe & Ito).
@@ -35,6 +35,8 @@ def all_figures(tables, results):
         found['runs'] = lambda: frontier(results)
     if any('lambda_values' in _last_epoch(result) for result in results):
         found['lambda'] = lambda: lambdas(results)
+    if comparable_rules(results):
+        found['rules'] = lambda: rules(results)
     return found
 
 
@@ -120,6 +122,44 @@ def lambdas(results):
     return figure
 
 
+def rules(results):
+    """APG against other rules for λ on one network: test error and live MACs over the epochs, and as crosses what each stripped network came to."""
+    compared = comparable_rules(results)
+    figure, (error, macs) = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    for number, result in enumerate(compared):
+        epochs = _epochs(result)
+        arguments, colour = result['arguments'], COLOURS[number % len(COLOURS)]
+        label = 'baseline, without λ' if is_baseline(result) else f'{arguments["lambda_rule"]}, γ = {arguments["gamma"]:g}'
+        style = {'color': 'black' if is_baseline(result) else colour, 'linestyle': '--' if is_baseline(result) else '-', 'marker': '.'}
+        counted = [epoch['epoch'] + 1 for epoch in epochs]
+        error.plot(counted, [100 * (1 - epoch['validation']['accuracy']) for epoch in epochs], **style, label=label)
+        macs.plot(counted, [100 * epoch['alive']['macs'] / epoch['full']['macs'] if 'alive' in epoch else 100 for epoch in epochs], **style, label=label)
+        for panel, value in ((error, result['error']['top1']), (macs, COLUMNS['macs_kept'].of_cost(cost_of(result)))):
+            panel.plot(counted[-1:], [value], 'x', color=style['color'], markersize=9)
+    for panel, label in ((error, 'top-1 error on the test images (%)'), (macs, 'MACs of live structures (%)')):
+        _finish(panel, 'epochs trained', label)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    macs.set_ylim(bottom=0)
+    macs.plot([], [], 'x', color='grey', linestyle='', label='after stripping')
+    macs.legend(frameon=False, fontsize=8)
+    figure.suptitle(f'{network_of(compared[0])}: how λ is optimised', fontsize=10)
+    return figure
+
+
+def comparable_rules(results):
+    """The runs that set other rules against APG: those of every other rule, APG's by one of their γ, and the baseline, all of one network and schedule.
+
+    Empty where there is no such pair.
+    """
+    for other in (result for result in results if result['arguments']['lambda_rule'] != 'apg' and _epochs(result)):
+        alike = [result for result in results if same_schedule(result, other) and _epochs(result)]
+        gammas = {result['arguments']['gamma'] for result in alike if result['arguments']['lambda_rule'] != 'apg'}
+        chosen = [result for result in alike if is_baseline(result) or result['arguments']['lambda_rule'] != 'apg' or result['arguments']['gamma'] in gammas]
+        if any(result['arguments']['lambda_rule'] == 'apg' and not is_baseline(result) for result in chosen):
+            return sorted(chosen, key=lambda result: (is_baseline(result), result['arguments']['lambda_rule'], result['arguments']['gamma']))
+    return []
+
+
 def _blocks(panel, named):
     """Bars for each stage of each of the (label, row) pairs."""
     width = 0.8 / len(named)
@@ -196,13 +236,17 @@ def _series(result):
     return f'{arguments["lambda_rule"]}{scale}, {arguments["num_epochs"]} epochs'
 
 
-def _last_epoch(result):
-    """The last line of a run's metrics, {} where it is not there: only the result itself must have been kept."""
+def _epochs(result):
+    """What a run measured in each epoch, [] where that is not there: only the result itself must have been kept."""
     path = os.path.join(result['folder'], 'run-metrics.jsonl')
     if not os.path.exists(path):
-        return {}
+        return []
     with open(path, encoding='utf-8') as lines:
-        return json.loads(lines.readlines()[-1])
+        return [json.loads(line) for line in lines]
+
+
+def _last_epoch(result):
+    return (_epochs(result) or [{}])[-1]
 
 
 def _finish(panel, x, y):

@@ -50,7 +50,7 @@ def is_by_recipe(result):
 
 def baseline_of(result, results):
     """The run without selection of the same network by the same schedule, or None."""
-    same = [other for other in results if is_baseline(other) and _schedule(other) == _schedule(result)]
+    same = [other for other in results if is_baseline(other) and same_schedule(other, result)]
     return same[0] if same and not is_baseline(result) else None
 
 
@@ -63,6 +63,11 @@ def network_of(result):
     arguments = result['arguments']
     network = os.path.basename(arguments['network']) if arguments['network'].endswith('.json') else f'{arguments["network"]}-{arguments["num_layers"]}'
     return f'{network} on {arguments.get("dataset", "imagenet")}{", fine-tuned" if arguments.get("finetune") else ""}'
+
+
+def same_schedule(result, other):
+    """Whether two runs trained the same network by the same schedule on the same data, whatever they selected."""
+    return _schedule(result) == _schedule(other)
 
 
 def _schedule(result):
