@@ -211,10 +211,13 @@ def write_epochs(folder, accuracies):
 
 
 def test_every_point_of_a_curve_is_on_the_picture(tables, tmp_path):
-    write_result(tmp_path, 'a', arguments={'dataset': 'imagenet', 'num_layers': 50}, error={'top1': 25.5, 'unstripped': 25.5})
+    ours = {'dataset': 'imagenet', 'num_layers': 50}
+    write_result(tmp_path, 'a', arguments=ours, overrides=['--gamma', '0.5'], error={'top1': 25.5, 'unstripped': 25.5})
+    write_result(tmp_path, 'shorter', arguments=ours, overrides=['--num-epochs', '3'], error={'top1': 66., 'unstripped': 66.})
     figure = figures.imagenet(tables, read_results(str(tmp_path)))
     drawn = {(x, y) for line in figure.axes[1].lines for x, y in zip(*line.get_data())}
     assert {(4.0892, 23.88), (2.3294, 28.18), (1.549, 26.83), (2.726, 27.7), (0.02, 25.5)} <= drawn
+    assert (0.02, 66.) not in drawn
     assert [axes.get_xlabel() for axes in figure.axes] == ['parameters without batch normalisation (M)', 'MACs (G)']
 
 

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen 
 from runtime.files import written_whole  # noqa: E402
 
 from .cells import COLUMNS, cost_of  # noqa: E402
-from .results import is_baseline, network_of, same_schedule  # noqa: E402
+from .results import FREE, is_baseline, is_by_recipe, network_of, same_schedule  # noqa: E402
 from .structures import structure_cost  # noqa: E402
 
 # Colours that stay apart for colour-blind readers (Okabe & Ito).
@@ -208,6 +208,8 @@ def _published_curves(panel, rows, column):
 
 
 def _our_points(panel, results, column):
+    """Our runs by the published schedule, whatever their γ: those by a shorter one would be far above every published point."""
+    results = [result for result in results if is_by_recipe(result, (*FREE, '--gamma'))]
     for number, network in enumerate(sorted({network_of(result) for result in results})):
         own = sorted((COLUMNS[column].of_cost(cost_of(result)), result['error']['top1']) for result in results
                      if network_of(result) == network and result['arguments']['lambda_rule'] == 'apg')

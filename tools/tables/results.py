@@ -39,13 +39,13 @@ def result_of(row, results):
     return max(runs, key=lambda result: result['date'], default=None)
 
 
-def is_by_recipe(result):
-    """Whether a run's overrides only say where to compute and what to keep, or repeat what the recipe says (of a grid, the γ that it has)."""
+def is_by_recipe(result, free=FREE):
+    """Whether a run's overrides are but ``free`` flags (where to compute, what to keep), or repeat what the recipe says (of a grid, the γ that it has)."""
     with open(os.path.join(ROOT, result['recipe']), encoding='utf-8') as lines:
         words = [word for line in lines for word in line.split('#')[0].split()]
     said = dict(zip(words, words[1:]))
     overrides = result['overrides']
-    return all(flag in FREE or said.get(flag, '') == value for flag, value in zip(overrides, [*overrides[1:], None]) if flag.startswith('--'))
+    return all(flag in free or said.get(flag, '') == value for flag, value in zip(overrides, [*overrides[1:], None]) if flag.startswith('--'))
 
 
 def baseline_of(result, results):
