@@ -26,7 +26,7 @@ def main(argv=None):
     path = args.metrics if args.metrics.endswith('.jsonl') else args.metrics + '-metrics.jsonl'
     out = args.out or path.replace('-metrics.jsonl', '') + '-training.png'
     records = read_metrics(path)
-    title = os.path.basename(path).replace('-metrics.jsonl', '')
+    title = '/'.join(os.path.abspath(path).split(os.sep)[-2:]).replace('-metrics.jsonl', '')
     with written_whole(out) as scratch:
         draw(records, title).savefig(scratch, dpi=130)
     print(out)
