@@ -5,12 +5,13 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from runtime import mx
 from runtime.errors import DataError
-from runtime.record_file import MAGIC, RecordFile, RecordWriter
+from runtime.record_file import RecordFile, RecordWriter
+from runtime.record_format import MAGIC
 
 PIECES = st.lists(st.one_of(st.just(MAGIC), st.binary(min_size=1, max_size=9), st.just(MAGIC + b'\0')), min_size=1, max_size=8).map(b''.join)
 LABELS = st.one_of(st.integers(0, 999), st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=4), st.just([struct.unpack('<f', MAGIC)[0]]))
@@ -99,6 +100,33 @@ def test_damage_costs_the_records_it_touches(scratch, records, data):
             else:
                 message = complaint(file, key)
                 assert message is None or f'{scratch[0]}: record {key} at byte {bounds[key]} ' in message
+
+
+@settings(max_examples=200, deadline=None)
+@given(records=RECORDS, data=st.data())
+def test_without_an_index_damage_costs_one_record(scratch, records, data):
+    records = [(label, bytes([65 + number]) + image) for number, (label, image) in enumerate(records)]
+    write(scratch, records)
+    good = bytearray(contents(scratch[0]))
+    bounds = [int(line.split()[1]) for line in contents(scratch[1]).splitlines()] + [len(good)]
+    hit = data.draw(st.integers(0, len(records) - 1))
+    place = data.draw(st.integers(bounds[hit], bounds[hit + 1] - 1))
+    new = data.draw(st.binary(min_size=1, max_size=8))[:bounds[hit + 1] - place]
+    good[place:place + len(new)] = new
+    # A length that ends where another record ends swallows that record, and nobody could know.
+    word = struct.unpack_from('<I', good, bounds[hit] + 4)[0] & (1 << 29) - 1
+    assume(bounds[hit] + 8 + word + -word % 4 not in bounds[hit + 2:])
+    with open(scratch[0], 'wb') as out:
+        out.write(good)
+    with RecordFile(scratch[0]) as file:
+        found = {}
+        for position in range(len(file)):
+            if complaint(file, position) is None:
+                record = file.read(position)
+                found[record.image] = record
+        for key, (label, image) in enumerate(records):
+            if key != hit:
+                np.testing.assert_array_equal(found[image].label, np.atleast_1d(np.asarray(label, np.float32)))
 
 
 @settings(max_examples=100, deadline=None)
