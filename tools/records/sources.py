@@ -56,19 +56,18 @@ def find_images(source):
 
 
 def _images_in_folder(root):
-    for name in _listed(root):
-        path = os.path.join(root, name)
-        if _is_image(name):
-            yield Image(name, path)
-        elif os.path.isdir(path) and not name.startswith('.'):
-            images = [Image(f'{name}/{file}', os.path.join(path, file)) for file in _listed(path) if _is_image(file)]
+    for entry in _listed(root):
+        if entry.is_dir() and not entry.name.startswith('.'):
+            images = [Image(f'{entry.name}/{file.name}', file.path) for file in _listed(entry.path) if _is_image(file.name) and file.is_file()]
             if not images:
-                raise DataError(f'{path} holds no images ({", ".join(ENDINGS)}); each folder in {root} must be a class')
+                raise DataError(f'{entry.path} holds no images ({", ".join(ENDINGS)}); each folder in {root} must be a class')
             yield from images
+        elif _is_image(entry.name) and entry.is_file():
+            yield Image(entry.name, entry.path)
 
 
 def _listed(folder):
-    return tqdm.tqdm(sorted(os.listdir(folder)), desc=folder, unit='file', leave=False, delay=2, disable=None)
+    return tqdm.tqdm(os.scandir(folder), desc=folder, unit='file', leave=False, delay=2, disable=None)
 
 
 def _images_in_tar(path):

@@ -37,7 +37,7 @@ def _faults_of_files(prefix, manifest):
 
 def _faults_of_records(prefix, manifest, jobs):
     try:
-        records = _records(prefix)
+        records = RecordFile(f'{prefix}.rec', f'{prefix}.idx')
         listed = _read_list(f'{prefix}.lst')
     except DataError as error:
         yield str(error)
@@ -87,6 +87,7 @@ def _read_stretch(stretch):
 
 @functools.lru_cache(maxsize=1)
 def _records(prefix):
+    """The set that a worker reads, opened once."""
     return RecordFile(f'{prefix}.rec', f'{prefix}.idx')
 
 

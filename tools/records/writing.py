@@ -1,5 +1,6 @@
 """A set of record files out of a list of images: ``PREFIX.rec``, ``.idx`` and ``.lst`` for MXNet, and ``PREFIX.json``, the manifest, last of all."""
 import contextlib
+import glob
 import hashlib
 import itertools
 import json
@@ -45,9 +46,8 @@ def make_plan(classes, images, labels, short_side=None, quality=95, seed=None):
 
 def refuse_finished(prefix):
     """Raise UserError where ``prefix`` has files that are not those of an unfinished run."""
-    manifest = set_paths(prefix)[-1]
     found = [path for path in set_paths(prefix) if os.path.exists(path)]
-    if manifest in found or (found and not os.path.exists(partial_paths(prefix)[1])):
+    if found and not os.path.exists(partial_paths(prefix)[1]):
         raise UserError(f'{found[-1]} is already there: give another PREFIX, or --force to replace the set')
 
 
@@ -63,7 +63,10 @@ def write_set(prefix, plan, jobs=1, max_bad=0.001, force=False):
     with Partial(prefix, _task(plan), force) as partial:
         done = sum(len(part.sizes) for part in partial.parts)
         if done:
-            logging.info('%s: going on after %d of %d images', prefix, done, total)
+            logging.info('%s: going on after %d of %d images, in which this was odd:', prefix, done, total)
+        begin = 0
+        for part in partial.parts:
+            _log_odd(part, plan.images[begin:])
         bad = sum(part.left_out for part in partial.parts)
         _require_good(bad, total, max_bad)
         with Progress(total, done) as progress:
@@ -121,6 +124,7 @@ def _require_good(bad, total, max_bad):
 
 
 def _finish(prefix, plan, partial):
+    _sweep(prefix)
     _, idx, lst, manifest = set_paths(prefix)
     with contextlib.suppress(FileNotFoundError):
         os.remove(manifest)  # from here on, and until it is written, the set counts as unfinished
@@ -135,3 +139,11 @@ def _finish(prefix, plan, partial):
     write_text(manifest, json.dumps(contents, indent=1) + '\n')
     partial.forget()
     return contents
+
+
+def _sweep(prefix):
+    """Remove the scratch files of killed runs: nobody else writes this set now."""
+    folder, name = os.path.split(os.path.abspath(prefix))
+    for path in set_paths(name):
+        for scratch in glob.glob(os.path.join(glob.escape(folder), f'.{glob.escape(path)}.*')):
+            os.remove(scratch)
