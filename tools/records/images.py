@@ -71,7 +71,7 @@ def _resized(picture, short_side):
     short = min(width, height)
     if short == short_side:
         return picture
-    return picture.resize((round(width * short_side / short), round(height * short_side / short)), Image.BICUBIC)
+    return picture.resize((round(width * short_side / short), round(height * short_side / short)), Image.BILINEAR)
 
 
 def _jpeg(picture, quality):
