@@ -14,6 +14,7 @@ from tiny_runs import contents, refused
 
 from tools import make_record
 from tools.records import partial, writing
+from tools.records.workers import in_order
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FORK = multiprocessing.get_context('fork')
@@ -142,6 +143,32 @@ def test_two_runs_do_not_write_the_same_set(train, prefix, tmp_path, capfd):
     assert 'another process is writing this set' in refused(capfd, tmp_path, *arguments(train, prefix), script=make_record)
     is_over.set()
     other.join()
+
+
+def die_of(data, *_):
+    if data == odd_images()['png']:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return data, None
+
+
+def test_a_killed_worker_ends_the_command(train, prefix, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(writing, 'prepared', die_of)
+    line = refused(capfd, tmp_path, *arguments(train, prefix), script=make_record, is_unchanged=False)
+    assert 'a worker process was killed (is there enough memory? try fewer --jobs)' in line
+
+
+def square(number):
+    time.sleep(0.01 * (number % 3))
+    return number * number
+
+
+def test_results_come_in_order_and_are_not_piled_up():
+    begun = []
+    results = in_order(square, (begun.append(number) or number for number in range(30)), 2)
+    for number, result in enumerate(results):
+        assert result == number * number
+        assert len(begun) <= number + 4
+    assert len(begun) == 30
 
 
 def test_a_killed_command_takes_its_workers_along(prefix, tmp_path):

@@ -1,6 +1,7 @@
 """What becomes of one image on its way into a record: usually nothing."""
 import contextlib
 import io
+import warnings
 
 from PIL import Image, ImageOps
 
@@ -44,8 +45,10 @@ def require_readable(data):
 @contextlib.contextmanager
 def _opened(data):
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            yield image
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # about EXIF data that make no sense, and about large images
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                yield image
     except (MemoryError, Undecodable):
         raise
     except Image.UnidentifiedImageError:

@@ -68,12 +68,13 @@ class Partial:
 
     def sync(self):
         """Bring everything to the disk. Raises OSError."""
-        if self._unlisted:
+        unlisted, self._unlisted = self._unlisted, []  # first of all: an interrupt must not list a part twice
+        if unlisted:
             with naming(self._rec_path):
                 self._rec.flush()
                 os.fsync(self._rec.fileno())
-            self._write_lines(part._asdict() for part in self._unlisted)
-        self._unlisted, self._synced = [], time.monotonic()
+            self._write_lines(part._asdict() for part in unlisted)
+        self._synced = time.monotonic()
 
     def name_records(self):
         """Give the records their final name, which they may have already."""

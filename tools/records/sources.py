@@ -37,7 +37,7 @@ def find_images(source):
     """
     if os.path.isdir(source):
         images = list(_images_in_folder(source))
-    elif os.path.exists(source):
+    elif os.path.isfile(source):
         images = list(_images_in_tar(source))
     else:
         raise DataError(f'{source}: there is no such folder or tar file')
