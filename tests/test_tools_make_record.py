@@ -120,13 +120,21 @@ def test_odd_images(prefix, tmp_path, capfd):
         assert sorted([*file.keys, *numbers]) == list(range(5))
 
 
-def test_too_many_undecodable_images_end_the_run_until_allowed(train, images, prefix, capfd, tmp_path):
-    write_files(tmp_path / 'train', {f'{WNIDS[0]}/{kind}.JPEG': odd_images()[kind] for kind in ('truncated', 'text')})
+def test_too_many_undecodable_images_end_the_run_until_allowed_or_mended(train, images, prefix, capfd, tmp_path):
+    bad = {f'{WNIDS[0]}/{kind}.JPEG': odd_images()[kind] for kind in ('truncated', 'text')}
+    write_files(tmp_path / 'train', bad)
     line = refused(capfd, tmp_path, train, prefix, '--jobs', 1, script=make_record, is_unchanged=False)
     assert '2 of 14 images cannot be decoded, which is more than --max-bad 0.001 allows' in line
-    assert not os.path.exists(f'{prefix}.rec')
+    assert f'remove {prefix}.partial.jsonl and begin anew' in line
+    assert os.listdir(os.path.dirname(prefix)) and not os.path.exists(f'{prefix}.rec')
     make(train, prefix, '--max-bad', 0.15)
     assert {name: record.image for name, record in records_of(prefix).items()} == images
+    refused(capfd, tmp_path, train, f'{prefix}2', '--jobs', 1, script=make_record, is_unchanged=False)
+    mended = dict.fromkeys(bad, images[f'{WNIDS[0]}/{WNIDS[0]}_0.JPEG'])
+    write_files(tmp_path / 'train', mended)
+    os.remove(f'{prefix}2.partial.jsonl')
+    make(train, f'{prefix}2')
+    assert {name: record.image for name, record in records_of(f'{prefix}2').items()} == {**images, **mended}
 
 
 @pytest.mark.parametrize('size', [(300, 200), (200, 300), (90, 60)])

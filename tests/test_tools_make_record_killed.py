@@ -24,13 +24,13 @@ STEPS = ('fsync', 'replace', 'remove')
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(writing, 'PART', 5)
+    monkeypatch.setattr(writing, 'PART', 6)
     monkeypatch.setattr(partial, 'SECONDS_BETWEEN_SYNCS', 0)
 
 
 @pytest.fixture(scope='module')
 def train(tmp_path_factory):
-    """A training set with every kind of odd image, in four small parts."""
+    """A training set with every kind of odd image, in three small parts."""
     odd = {f'{WNIDS[1]}/{kind}.JPEG': data for kind, data in odd_images().items()}
     return write_files(tmp_path_factory.mktemp('images') / 'train', {**class_folders(), **odd})
 
@@ -82,7 +82,7 @@ def test_killed_before_every_step(train, prefix, tmp_path):
         if not killed(step, arguments(train, again)):
             break
         assert finished(train, again) == expected
-    assert step >= 15  # two for each of four parts, the list's first line, and those of the last files
+    assert step >= 15  # two for each of three parts, the list's first line, and those of the last files
 
 
 def test_killed_again_and_again(train, prefix, tmp_path):
@@ -90,6 +90,15 @@ def test_killed_again_and_again(train, prefix, tmp_path):
     again = str(tmp_path / 'killed' / 'set')
     assert all(killed(3, arguments(train, again)) for _ in range(6))
     assert finished(train, again) == expected
+
+
+def test_every_run_names_the_odd_images_of_all_before_it(train, prefix, capfd):
+    assert all(killed(3, arguments(train, prefix)) for _ in range(2))
+    capfd.readouterr()
+    finished(train, prefix)
+    log = capfd.readouterr().err
+    for kind, words in (('cmyk', 'CMYK JPEG, encoded'), ('png', 'RGB PNG, encoded'), ('truncated', 'left out'), ('text', 'left out')):
+        assert log.count(f'{WNIDS[1]}/{kind}.JPEG: {words}') == 1
 
 
 def test_a_forced_run_that_is_killed_goes_on_too(train, prefix, tmp_path):
@@ -116,6 +125,7 @@ def test_what_was_half_written_is_written_again(train, prefix, tmp_path, name, b
         assert 'set.partial.jsonl does not fit' in line
         assert finished(train, again, '--force') == expected
     else:
+        assert killed(4, arguments(train, again))  # what is added behind it must be read again
         assert finished(train, again) == expected
 
 
@@ -172,7 +182,7 @@ def test_results_come_in_order_and_are_not_piled_up():
 
 
 def test_a_killed_command_takes_its_workers_along(prefix, tmp_path):
-    train = write_files(tmp_path / 'train', class_folders(300))
+    train = write_files(tmp_path / 'train', class_folders(100))
     command = [sys.executable, os.path.join(ROOT, 'tools', 'make_record.py'), *arguments(train, prefix), '--jobs', '2']
     run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, 'PYTHONPATH': ROOT})
     workers = wait_for(lambda: children(run.pid))

@@ -9,6 +9,8 @@ import PIL
 from runtime.errors import DataError
 from runtime.files import sha256
 
+from .partial import numbered
+
 ENDINGS = ('rec', 'idx', 'lst')
 
 
@@ -20,12 +22,10 @@ def set_paths(prefix):
 def describe(plan, parts, numbers):
     """The manifest, as plain values, of a set whose records are ``numbers`` of the images of ``plan``, but for the sums of its files."""
     odd = {'encoded_again': [], 'left_out': []}
-    begin = 0
-    for part in parts:
+    for begin, part in numbered(parts):
         for position, why in part.odd.items():
             image = plan.images[begin + position]
             odd['encoded_again' if part.sizes[position] else 'left_out'].append({'number': begin + position, 'name': image.name, 'why': why})
-        begin += len(part.sizes)
     counts = np.bincount(plan.labels[numbers], minlength=len(plan.classes)) if numbers else np.zeros(len(plan.classes), int)
     return {
         'records': len(numbers),

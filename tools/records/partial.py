@@ -25,6 +25,14 @@ class Part(NamedTuple):
         return self.sizes.count(0)
 
 
+def numbered(parts):
+    """Yield each of ``parts`` with the number of its first image."""
+    begin = 0
+    for part in parts:
+        yield begin, part
+        begin += len(part.sizes)
+
+
 class Partial:
     """A context that holds the partial files of ``prefix``, begun for ``task`` (a dict of plain values), and goes on where one of the same task stopped.
 

@@ -17,7 +17,7 @@ from runtime.record_format import framed, packed
 
 from .images import Undecodable, prepared
 from .manifest import describe, set_paths, sums
-from .partial import Part, Partial, partial_paths
+from .partial import Part, Partial, numbered, partial_paths
 from .progress import Progress
 from .sources import Image
 from .workers import in_order
@@ -63,19 +63,18 @@ def write_set(prefix, plan, jobs=1, max_bad=0.001, force=False):
     with Partial(prefix, _task(plan), force) as partial:
         done = sum(len(part.sizes) for part in partial.parts)
         if done:
-            logging.info('%s: going on after %d of %d images, in which this was odd:', prefix, done, total)
-        begin = 0
-        for part in partial.parts:
-            _log_odd(part, plan.images[begin:])
+            logging.info('%s: going on after %d of %d images', prefix, done, total)
+        for begin, part in numbered(partial.parts):
+            _log_odd(plan, begin, part)
         bad = sum(part.left_out for part in partial.parts)
-        _require_good(bad, total, max_bad)
+        _require_good(prefix, bad, total, max_bad)
         with Progress(total, done) as progress:
             for part, records in in_order(_make_part, _tasks(plan, done), jobs):
                 partial.add(part, records)
-                _log_odd(part, plan.images[progress.done:])
+                _log_odd(plan, progress.done, part)
                 progress.add(len(part.sizes))
                 bad += part.left_out
-                _require_good(bad, total, max_bad)
+                _require_good(prefix, bad, total, max_bad)
         return _finish(prefix, plan, partial)
 
 
@@ -109,18 +108,19 @@ def _make_part(task):
     return Part([len(record) for record in records], odd), b''.join(records)
 
 
-def _log_odd(part, images):
+def _log_odd(plan, begin, part):
     for position, why in part.odd.items():
+        name = plan.images[begin + position].name
         if part.sizes[position]:
-            logging.info('%s: %s, encoded again as a JPEG in RGB', images[position].name, why)
+            logging.info('%s: %s, encoded again as a JPEG in RGB', name, why)
         else:
-            logging.warning('%s: left out, it cannot be decoded: %s', images[position].name, why)
+            logging.warning('%s: left out, it cannot be decoded: %s', name, why)
 
 
-def _require_good(bad, total, max_bad):
+def _require_good(prefix, bad, total, max_bad):
     if bad > max_bad * total:
-        raise DataError(f'{bad} of {total} images cannot be decoded, which is more than --max-bad {max_bad:g} allows; the log names them: mend them and '
-                        'begin anew with --force, or repeat this with a larger --max-bad')
+        raise DataError(f'{bad} of {total} images cannot be decoded, which is more than --max-bad {max_bad:g} allows; the log names them: mend them, remove '
+                        f'{partial_paths(prefix)[1]} and begin anew, or repeat this with a larger --max-bad to go on')
 
 
 def _finish(prefix, plan, partial):
