@@ -58,6 +58,15 @@ def test_io(tmp_path):
     assert all(row['images/s/core'] > 0 for row in rows)
 
 
+def test_records(tmp_path):
+    folder = tmp_path / 'jpegs'
+    rows = measured('records', '--images', 6, '--jobs', 1, '--folder', folder, path=tmp_path / 'records.json')
+    assert [row['step'] for row in rows][:2] == ['make, original bytes', 'make, --resize 256']
+    assert all(row['images'] == 6 and row['images/s'] > 0 and row['images/s/core'] > 0 for row in rows)
+    assert len(list(folder.glob('*/*.JPEG'))) == 6  # kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['jpegs', 'records.json']
+
+
 @pytest.fixture(scope='module')
 def checkpoints(tmp_path_factory):
     """PREFIX:EPOCH of a toy network with one dead unit in each stage but the first, and of the same stripped."""

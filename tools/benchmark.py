@@ -1,4 +1,5 @@
-"""Measure: a training step with λ and without, APG beside MXNet's own optimizers, inference of full and stripped networks, the data pipeline.
+"""Measure: a training step with λ and without, APG beside MXNet's own optimizers, inference of full and stripped networks, the data pipeline,
+record files.
 
     python tools/benchmark.py train --network resnet --num-layers 20 --num-classes 10 --image-shape 3,32,32 --batch-size 64
     python tools/benchmark.py inference run/resnet50:100 run/stripped:0 --plot speed.png
@@ -9,8 +10,9 @@ Contestants take turns, each in a process of its own with all cores, and are com
 import argparse
 import sys
 
+from runtime import usable_cores
 from runtime.cli import run
-from tools.benchmarks import data_pipeline, inference, optimizer, training
+from tools.benchmarks import data_pipeline, inference, optimizer, record_files, training
 from tools.benchmarks.contest import CLOCKS, ROUNDS, STEPS
 from tools.benchmarks.report import report
 from train.data import add_data_args
@@ -19,7 +21,7 @@ from train.data import add_data_args
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = made.add_subparsers(dest='what', required=True)
-    for add in (_add_train, _add_optimizer, _add_inference, _add_io):
+    for add in (_add_train, _add_optimizer, _add_inference, _add_io, _add_records):
         add(commands).add_argument('--json', metavar='FILE', help='also write everything that was measured, with command, machine and versions, to FILE')
     return made
 
@@ -66,6 +68,14 @@ def _add_io(commands):
     add_data_args(command)
     command.add_argument('--batch-size', type=_positive, default=64, help='images a batch')
     command.add_argument('--batches', type=_positive, default=500, help='how many batches to read')
+    return command
+
+
+def _add_records(commands):
+    command = _command(commands, 'records', record_files.measure, 'Making record files and reading them back, on synthetic JPEGs')
+    command.add_argument('--images', type=_positive, default=2000, help='how many JPEGs of 300 to 500 pixels (default: 2000)')
+    command.add_argument('--jobs', type=_positive, default=usable_cores(), help='processes (default: the cores of this machine)')
+    command.add_argument('--folder', help='where the JPEGs are kept for the next time; beside it there must be room for two sets (default: a scratch folder)')
     return command
 
 

@@ -1,0 +1,51 @@
+"""JPEGs that weigh about what ImageNet's do and take as long to decode, in a folder a class, for measurements where ImageNet is not at hand."""
+import os
+
+import cv2
+import numpy as np
+
+from tools.records.progress import Progress
+from tools.records.workers import in_order
+
+CLASSES = 100
+SIDES = 300, 500  # pixels, both sides
+CANVAS = 1024
+QUALITY = 90
+STRETCH = 200
+
+
+def write_jpegs(folder, count, jobs):
+    """Bring ``folder`` to hold JPEGs 0 … count - 1, of which those that are there already stay; the same number is the same image everywhere."""
+    stretches = [(folder, begin, min(begin + STRETCH, count)) for begin in range(0, count, STRETCH)]
+    for number in range(min(CLASSES, count)):
+        os.makedirs(os.path.join(folder, _class(number)), exist_ok=True)
+    with Progress(count) as progress:
+        for written in in_order(_write_stretch, stretches, jobs):
+            progress.add(written)
+
+
+def _write_stretch(stretch):
+    folder, begin, end = stretch
+    canvas = _canvas()
+    for number in range(begin, end):
+        path = os.path.join(folder, _class(number % CLASSES), f'{number:07d}.JPEG')
+        if not os.path.exists(path):
+            random = np.random.RandomState(number)
+            height, width = random.randint(SIDES[0], SIDES[1] + 1, 2)
+            top, left = random.randint(0, CANVAS - SIDES[1], 2)
+            pixels = np.roll(canvas[top:top + height, left:left + width], random.randint(3), axis=2)
+            cv2.imwrite(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return end - begin
+
+
+def _canvas():
+    """Noise that has the same power in every octave, as photographs have: uint8 (CANVAS, CANVAS, 3)."""
+    random = np.random.RandomState(0)
+    total = np.zeros((CANVAS, CANVAS, 3), np.float32)
+    for size in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
+        total += cv2.resize(random.normal(size=(size, size, 3)).astype(np.float32), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC)
+    return np.clip(128 + 18 * total, 0, 255).astype(np.uint8)
+
+
+def _class(number):
+    return f'n{number:08d}'
