@@ -9,10 +9,13 @@ from runtime.symbol_file import load_symbol
 from runtime.symbol_operators import first_line
 from runtime.symbol_shapes import check_shapes
 from symbols import get_symbol
+from symbols.half import half
+from symbols.memonger import recomputed
 from symbols.scaling import lambda_layout
 
 from .arguments import TORCH_ONLY
 from .engine import MXNetEngine
+from .half_engine import HalfEngine
 from .log import versions
 
 
@@ -48,7 +51,12 @@ def make_engine(args, symbol, data):
     """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
     if args.engine == 'torch':
         return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args))
-    return MXNetEngine(symbol, contexts(args.gpus), data.provide_data, data.provide_label, args.kv_store)
+    devices, engine = contexts(args.gpus), MXNetEngine
+    if args.dtype == 'float16':
+        symbol, engine = half(symbol, wide_products=devices[0].device_type == 'cpu'), HalfEngine
+    if args.memonger:
+        symbol = recomputed(symbol)
+    return engine(symbol, devices, data.provide_data, data.provide_label, args.kv_store)
 
 
 def all_versions(args):
@@ -62,10 +70,15 @@ def check_arguments(args, image_shape, num_classes):
         _torch_engine().check(args.gpus, _arithmetic(args))
         if args.lambda_rule != 'apg':
             raise UserError(f'--lambda-rule {args.lambda_rule} needs --engine mxnet; --engine torch has apg alone')
+        if args.memonger:
+            raise UserError('--memonger 1 needs --engine mxnet')
     else:
         _check_torch_only(args)
         contexts(args.gpus)
-    make_optimizer(args, network(args, image_shape, num_classes), batches_per_epoch=1)
+    symbol = network(args, image_shape, num_classes)
+    if args.dtype == 'float16' and args.engine == 'mxnet':
+        half(symbol)
+    make_optimizer(args, symbol, batches_per_epoch=1)
 
 
 def _torch_engine():
@@ -79,13 +92,15 @@ def _torch_engine():
 def _arithmetic(args):
     # Never imported before _torch_engine has said that PyTorch is there.
     from .torch_arithmetic import Arithmetic
-    return Arithmetic(**{name: getattr(args, name) for name in TORCH_ONLY})
+    return Arithmetic(args.dtype, **{name: getattr(args, name) for name in TORCH_ONLY})
 
 
 def _check_torch_only(args):
+    if args.dtype == 'bfloat16':
+        raise UserError('--dtype bfloat16 needs --engine torch; MXNet has no kernels that train in it; take --dtype float16')
     for name, default in TORCH_ONLY.items():
         if getattr(args, name) != default:
-            raise UserError(f'--{name.replace("_", "-")} needs --engine torch; --engine mxnet computes in float32, kernel by kernel')
+            raise UserError(f'--{name.replace("_", "-")} needs --engine torch; --engine mxnet computes kernel by kernel, in its own layout')
 
 
 def _check_fits_data(symbol, name, image_shape, num_classes):
