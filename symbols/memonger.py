@@ -7,7 +7,7 @@ convolutions, normalisations and activations together: between one kept map and 
 from .graph import Graph, fed
 
 # What ends a unit is kept: sums, poolings, concatenations. MXNet never repeats dropout.
-REPEATED = ('Convolution', 'Deconvolution', 'BatchNorm', 'Activation', 'relu', 'LeakyReLU', 'clip', 'Cast', 'broadcast_mul', 'transpose', 'Reshape')
+REPEATED = ('Convolution', 'Deconvolution', 'BatchNorm', 'Activation', 'relu', 'LeakyReLU', 'clip', 'Cast', 'transpose', 'Reshape')
 
 
 def recomputed(symbol, inputs=('data',)):

@@ -36,7 +36,7 @@ class HalfEngine(MXNetEngine):
     def _gradients(self, batch):
         super()._gradients(self._with_scale(batch))
         on_devices = list(zip(*self._module._exec_group.grad_arrays))
-        are_finite = all([_are_finite(gradients) for gradients in on_devices])
+        are_finite = all(map(_are_finite, on_devices))
         factor = 1 / self._scale.value if are_finite else 0.
         self._scale.learn(are_finite)
         if not are_finite:
