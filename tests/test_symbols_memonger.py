@@ -49,7 +49,8 @@ def test_statistics_move_once():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(('network', 'depth', 'share'), [('resnet', 20, 0.6), ('resnet', 50, 0.65), ('resnet-v1', 20, 0.6), ('resnext', 20, 0.6), ('vgg', 16, 0.8)])
+@pytest.mark.parametrize(('network', 'depth', 'share'),
+                         [('resnet', 20, 0.6), ('resnet', 50, 0.65), ('resnet-v1', 20, 0.6), ('resnext', 20, 0.6), ('vgg', 16, 0.8)])
 def test_it_takes_less_memory(network, depth, share):
     """Networks of full depth: where there are only two units, one that is computed again is half of all there is to keep."""
     shape = (3, 64, 64) if depth == 50 else (3, 32, 32)
