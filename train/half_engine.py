@@ -15,20 +15,20 @@ class HalfEngine(MXNetEngine):
     processes wait for this one's gradients, it gives zeros instead, and the step is theirs alone.
     """
 
-    def __init__(self, symbol, contexts, data_shapes, label_shapes, kvstore='local'):
+    def __init__(self, symbol, contexts, data_shapes, label_shapes, *others, **named):
         batch_size = label_shapes[0][1][0]
         self._scale, self._scales = LossScale(batch_size), mx.nd.empty((batch_size,))
-        super().__init__(symbol, contexts, data_shapes, [*label_shapes, mx.io.DataDesc(LOSS_SCALE, (batch_size,))], kvstore)
+        super().__init__(symbol, contexts, data_shapes, [*label_shapes, mx.io.DataDesc(LOSS_SCALE, (batch_size,))], *others, **named)
 
     def start(self, optimizer, arg_params=None, aux_params=None, state=None):
         super().start(optimizer, arg_params, aux_params, state)
-        if state is not None and STATE in state[1]:
+        if state is not None and STATE in (state[1] or {}):
             self._scale.state = state[1][STATE]
 
     def optimizer_state(self):
         """As of ``MXNetEngine``, with the scale of the loss, by the name STATE."""
         num_update, states = super().optimizer_state()
-        return num_update, {**states, STATE: self._scale.state}
+        return num_update, states if states is None else {**states, STATE: self._scale.state}
 
     def predict(self, batch):
         return super().predict(self._with_scale(batch))
@@ -53,6 +53,7 @@ class HalfEngine(MXNetEngine):
         return True
 
     def _is_alone(self):
+        """Whether no other process waits for this one's gradients."""
         return not str(self._kvstore).startswith(('dist', 'horovod'))
 
     def _count_update(self):

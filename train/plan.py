@@ -51,12 +51,15 @@ def make_engine(args, symbol, data):
     """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
     if args.engine == 'torch':
         return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args))
-    devices, engine = contexts(args.gpus), MXNetEngine
-    if args.dtype == 'float16':
+    return mxnet_engine(symbol, contexts(args.gpus), data.provide_data, data.provide_label, args.kv_store, dtype=args.dtype, memonger=args.memonger)
+
+
+def mxnet_engine(symbol, devices, *others, dtype='float32', memonger=False):
+    """``MXNetEngine(symbol, devices, *others)``, or what computes the same in ``dtype``, with feature maps computed twice instead of kept if ``memonger``."""
+    engine = MXNetEngine
+    if dtype == 'float16':
         symbol, engine = half(symbol, wide_products=devices[0].device_type == 'cpu'), HalfEngine
-    if args.memonger:
-        symbol = recomputed(symbol)
-    return engine(symbol, devices, data.provide_data, data.provide_label, args.kv_store)
+    return engine(recomputed(symbol) if memonger else symbol, devices, *others)
 
 
 def all_versions(args):
