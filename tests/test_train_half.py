@@ -1,4 +1,5 @@
 """Training in half precision on the CPU: λ goes its float32 way, small gradients do not vanish, what overflows is left out, files stay float32."""
+import json
 import logging
 from collections import deque
 
@@ -220,19 +221,31 @@ def test_files_are_single_precision_and_a_run_may_change_its_type(tmp_path):
     assert len(resumed) == 2
 
 
+def scale_after(prefix):
+    """The state of the scale in the manifest of the second epoch."""
+    with open(f'{prefix}-0002.json', encoding='utf-8') as manifest:
+        return json.load(manifest)['optimizer_state'][STATE]['list']
+
+
 def test_a_resumed_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    """Across a change of the scale, which is part of the state."""
+    """Across changes of the scale, which is part of the state."""
     monkeypatch.setattr(loss_scale, 'PATIENCE', BATCHES - 2)
     network = save_network(tmp_path)
     assert train(network, tmp_path / 'whole', *HALF, '--num-epochs', 2) == 0
     assert train(network, tmp_path / 'parts', *HALF, '--num-epochs', 1) == 0
     assert train(network, tmp_path / 'parts', *HALF, '--num-epochs', 2, '--resume') == 0
     assert checkpoint(tmp_path / 'parts', 2) == checkpoint(tmp_path / 'whole', 2)
+    assert scale_after(tmp_path / 'parts') == scale_after(tmp_path / 'whole') == [4 * first_scale(BATCH), 4., 0.]
 
 
 def test_bfloat16_is_refused(tmp_path, capfd):
     line = refused(capfd, tmp_path, *NOISE, '--dtype', 'bfloat16', '--model-prefix', tmp_path / 'run')
     assert line.startswith('error: --dtype bfloat16 needs --engine torch')
+
+
+def test_recomputation_is_mxnets(tmp_path, capfd):
+    line = refused(capfd, tmp_path, *NOISE, '--engine', 'torch', '--memonger', 1, '--model-prefix', tmp_path / 'run')
+    assert line == 'error: --memonger 1 needs --engine mxnet'
 
 
 def test_a_loss_that_cannot_be_scaled_is_refused(tmp_path, capfd):

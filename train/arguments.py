@@ -65,8 +65,8 @@ def _add_run(group):
                             'activations, while λ, weights, moving statistics, loss and updates stay float32. float16 scales the loss and skips updates that '
                             'overflow; bfloat16 needs --engine torch')
     group.add_argument('--memonger', type=int, choices=(0, 1), default=0,
-                       help='1: keep only the outputs of residual units and poolings, and compute what is inside again in the backward pass: about half the '
-                            'memory for about a third more time; the same results to the bit on the CPU. Only with --engine mxnet')
+                       help='1: keep only the outputs of residual units and poolings, and compute what is inside again in the backward pass: less memory for '
+                            'more time, and the same results; only with --engine mxnet')
     group.add_argument('--gpus', help='cards to use, for example 0 or 0,1; left out: the CPU')
     group.add_argument('--kv-store', choices=('local', 'device'), default='local', help='how gradients are summed over devices: local or device')
     group.add_argument('--seed', type=_seed, default=0, help='one seed for initial weights, order, augmentation and dropout: the same seed, the same run')

@@ -70,11 +70,11 @@ def all_versions(args):
 def check_arguments(args, image_shape, num_classes):
     """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
     if args.engine == 'torch':
+        if args.memonger:
+            raise UserError('--memonger 1 needs --engine mxnet')
         _torch_engine().check(args.gpus, _arithmetic(args))
         if args.lambda_rule != 'apg':
             raise UserError(f'--lambda-rule {args.lambda_rule} needs --engine mxnet; --engine torch has apg alone')
-        if args.memonger:
-            raise UserError('--memonger 1 needs --engine mxnet')
     else:
         _check_torch_only(args)
         contexts(args.gpus)
