@@ -8,6 +8,7 @@ from mxnet_twin import BATCH, FAMILIES, PLACEMENTS, Pass, random_images, random_
 from runtime import mx
 from symbols import get_symbol
 from symbols.half import LOSS_SCALE, half
+from symbols.layers import relu
 from symbols.memonger import recomputed
 
 
@@ -69,6 +70,23 @@ def test_half_precision_takes_less_memory_still():
     gradients = [Pass(made, arguments, states).gradients for made in (half(symbol, True), recomputed(half(symbol, True)))]
     for name, gradient in gradients[0].items():
         np.testing.assert_array_equal(gradients[1][name], gradient, err_msg=name)
+
+
+def test_dropout_draws_once():
+    """It is never repeated, so both passes see the same mask."""
+    with mx.name.NameManager():
+        hidden = relu(mx.sym.FullyConnected(mx.sym.Variable('data'), num_hidden=64, name='fc1'), 'relu1')
+        dropped = mx.sym.Dropout(hidden, p=0.5, name='drop1')
+        symbol = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(relu(dropped, 'relu2'), num_hidden=10, name='fc2'), name='softmax')
+    arguments, states = values(symbol, (3, 4, 4))
+    found = []
+    for made in (symbol, recomputed(symbol)):
+        mx.random.seed(7)
+        found.append(Pass(made, arguments, states))
+    np.testing.assert_array_equal(found[1].trained, found[0].trained)
+    for name, gradient in found[0].gradients.items():
+        np.testing.assert_array_equal(found[1].gradients[name], gradient, err_msg=name)
+    assert (found[0].gradients['fc2_weight'] == 0).all(axis=0).any(), 'a unit that was dropped for all images'
 
 
 def test_names_are_those_of_the_network():
