@@ -195,6 +195,15 @@ def labels(graph):
     return found
 
 
+def fed(graph, inputs=('data',)):
+    """The nodes that images enter, directly or through others, as a set: all but parameters, labels and what is computed of parameters alone."""
+    found = set()
+    for node in graph.nodes():
+        if node.name in inputs if node.is_variable else any(source in found for source in node.sources):
+            found.add(node)
+    return found
+
+
 def data_shape_of(symbol, name='data'):
     """The shape of one image that a symbol of ours was built for (the variable's ``__image_shape__``), or None where it does not say."""
     text = symbol.attr_dict().get(name, {}).get('__image_shape__')

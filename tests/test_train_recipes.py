@@ -5,13 +5,14 @@ import re
 
 import pytest
 
-from symbols import get_symbol
+from symbols import NETWORKS, get_symbol
 from symbols.scaling import lambda_layout
-from tools import sweep
+from tools import benchmark, sweep
 from tools.sweeps.one_run import RECIPES, ROOT, script_of
 from tools.tables.published import read_tables
 from train.arguments import training_parser
 from train.data import DATASETS, add_data_args
+from train.train_imagenet import TRAINING_IMAGES
 
 NAMES = sorted(os.path.relpath(path, RECIPES) for path in glob.glob(os.path.join(RECIPES, '**', '*.args'), recursive=True))
 PAPER = [name for name in NAMES if not name.startswith('digits')]
@@ -63,6 +64,27 @@ def test_its_comments_are_true(name):
         args = sweep.parser().parse_args(command.split())
         assert args.recipe == [own]
         assert parse(name).gamma in args.gamma
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('imagenet')])
+def test_what_it_promises_is_published_or_computed(name):
+    """A run of days says before it starts what it should come to and how long that takes."""
+    args, said = parse(name), text(name)
+    row, = (row for table in read_tables().values() for row in table.rows if row.recipe and row.recipe.endswith(f'/{name}'))
+    published = re.search(r'^# Published: (.*)\.$', said, re.MULTILINE).group(1)
+    values = [re.fullmatch(r'(?:top-\d error )?([\d.,]+) .+ \[(.)\]', value).groups() for value in published.split(', ')]
+    assert values == [(value.text, value.grade) for column, value in row.values.items() if value and column != 'flops']
+    epochs, images, rate, cards, each, hours = re.search(
+        r'^# Computed, not measured: (\d+) epochs × ([\d,]+) images at an assumed (\d+) images/s \((\d+) cards of (\d+)\) are ([\d.]+) hours\.$',
+        said, re.MULTILINE).groups()
+    assert (int(epochs), int(images.replace(',', '')), int(cards)) == (args.num_epochs, TRAINING_IMAGES, len(args.gpus.split(',')))
+    assert int(rate) == int(cards) * int(each)
+    assert float(hours) == pytest.approx(args.num_epochs * TRAINING_IMAGES / int(rate) / 3600, abs=0.05)
+    units = re.search(r'^# Structure: ([\d,]+) ', said, re.MULTILINE).group(1)
+    assert units == ','.join(map(str, NETWORKS[args.network].UNITS[args.num_layers]))
+    command, = re.findall(r'^# python tools/benchmark.py (.*) measures', said, re.MULTILINE)
+    measured = benchmark.parser().parse_args(command.split())
+    assert (measured.network, measured.num_layers, measured.batch_size) == (args.network, args.num_layers, args.batch_size // int(cards))
 
 
 @pytest.mark.parametrize('name', [name for name in PAPER if 'baseline' not in name])

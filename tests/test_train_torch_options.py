@@ -10,7 +10,8 @@ from tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
 from train import train_cifar
 from train.arguments import TORCH_ONLY
 
-FLAGS = {'dtype': ['--dtype', 'bfloat16'], 'channels_last': ['--channels-last'], 'allow_tf32': ['--allow-tf32'], 'cuda_graphs': ['--cuda-graphs', 'off']}
+DTYPE = ['--dtype', 'bfloat16']
+FLAGS = {'channels_last': ['--channels-last'], 'allow_tf32': ['--allow-tf32'], 'cuda_graphs': ['--cuda-graphs', 'off']}
 
 
 @pytest.mark.parametrize('name', TORCH_ONLY)
@@ -33,9 +34,10 @@ def test_without_pytorch_there_is_one_line(tmp_path):
 def test_a_run_says_what_it_computed_in_and_goes_on_in_something_else(tmp_path):
     torch = pytest.importorskip('torch')
     network, prefix = save_network(tmp_path), tmp_path / 'run'
-    assert train(network, prefix, '--engine', 'torch', '--num-epochs', 1, *FLAGS['dtype'], *FLAGS['channels_last']) == 0
+    assert train(network, prefix, '--engine', 'torch', '--num-epochs', 1, *DTYPE, *FLAGS['channels_last']) == 0
     said = json.loads(next(line for line in log_lines(prefix) if ' Run: ' in line).partition(' Run: ')[2])
-    assert {name: said['arguments'][name] for name in TORCH_ONLY} == {**TORCH_ONLY, 'dtype': 'bfloat16', 'channels_last': True}
+    assert {name: said['arguments'][name] for name in TORCH_ONLY} == {**TORCH_ONLY, 'channels_last': True}
+    assert said['arguments']['dtype'] == 'bfloat16'
     assert said['versions']['torch'] == torch.__version__
     assert said['versions']['card'] is None
     assert train(network, prefix, '--engine', 'mxnet', '--num-epochs', 2, '--resume') == 0

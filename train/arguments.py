@@ -7,7 +7,7 @@ from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS
 
 # The flags that only --engine torch has, and what they are when they are left out: MXNet's arithmetic, as fast as the card can be driven.
-TORCH_ONLY = {'dtype': 'float32', 'channels_last': False, 'allow_tf32': False, 'cuda_graphs': 'auto'}
+TORCH_ONLY = {'channels_last': False, 'allow_tf32': False, 'cuda_graphs': 'auto'}
 
 
 def training_parser(description):
@@ -60,6 +60,13 @@ def _add_optimizer(group):
 def _add_run(group):
     group.add_argument('--engine', choices=('mxnet', 'torch'), default='mxnet',
                        help='what computes: torch is for cards that MXNet has no kernels for; networks, checkpoints and logs are the same')
+    group.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'), default='float32',
+                       help='what convolutions and matrix products compute in; the half formats are faster on cards with tensor cores and halve the memory of '
+                            'activations, while λ, weights, moving statistics, loss and updates stay float32. float16 scales the loss and skips updates that '
+                            'overflow; bfloat16 needs --engine torch')
+    group.add_argument('--memonger', type=int, choices=(0, 1), default=0,
+                       help='1: keep only the outputs of residual units and poolings, and compute what is inside again in the backward pass: less memory for '
+                            'more time, and the same results; only with --engine mxnet')
     group.add_argument('--gpus', help='cards to use, for example 0 or 0,1; left out: the CPU')
     group.add_argument('--kv-store', choices=('local', 'device'), default='local', help='how gradients are summed over devices: local or device')
     group.add_argument('--seed', type=_seed, default=0, help='one seed for initial weights, order, augmentation and dropout: the same seed, the same run')
@@ -77,10 +84,6 @@ def _add_checkpoints(group):
 
 
 def _add_torch(group):
-    group.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'),
-                       help='what convolutions and matrix products compute in; the half formats are faster on cards with tensor cores and halve the memory of '
-                            'activations, while λ, weights, moving statistics, loss and updates stay float32. float16 scales the loss and skips updates that '
-                            'overflow')
     group.add_argument('--channels-last', action='store_true', help='keep feature maps as N,H,W,C: faster for the half formats on tensor cores')
     group.add_argument('--allow-tf32', action='store_true',
                        help='let float32 products round their factors to 10 bits of mantissa (TF32): faster on Ampere and later, not to be compared with MXNet')

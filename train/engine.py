@@ -31,7 +31,7 @@ class MXNetEngine:
         self.symbol = symbol
         self._kvstore = kvstore
         self._contexts = contexts
-        self._module = mx.mod.Module(symbol, context=contexts, label_names=[label_shapes[0][0]])
+        self._module = mx.mod.Module(symbol, context=contexts, label_names=[label[0] for label in label_shapes])
         self._module.bind(data_shapes=data_shapes, label_shapes=label_shapes)
         self._proved = False
         self._is_random = any(node['op'] == 'Dropout' for node in json.loads(symbol.tojson())['nodes'])
@@ -66,13 +66,12 @@ class MXNetEngine:
         """
         if self._is_random:
             self.seed(seed)
-        self._module.forward_backward(batch)
-        expected = None if self._proved else self._expected_update()
-        self._module.update()
-        probabilities = self._module.get_outputs()[0].asnumpy()
-        if expected is not None:
-            self._prove(expected)
-        return probabilities
+        if self._gradients(batch):
+            expected = None if self._proved else self._expected_update()
+            self._module.update()
+            if expected is not None:
+                self._prove(expected)
+        return self._module.get_outputs()[0].asnumpy()
 
     def predict(self, batch):
         """The class probabilities (N - pad, K) of a batch, by the moving statistics, as a NumPy array."""
@@ -103,14 +102,19 @@ class MXNetEngine:
         states = self._updater().states
         return self._optimizer.num_update, {name: states[self._keys(name)[0]] for name in self._module._param_names if self._keys(name)[0] in states}
 
+    def _gradients(self, batch):
+        """The pass forward and backward; whether its gradients are to be followed."""
+        self._module.forward_backward(batch)
+        return True
+
     def _restore(self, num_update, states):
-        # A scheduler counts from where the optimizer begins; the states hold no count.
+        # What belongs to no parameter is another engine's. A scheduler counts from where the optimizer begins; the states hold no count.
         self._optimizer.begin_num_update = self._optimizer.num_update = num_update
         self._optimizer._index_update_count.clear()
         updater = self._updater()
-        for name, state in states.items():
+        for name in set(states) & set(self._module._param_names):
             for key in self._keys(name):
-                updater.states[key] = _copy(state)
+                updater.states[key] = _copy(states[name])
                 updater.states_synced[key] = False
 
     def _updater(self):

@@ -9,10 +9,13 @@ from runtime.symbol_file import load_symbol
 from runtime.symbol_operators import first_line
 from runtime.symbol_shapes import check_shapes
 from symbols import get_symbol
+from symbols.half import half
+from symbols.memonger import recomputed
 from symbols.scaling import lambda_layout
 
 from .arguments import TORCH_ONLY
 from .engine import MXNetEngine
+from .half_engine import HalfEngine
 from .log import versions
 
 
@@ -48,7 +51,15 @@ def make_engine(args, symbol, data):
     """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
     if args.engine == 'torch':
         return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args))
-    return MXNetEngine(symbol, contexts(args.gpus), data.provide_data, data.provide_label, args.kv_store)
+    return mxnet_engine(symbol, contexts(args.gpus), data.provide_data, data.provide_label, args.kv_store, dtype=args.dtype, memonger=args.memonger)
+
+
+def mxnet_engine(symbol, devices, *others, dtype='float32', memonger=False):
+    """``MXNetEngine(symbol, devices, *others)``, or what computes the same in ``dtype``, with feature maps computed twice instead of kept if ``memonger``."""
+    engine = MXNetEngine
+    if dtype == 'float16':
+        symbol, engine = half(symbol, wide_products=devices[0].device_type == 'cpu'), HalfEngine
+    return engine(recomputed(symbol) if memonger else symbol, devices, *others)
 
 
 def all_versions(args):
@@ -59,13 +70,18 @@ def all_versions(args):
 def check_arguments(args, image_shape, num_classes):
     """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
     if args.engine == 'torch':
+        if args.memonger:
+            raise UserError('--memonger 1 needs --engine mxnet')
         _torch_engine().check(args.gpus, _arithmetic(args))
         if args.lambda_rule != 'apg':
             raise UserError(f'--lambda-rule {args.lambda_rule} needs --engine mxnet; --engine torch has apg alone')
     else:
         _check_torch_only(args)
         contexts(args.gpus)
-    make_optimizer(args, network(args, image_shape, num_classes), batches_per_epoch=1)
+    symbol = network(args, image_shape, num_classes)
+    if args.dtype == 'float16' and args.engine == 'mxnet':
+        half(symbol)
+    make_optimizer(args, symbol, batches_per_epoch=1)
 
 
 def _torch_engine():
@@ -79,13 +95,15 @@ def _torch_engine():
 def _arithmetic(args):
     # Never imported before _torch_engine has said that PyTorch is there.
     from .torch_arithmetic import Arithmetic
-    return Arithmetic(**{name: getattr(args, name) for name in TORCH_ONLY})
+    return Arithmetic(args.dtype, **{name: getattr(args, name) for name in TORCH_ONLY})
 
 
 def _check_torch_only(args):
+    if args.dtype == 'bfloat16':
+        raise UserError('--dtype bfloat16 needs --engine torch; MXNet has no kernels that train in it; take --dtype float16')
     for name, default in TORCH_ONLY.items():
         if getattr(args, name) != default:
-            raise UserError(f'--{name.replace("_", "-")} needs --engine torch; --engine mxnet computes in float32, kernel by kernel')
+            raise UserError(f'--{name.replace("_", "-")} needs --engine torch; --engine mxnet computes kernel by kernel, in its own layout')
 
 
 def _check_fits_data(symbol, name, image_shape, num_classes):

@@ -5,6 +5,8 @@ import torch
 
 from runtime.errors import UserError
 
+from .loss_scale import FACTOR, PATIENCE, first_scale
+
 
 class Arithmetic(NamedTuple):
     """The settings of ``--engine torch``; the defaults are MXNet's arithmetic, up to rounding."""
@@ -35,9 +37,10 @@ class Arithmetic(NamedTuple):
     def scaler(self, device, batch_size):
         """What scales the loss so that gradients do not vanish in float16; for the other formats it does nothing.
 
-        The loss is a sum over the batch, so the usual first factor of 65536 for a mean is divided by the batch.
+        It begins and moves as MXNet's does (``train.loss_scale``).
         """
-        return torch.amp.GradScaler(device.type, init_scale=2. ** 16 / batch_size, enabled=self.dtype == 'float16')
+        return torch.amp.GradScaler(device.type, init_scale=first_scale(batch_size), growth_factor=FACTOR, backoff_factor=1 / FACTOR, growth_interval=PATIENCE,
+                                    enabled=self.dtype == 'float16')
 
     def laid_out(self, images):
         """``images`` (N, C, H, W) in the memory layout that is asked for."""

@@ -4,15 +4,17 @@ from functools import partial
 
 from optimizers import APG
 from runtime import mx
-from runtime.errors import MissingDependencyError
+from runtime.errors import MissingDependencyError, UserError
 from symbols import get_symbol, parse_image_shape
+from train import plan
 from train.data import synthetic_data
-from train.engine import MXNetEngine
 
 from .contest import contest
 from .report import milliseconds
 
 OPTIMIZER = {'learning_rate': 1e-3, 'momentum': 0.9, 'wd': 1e-4}
+
+DTYPES = ('float32', 'float16')
 
 # What is compared: name → (scale, placement). 'off' is the network without λ, 'output' the authors' graph.
 LAMBDAS = {'off': ('none', 'weight'), 'weight': (None, 'weight'), 'output': (None, 'output')}
@@ -21,18 +23,26 @@ LAMBDAS = {'off': ('none', 'weight'), 'weight': (None, 'weight'), 'output': (Non
 def measure(args):
     """The rows of the table; the first contestant is what the others are measured by."""
     network = args.network, args.num_layers, args.num_classes, args.image_shape, args.batch_size
-    builds = {f'{engine} {name}': partial(training, ENGINES[engine], *network, *LAMBDAS[name]) for engine in args.engines for name in args.lambdas}
+    if 'torch' in args.engines and (args.dtypes != ['float32'] or args.memonger != ['0']):
+        raise UserError('--dtypes and --memonger are of --engines mxnet')
+    builds = {_name(engine, name, dtype, memonger): partial(training, ENGINES[engine], *network, *LAMBDAS[name], dtype, memonger)
+              for engine in args.engines for name in args.lambdas for dtype in args.dtypes for memonger in map(int, args.memonger)}
     measured = contest(builds, args.rounds, args.steps, args.clock)
     reference = next(iter(measured.values()))
     return [{'engine, λ': name, 'images/s': args.batch_size / result.median, 'speed over the first': 1 / result.time_over(reference), **milliseconds(result)}
             for name, result in measured.items()]
 
 
-def training(make_engine, network, num_layers, num_classes, image_shape, batch_size, scale, placement):
+def _name(engine, name, dtype, memonger):
+    """'mxnet weight', with what is not as usual behind it: 'mxnet weight float16 memonger'."""
+    return ' '.join([engine, name, *([dtype] if dtype != 'float32' else []), *(['memonger'] if memonger else [])])
+
+
+def training(build, network, num_layers, num_classes, image_shape, batch_size, scale, placement, dtype='float32', memonger=0):
     """Steps as ``train.fit`` takes them, on one fixed batch of noise."""
     symbol = get_symbol(network, num_layers, num_classes, image_shape, scale, placement)
     data = synthetic_data(batch_size, parse_image_shape(image_shape), num_classes)
-    engine = make_engine(symbol, data.provide_data, data.provide_label)
+    engine = build(symbol, data.provide_data, data.provide_label, dtype, memonger)
     parameters = [name for name in symbol.list_arguments() if name not in ('data', 'softmax_label')]
     engine.start(APG(param_idx2name=dict(enumerate(parameters)), sym=symbol, rescale_grad=1 / batch_size, **OPTIMIZER))
     batch, tally = next(data), engine.tally(top_k=0)
@@ -45,11 +55,12 @@ def training(make_engine, network, num_layers, num_classes, image_shape, batch_s
     return turn
 
 
-def mxnet_engine(symbol, data_shapes, label_shapes):
-    return MXNetEngine(symbol, [mx.gpu() if mx.context.num_gpus() else mx.cpu()], data_shapes, label_shapes)
+def mxnet_engine(symbol, data_shapes, label_shapes, dtype, memonger):
+    """MXNet's on the first card, or on the CPU, where float16 is slow: MXNet imitates it there."""
+    return plan.mxnet_engine(symbol, [mx.gpu() if mx.context.num_gpus() else mx.cpu()], data_shapes, label_shapes, dtype=dtype, memonger=memonger)
 
 
-def torch_engine(symbol, data_shapes, label_shapes):
+def torch_engine(symbol, data_shapes, label_shapes, dtype, memonger):
     """PyTorch's, channels last, which is its faster layout on a CPU too; on a card steps are recorded as CUDA graphs."""
     try:
         torch, arithmetic, engine = (importlib.import_module(name) for name in ('torch', 'train.torch_arithmetic', 'train.torch_engine'))

@@ -1,0 +1,45 @@
+"""How far the loss is scaled in float16, so that small gradients do not vanish: by a power of two, which moves with what the gradients bear."""
+import math
+
+from runtime.errors import TrainingError
+
+# PyTorch's choices, here for both engines: of a mean loss, so of a sum over the batch divided by the batch.
+FIRST, FACTOR, PATIENCE = 2. ** 16, 2., 2000
+LARGEST, SMALLEST = 2. ** 24, 2. ** -14
+STATE = 'loss_scale'
+
+
+def first_scale(batch_size):
+    """The scale to begin with, for a loss that is summed over ``batch_size`` images: a power of two, so that scaling rounds nothing."""
+    return 2. ** math.floor(math.log2(FIRST / batch_size))
+
+
+class LossScale:
+    """The scale ``value`` of the loss. It is halved where gradients overflow, and doubled after PATIENCE steps without.
+
+    ``state`` (value, steps since it moved, steps ``skipped`` in all) is what a resumed run needs to go on the same.
+    """
+
+    def __init__(self, batch_size):
+        self.value, self._steady, self.skipped = first_scale(batch_size), 0, 0
+
+    @property
+    def state(self):
+        return [self.value, float(self._steady), float(self.skipped)]
+
+    @state.setter
+    def state(self, state):
+        value, steady, skipped = state
+        self.value, self._steady, self.skipped = value, int(steady), int(skipped)
+
+    def learn(self, are_finite):
+        """Take notice of a step whose gradients ``are_finite``, or not. Raises TrainingError where no scale helps."""
+        if not are_finite:
+            self.value, self._steady, self.skipped = self.value / FACTOR, 0, self.skipped + 1
+            if self.value < SMALLEST:
+                raise TrainingError(f'the gradients are not finite in float16 however small the loss is scaled ({self.skipped} steps skipped); lower --lr, '
+                                    'or train with --dtype float32')
+            return
+        self._steady += 1
+        if self._steady == PATIENCE:
+            self.value, self._steady = min(self.value * FACTOR, LARGEST), 0
