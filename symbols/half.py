@@ -33,9 +33,9 @@ def half(symbol, wide_products=False, inputs=('data',)):
     graph = Graph.from_symbol(symbol)
     if [head.node.op for head in graph.heads] != ['SoftmaxOutput']:
         raise GraphError(f'half precision scales the loss of a SoftmaxOutput; this network ends in {", ".join(head.node.op for head in graph.heads)}')
-    casts, of_data = _Casts(graph), fed(graph, inputs)
+    casts, of_data, no_parameters = _Casts(graph), fed(graph, inputs), {*inputs, *labels(graph)}
     for variable in graph.variables():
-        if variable.name not in {*inputs, *labels(graph)}:
+        if variable.name not in no_parameters:
             variable.attrs['__dtype__'] = FLOAT32  # behind a cast it no longer follows from the data's
     for node in graph.nodes():
         node.inputs = [casts.settled(source) for source in node.inputs]

@@ -1,5 +1,6 @@
 """The arithmetic of training in half precision, on MXNet: a scaled loss, and updates of what did not overflow."""
 import logging
+from itertools import chain
 
 from runtime import mx
 from symbols.half import LOSS_SCALE
@@ -36,20 +37,18 @@ class HalfEngine(MXNetEngine):
     def _gradients(self, batch):
         super()._gradients(self._with_scale(batch))
         on_devices = list(zip(*self._module._exec_group.grad_arrays))
-        are_finite = all(map(_are_finite, on_devices))
-        factor = 1 / self._scale.value if are_finite else 0.
+        scale, are_finite = self._scale.value, all(map(_are_finite, on_devices))
         self._scale.learn(are_finite)
         if not are_finite:
             logging.info('Gradients overflow float16: the step is left out, %d so far; the loss is now scaled by %g', self._scale.skipped, self._scale.value)
-        if not are_finite and self._is_alone():
-            self._count_update()
-            return False
-        for gradients in on_devices:
-            for gradient in gradients:
-                if are_finite:
-                    gradient *= factor
-                else:
-                    gradient[:] = 0
+            if self._is_alone():
+                self._count_update()
+                return False
+        for gradient in chain.from_iterable(on_devices):
+            if are_finite:
+                gradient /= scale
+            else:
+                gradient[:] = 0
         return True
 
     def _is_alone(self):
