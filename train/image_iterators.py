@@ -33,8 +33,8 @@ class Damage:
         self._named.add(position)
         self._known.add(position)
         if len(self._known) > self._limit * self._count:
-            raise DataError(f'{len(self._known)} of {self._count} {self._what} images are damaged, which is more than --max-bad {self._limit:g} allows; the last '
-                            f'one: {reason}')
+            raise DataError(f'{len(self._known)} of {self._count} {self._what} images are damaged, which is more than --max-bad {self._limit:g} allows; the '
+                            f'last one: {reason}')
 
 
 class ImageIterator(BatchIterator):

@@ -29,11 +29,11 @@ def add_imagenet_args(parser, with_training=True):
     group = parser.add_argument_group('images')
     group.add_argument('--data-val', metavar='REC', help='the record file to validate with, its .idx beside it')
     group.add_argument('--data-val-idx', metavar='IDX', help='its index, where that is elsewhere')
-    group.add_argument('--resize', type=positive, metavar='N', help='validation: the shorter side becomes N pixels, and the centre is cut out (default: 256 for '
-                       "224 pixels, in proportion for other shapes)")
+    group.add_argument('--resize', type=positive, metavar='N', help='validation: the shorter side becomes N pixels, and the centre is cut out (default: 256 '
+                       'for 224 pixels, in proportion for other shapes)')
     group.add_argument('--data-nthreads', type=positive, metavar='N', help='processes that decode images (default: the cores there are)')
-    group.add_argument('--max-bad', type=_share, default=0.001, metavar='SHARE', help='more damaged images than this share of a data set end the run; fewer are '
-                       'left out and named in the log (default: 0.001)')
+    group.add_argument('--max-bad', type=_share, default=0.001, metavar='SHARE', help='more damaged images than this share of a data set end the run; fewer '
+                       'are left out and named in the log (default: 0.001)')
     if with_training:
         _add_training(group)
     return group
@@ -42,8 +42,8 @@ def add_imagenet_args(parser, with_training=True):
 def _add_training(group):
     group.add_argument('--data-train', metavar='REC', help='the record file to train with, its .idx beside it')
     group.add_argument('--data-train-idx', metavar='IDX', help='its index, where that is elsewhere')
-    group.add_argument('--data-dir', metavar='FOLDER', help='in the place of record files: a folder with train/ and val/ in it, which hold a folder of images for '
-                       'each class; slower on a disk that turns')
+    group.add_argument('--data-dir', metavar='FOLDER', help='in the place of record files: a folder with train/ and val/ in it, which hold a folder of images '
+                       'for each class; slower on a disk that turns')
     group.add_argument('--rgb-mean', type=numbers, default=RGB_MEAN, metavar='R,G,B', help='subtracted from pixels of 0..255')
     group.add_argument('--rgb-std', type=numbers, default=RGB_STD, metavar='R,G,B', help='what pixels are then divided by')
     group.add_argument('--min-random-area', type=_share, default=RECIPE.area[0], metavar='A', help='the smallest crop to train on, as a share of the image')
