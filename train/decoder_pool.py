@@ -14,6 +14,7 @@ from collections import Counter, deque
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 
+from runtime import mx
 from runtime.errors import TrainingError
 
 from .decoder_memory import NOBODY, DecoderMemory, Layout, pack_shared
@@ -46,7 +47,7 @@ class DecoderPool:
     def __init__(self, readers, image_shape, batch_size, draws, processes, capacity=AHEAD + 1):
         self._memory = DecoderMemory(Layout(capacity, batch_size, tuple(image_shape), draws, processes))
         self._readers_fd, self._sizes = pack_shared(readers)
-        self._free, self._jobs, self._borrower = deque(range(capacity)), {}, None
+        self._free, self._jobs, self._arrays, self._borrower = deque(range(capacity)), {}, {}, None
         self._processes = [self._start(number) for number in range(processes)]
         self.close = weakref.finalize(self, _end, self._processes, [self._memory.descriptor, self._readers_fd])
 
@@ -76,13 +77,24 @@ class DecoderPool:
         return job
 
     def finish(self, job):
-        """Wait for a job: (images (n, C, H, W), labels (n,)), float32, which are valid until ``release``."""
+        """Wait for a job: (images (B, C, H, W), labels (B,), positions (B,) of what was read in the end), of which the first n were asked for.
+
+        They lie in shared memory, and are valid until ``release``.
+        """
         while job.left:
             self._receive()
-        return self._memory.images[job.batch, :job.count], self._memory.labels[job.batch, :job.count]
+        return self._memory.images[job.batch], self._memory.labels[job.batch], self._memory.positions[job.batch]
+
+    def as_ndarray(self, job):
+        """The images of a finished job as MXNet's array of the same memory: a copy would cost the trainer half as much as decoding costs the processes."""
+        if job.batch not in self._arrays:
+            self._arrays[job.batch] = mx.nd.from_numpy(self._memory.images[job.batch])
+        return self._arrays[job.batch]
 
     def release(self, job):
-        """Give the memory of a job back; one that is not finished is not waited for."""
+        """Give the memory of a job back, once MXNet has done with it; one that is not finished is not waited for."""
+        if job.batch in self._arrays:
+            mx.base.check_call(mx.base._LIB.MXNDArrayWaitToWrite(self._arrays[job.batch].handle))
         job.is_wanted = False
         if not job.left:
             self._free.append(self._jobs.pop(job.batch).batch)

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 
+from runtime import mx
 from runtime.errors import DataError
 
 from . import image_augment
@@ -38,12 +39,15 @@ class Damage:
 
 
 class ImageIterator(BatchIterator):
-    """Batches that ``pool`` reads with its reader number ``reader``; up to AHEAD of them are under way while one is in use."""
+    """Batches that ``pool`` reads with its reader number ``reader``; up to AHEAD of them are under way while one is in use.
+
+    As with MXNet's own iterators, the images of a batch are there until the next one is asked for; after that, their memory holds others.
+    """
 
     def __init__(self, pool, reader, image_shape, batch_size, damage):
         super().__init__(image_shape, batch_size)
         self._pool, self._reader, self._damage = pool, reader, damage
-        self._jobs = {}
+        self._jobs, self._in_use = {}, None
 
     def set_epoch(self, epoch, first_batch=0):
         self.cancel()
@@ -51,25 +55,39 @@ class ImageIterator(BatchIterator):
         super().set_epoch(epoch, first_batch)
 
     def cancel(self):
-        """Give up what is under way; it is read again when it is asked for."""
+        """Give up what is under way, and what is in use; it is read again when it is asked for."""
+        self._return()
         while self._jobs:
             self._pool.release(self._jobs.popitem()[1])
 
+    def _return(self):
+        if self._in_use:
+            self._pool.release(self._in_use)
+        self._in_use = None
+
     def _batch(self, number):
         self._pool.lend(self)
+        self._return()
         for upcoming in range(number, min(number + 1 + AHEAD, len(self))):
             if upcoming not in self._jobs:
                 self._jobs[upcoming] = self._submit(upcoming)
-        job = self._jobs[number]
-        batch = self._packed(number, *self._pool.finish(job))  # which copies them
-        self._pool.release(self._jobs.pop(number))
-        return batch
+        self._in_use = self._jobs.pop(number)
+        labels, index = self._filled_up(self._in_use.count, *self._pool.finish(self._in_use))
+        return mx.io.DataBatch(data=[self._pool.as_ndarray(self._in_use)], label=[mx.nd.array(labels)], pad=self.batch_size - len(index), index=index,
+                               provide_data=self.provide_data, provide_label=self.provide_label)
 
     def _submit(self, number):
         raise NotImplementedError
 
-    def _packed(self, number, images, labels):
-        raise NotImplementedError
+    def _filled_up(self, count, images, labels, positions):
+        """Of the first ``count`` images (B, …), move what is intact to the front and blank the rest; returns labels (B,) and the positions of the intact."""
+        intact = np.flatnonzero(labels[:count] != NO_CLASS)
+        missing = self.batch_size - len(intact)
+        if not missing:
+            return labels, positions.copy()
+        images[:len(intact)] = images[intact]
+        images[len(intact):] = 0
+        return np.pad(labels[intact], (0, missing), constant_values=NO_CLASS), positions[intact]
 
 
 class ImageTrainIterator(ImageIterator):
@@ -101,9 +119,6 @@ class ImageTrainIterator(ImageIterator):
 
         return self._pool.submit(self._reader, *self.decisions(number), replace)
 
-    def _packed(self, number, images, labels):
-        return self._pack(images, labels, pad=0, index=None)
-
 
 class ImageEvalIterator(ImageIterator):
     """Every image once, in order; a batch is filled up with blanks, which ``pad`` counts: the last one, and those that had a damaged image."""
@@ -115,19 +130,9 @@ class ImageEvalIterator(ImageIterator):
     def __len__(self):
         return -(-self._count // self.batch_size)
 
-    def _positions(self, number):
-        return np.arange(number * self.batch_size, min((number + 1) * self.batch_size, self._count))
-
     def _submit(self, number):
         def replace(place, position, reason):
             self._damage.note(self.epoch, position, reason)
 
-        return self._pool.submit(self._reader, self._positions(number), None, replace)
-
-    def _packed(self, number, images, labels):
-        intact, index = labels != NO_CLASS, self._positions(number)
-        pad = self.batch_size - int(intact.sum())
-        if pad:
-            images = np.pad(images[intact], [(0, pad)] + [(0, 0)] * 3)
-            labels, index = np.pad(labels[intact], (0, pad), constant_values=NO_CLASS), index[intact]
-        return self._pack(images, labels, pad, index)
+        positions = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, self._count))
+        return self._pool.submit(self._reader, positions, None, replace)
