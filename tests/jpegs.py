@@ -1,5 +1,7 @@
 """Photographs that can be told apart, made up: record files and folders of small JPEGs, whole and damaged, for tests of the ImageNet pipeline."""
 import os
+import signal
+import time
 
 import cv2
 import numpy as np
@@ -50,3 +52,23 @@ def offsets(rec):
     """Where each record of a .rec begins, by its .idx."""
     with open(rec[:-4] + '.idx') as lines:
         return [int(line.split('\t')[1]) for line in lines]
+
+
+class Poisoned:
+    """A source whose image number 5 ends the process that reads it, or lets it hang, by ``act``."""
+
+    def __init__(self, source, act):
+        self._source, self._act = source, act
+
+    def __len__(self):
+        return len(self._source)
+
+    def read(self, position):
+        if position == 5 and self._act == 'die':
+            os.kill(os.getpid(), signal.SIGFPE)
+        if position == 5 and self._act == 'hang':
+            time.sleep(1000)
+        return self._source.read(position)
+
+    def name(self, position):
+        return self._source.name(position)

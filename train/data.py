@@ -1,7 +1,7 @@
 """The data sets by name, and the way from one to MXNet's iterators.
 
 ``load_dataset`` gives arrays, ``train_iterator`` and ``eval_iterator`` give batches of them; ``add_data_args`` and ``dataset_from_args`` are the same for
-a command line. (ImageNet has too many images for arrays; it does not pass through here.)
+a command line. (ImageNet has too many images for arrays: see ``train.imagenet``.)
 """
 import argparse
 from dataclasses import dataclass
@@ -100,10 +100,13 @@ def synthetic_data(batch_size, image_shape=(3, 224, 224), num_classes=1000, num_
     return SyntheticIterator(batch_size, tuple(image_shape), num_classes, num_examples, seed)
 
 
-def add_data_args(parser):
-    """Add the options that choose, find and prepare the data to an ``argparse`` parser; returns the group. A script sets its own ``--dataset`` default."""
+def add_data_args(parser, more=()):
+    """Add the options that choose, find and prepare the data to an ``argparse`` parser; returns the group. A script sets its own ``--dataset`` default.
+
+    ``more`` are data sets that the script can read besides.
+    """
     group = parser.add_argument_group('data')
-    group.add_argument('--dataset', choices=list(DATASETS), default='cifar10', help='digits needs no download; synthetic is noise, to try things out')
+    group.add_argument('--dataset', choices=[*DATASETS, *more], default='cifar10', help='digits needs no download; synthetic is noise, to try things out')
     group.add_argument('--data-dir', metavar='FOLDER', help='CIFAR files that you already have: the folder of the binary or the python version, the '
                        "tar.gz of either, or the folder around them (left out: MXNet's cache, filled over the network when it is empty)")
     group.add_argument('--image-shape', type=shape_of, metavar='C,H,W', help="shape of the network's input (default: the data set's, 3,32,32)")

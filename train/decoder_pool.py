@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from collections import Counter, deque
 from multiprocessing import Pipe
@@ -64,7 +65,7 @@ class DecoderPool:
 
     def submit(self, reader, positions, draws, replace):
         """Begin to read the images at ``positions`` (n,), augmented by ``draws`` (n, draws) or None, with reader number ``reader``; returns the Job."""
-        self._receive(0)  # to know who has least to do
+        self._receive(is_patient=False)  # to know who has least to do
         while not self._free:
             self._receive()  # a batch that nobody wants any more is still being read
         job = Job(reader, self._free.popleft(), len(positions), replace)
@@ -103,13 +104,13 @@ class DecoderPool:
         """Hand places of a batch to the process that has least to do."""
         min(self._processes, key=lambda process: process.images).give(job.reader, job.batch, places)
 
-    def _receive(self, patience=PATIENCE):
-        """Take in what the processes have to say; wait so many seconds for it if need be."""
-        heard = wait([process.connection for process in self._processes], patience)
+    def _receive(self, is_patient=True):
+        """Take in what the processes have to say; wait for it, if ``is_patient``."""
+        heard = wait([process.connection for process in self._processes], PATIENCE if is_patient else 0)
         for process in list(self._processes):
             if process.connection in heard:
                 self._hear(process)
-            elif patience and not heard and process.chunks:
+            elif is_patient and not heard and process.hangs():
                 process.popen.kill()
 
     def _hear(self, process):
@@ -171,12 +172,12 @@ class DecoderProcess:
     """One process, and what it was told to do and has not done: ``chunks`` of (reader, batch, places), oldest first."""
 
     def __init__(self, number, memory, readers_fd, sizes):
-        self.chunks, self.is_ready = deque(), False
+        self.chunks, self.is_ready, self._started = deque(), False, time.monotonic()
         self.connection, theirs = Pipe()
         fds = theirs.fileno(), memory.descriptor, readers_fd
-        # A session of its own: Ctrl-C on a terminal goes to every process of a session, and this one is not ready to ignore it yet.
-        self.popen = subprocess.Popen([sys.executable, '-c', START, json.dumps(sys.path), str(number), *map(str, fds)], pass_fds=fds, stdin=subprocess.DEVNULL,
-                                      start_new_session=True, env={**os.environ, 'OPENCV_IO_MAX_IMAGE_PIXELS': str(MAX_PIXELS)})
+        with _deaf():
+            self.popen = subprocess.Popen([sys.executable, '-c', START, json.dumps(sys.path), str(number), *map(str, fds)], pass_fds=fds,
+                                          stdin=subprocess.DEVNULL, env={**os.environ, 'OPENCV_IO_MAX_IMAGE_PIXELS': str(MAX_PIXELS)})
         theirs.close()
         self._send((memory.layout, sizes))
 
@@ -185,6 +186,10 @@ class DecoderProcess:
         """How many images it has still to read."""
         return sum(len(places) for _, _, places in self.chunks)
 
+    def hangs(self):
+        """Whether it should long have said something, which nobody has for a while."""
+        return bool(self.chunks) and (self.is_ready or time.monotonic() - self._started > 3 * PATIENCE)
+
     def give(self, reader, batch, places):
         self.chunks.append((reader, batch, places))
         self._send((reader, batch, places))
@@ -192,6 +197,16 @@ class DecoderProcess:
     def _send(self, message):
         with contextlib.suppress(OSError):  # it is dead, and will be found so when it is listened to
             self.connection.send(message)
+
+
+@contextlib.contextmanager
+def _deaf():
+    """What is started within never hears of Ctrl-C, nor of the SIGTERM of a scheduler that sends it to everybody: both are the trainer's to answer."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(processes, descriptors):

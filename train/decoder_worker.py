@@ -1,6 +1,5 @@
 """A process that decodes images: told what to read over a connection, it writes pixels and labels into shared memory. It never loads MXNet."""
 import os
-import signal
 import sys
 from multiprocessing.connection import Connection
 
@@ -16,9 +15,6 @@ MAX_PIXELS = 1 << 27
 
 def serve(number, connection_fd, memory_fd, readers_fd):
     """Do what the connection asks for until its other end is closed, which happens at the latest when the trainer dies."""
-    # Ctrl-C, and the SIGTERM of a scheduler that sends it to everybody, are the trainer's to answer.
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, signal.SIG_IGN)
     _silence_libraries()
     cv2.setNumThreads(0)
     connection = Connection(connection_fd)
