@@ -1,17 +1,23 @@
 """The benchmarks run, on networks of toy size, and say what they measured. How fast anything is, is not asked here."""
 import json
+import subprocess
+import sys
 from functools import partial
 
+import cv2
+import numpy as np
 import pytest
 
 from runtime import mx
 from runtime.checkpoint_files import save_model
 from runtime.errors import UserError
+from runtime.record_file import RecordFile
 from symbols import resnet
 from symbols.strip import strip
 from tools import benchmark
 from tools.benchmarks.contest import Measured, contest
 from tools.benchmarks.report import markdown
+from tools.benchmarks.synthetic_jpegs import synthetic_records
 
 TURNS = ['--rounds', '2', '--steps', '1']
 COMMON = {'ms', 'peak MiB', 'all ms'}
@@ -56,6 +62,45 @@ def test_io(tmp_path):
     rows = measured('io', '--dataset', 'synthetic', '--batch-size', 4, '--batches', 2, path=tmp_path / 'io.json')
     assert [row['augmentation'] for row in rows] == ['none', "the paper's"]
     assert all(row['images/s/core'] > 0 for row in rows)
+
+
+def test_io_of_jpegs(tmp_path):
+    """The pipelines have turns of the same images, which are made once and found again."""
+    flags = ['--synthetic', 12, '--scratch', tmp_path, '--batch-size', 4, '--clock', 'family', *TURNS]
+    rows = measured('io', *flags, path=tmp_path / 'io.json')
+    assert [row['pipeline'] for row in rows] == ['cv2.imdecode alone', 'ours', 'ImageRecordIter']
+    assert rows[0]['of the limit'] == 1
+    for row in rows:
+        assert row['images/s'] > 0
+        assert 20 < row['MiB at first'] < 2000
+    assert synthetic_records(12, str(tmp_path)) == f'{tmp_path}/synthetic-12-seed0.rec'
+
+
+def test_synthetic_jpegs_repeat_and_resemble_photographs(tmp_path):
+    one, other = (synthetic_records(6, str(tmp_path / name)) for name in ('a', 'b'))
+    with open(one, 'rb') as first, open(other, 'rb') as second:
+        assert first.read() == second.read()
+    records = RecordFile(one)
+    assert len(records) == 6
+    for position in range(6):
+        data = records.read(position).image
+        assert 50_000 < len(data) < 200_000
+        height, width, _ = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape
+        assert 300 <= min(height, width) <= max(height, width) <= 500
+
+
+def busy(seconds):
+    """A contestant that leaves its work to a child."""
+    def turn(steps):
+        subprocess.run([sys.executable, '-c', f'import time\nwhile time.process_time() < {seconds}: pass'], check=True)
+
+    return turn
+
+
+def test_a_family_counts_its_children():
+    found = contest({'busy': partial(busy, 0.5)}, rounds=2, steps=1, clock='family', warm_up=0)['busy']
+    assert all(0.4 < seconds < 5 for seconds in found.seconds)
+    assert contest({'busy': partial(busy, 0.5)}, rounds=1, steps=1, clock='processor', warm_up=0)['busy'].median < 0.4
 
 
 @pytest.fixture(scope='module')
