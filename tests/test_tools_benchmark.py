@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+import time
 from functools import partial
 
 import cv2
@@ -16,8 +17,9 @@ from symbols import resnet
 from symbols.strip import strip
 from tools import benchmark
 from tools.benchmarks.contest import Measured, contest
+from tools.benchmarks.family import family_bytes, family_time, peak_bytes
 from tools.benchmarks.report import markdown
-from tools.benchmarks.synthetic_jpegs import synthetic_records
+from tools.benchmarks.synthetic_jpegs import write_records
 
 TURNS = ['--rounds', '2', '--steps', '1']
 COMMON = {'ms', 'peak MiB', 'all ms'}
@@ -66,41 +68,51 @@ def test_io(tmp_path):
 
 def test_io_of_jpegs(tmp_path):
     """The pipelines have turns of the same images, which are made once and found again."""
-    flags = ['--synthetic', 12, '--scratch', tmp_path, '--batch-size', 4, '--clock', 'family', *TURNS]
+    flags = ['--synthetic', 8, '--scratch', tmp_path, '--batch-size', 4, '--clock', 'family', '--rounds', 1, '--steps', 1]
     rows = measured('io', *flags, path=tmp_path / 'io.json')
     assert [row['pipeline'] for row in rows] == ['cv2.imdecode alone', 'ours', 'ImageRecordIter']
     assert rows[0]['of the limit'] == 1
     for row in rows:
         assert row['images/s'] > 0
         assert 20 < row['MiB at first'] < 2000
-    assert synthetic_records(12, str(tmp_path)) == f'{tmp_path}/synthetic-12-seed0.rec'
+    made = (tmp_path / 'synthetic-8.rec').stat().st_mtime_ns
+    assert write_records(str(tmp_path), 8) == f'{tmp_path}/synthetic-8.rec'
+    assert (tmp_path / 'synthetic-8.rec').stat().st_mtime_ns == made
 
 
-def test_synthetic_jpegs_repeat_and_resemble_photographs(tmp_path):
-    one, other = (synthetic_records(6, str(tmp_path / name)) for name in ('a', 'b'))
+def test_synthetic_records_repeat_and_weigh_what_photographs_do(tmp_path):
+    one, other = (write_records(str(tmp_path / name), 5) for name in ('a', 'b'))
     with open(one, 'rb') as first, open(other, 'rb') as second:
         assert first.read() == second.read()
     records = RecordFile(one)
-    assert len(records) == 6
-    for position in range(6):
-        data = records.read(position).image
+    images = [records.read(position).image for position in range(5)]
+    assert len(records) == len(set(images)) == 5
+    for data in images:
         assert 50_000 < len(data) < 200_000
         height, width, _ = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape
         assert 300 <= min(height, width) <= max(height, width) <= 500
 
 
-def busy(seconds):
-    """A contestant that leaves its work to a child."""
-    def turn(steps):
-        subprocess.run([sys.executable, '-c', f'import time\nwhile time.process_time() < {seconds}: pass'], check=True)
-
-    return turn
-
-
 def test_a_family_counts_its_children():
-    found = contest({'busy': partial(busy, 0.5)}, rounds=2, steps=1, clock='family', warm_up=0)['busy']
-    assert all(0.4 < seconds < 5 for seconds in found.seconds)
-    assert contest({'busy': partial(busy, 0.5)}, rounds=1, steps=1, clock='processor', warm_up=0)['busy'].median < 0.4
+    """While they live, and after they have ended."""
+    own, family = time.process_time(), family_time()
+    script = 'import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True); input()'
+    with subprocess.Popen([sys.executable, '-c', script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert family_time() - family > 0.4
+        assert family_bytes() > peak_bytes() / 4
+        child.communicate(b'\n')
+    assert family_time() - family > 0.4
+    assert time.process_time() - own < 0.4
+
+
+def test_records(tmp_path):
+    folder = tmp_path / 'jpegs'
+    rows = measured('records', '--images', 6, '--jobs', 1, '--folder', folder, path=tmp_path / 'records.json')
+    assert [row['step'] for row in rows][:2] == ['make, original bytes', 'make, --resize 256']
+    assert all(row['images'] == 6 and row['images/s'] > 0 and row['images/s/core'] > 0 for row in rows)
+    assert len(list(folder.glob('*/*.JPEG'))) == 6  # kept
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['jpegs', 'records.json']
 
 
 @pytest.fixture(scope='module')

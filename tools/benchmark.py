@@ -1,4 +1,5 @@
-"""Measure: a training step with λ and without, APG beside MXNet's own optimizers, inference of full and stripped networks, the data pipeline.
+"""Measure: a training step with λ and without, APG beside MXNet's own optimizers, inference of full and stripped networks, the data pipeline,
+record files.
 
     python tools/benchmark.py train --network resnet --num-layers 20 --num-classes 10 --image-shape 3,32,32 --batch-size 64
     python tools/benchmark.py inference run/resnet50:100 run/stripped:0 --plot speed.png
@@ -10,8 +11,9 @@ Contestants take turns, each in a process of its own with all cores, and are com
 import argparse
 import sys
 
+from runtime import usable_cores
 from runtime.cli import run
-from tools.benchmarks import data_pipeline, inference, optimizer, training
+from tools.benchmarks import data_pipeline, inference, optimizer, record_files, training
 from tools.benchmarks.contest import CLOCKS, ROUNDS, STEPS
 from tools.benchmarks.report import report
 from train.data import add_data_args
@@ -20,7 +22,7 @@ from train.data import add_data_args
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = made.add_subparsers(dest='what', required=True)
-    for add in (_add_train, _add_optimizer, _add_inference, _add_io):
+    for add in (_add_train, _add_optimizer, _add_inference, _add_io, _add_records):
         add(commands).add_argument('--json', metavar='FILE', help='also write everything that was measured, with command, machine and versions, to FILE')
     return made
 
@@ -70,8 +72,16 @@ def _add_io(commands):
     command.add_argument('--data-train', metavar='REC', help="a record file of JPEGs: the pipeline of ImageNet, beside MXNet's own and bare decoding")
     command.add_argument('--synthetic', type=_positive, metavar='N', help='the same with N JPEGs that look like photographs to a decoder, made first')
     command.add_argument('--scratch', metavar='FOLDER', help='where to make them, 105 KB each, and to find them next time (default: where scratch files go)')
-    command.add_argument('--seed', type=int, default=0, help='of what is made up and drawn')
+    command.add_argument('--seed', type=int, default=0, help='of the order and the augmentation')
     return _add_turns(command)
+
+
+def _add_records(commands):
+    command = _command(commands, 'records', record_files.measure, 'Making record files and reading them back, on synthetic JPEGs')
+    command.add_argument('--images', type=_positive, default=2000, help='how many JPEGs of 300 to 500 pixels (default: 2000)')
+    command.add_argument('--jobs', type=_positive, default=usable_cores(), help='processes (default: the cores of this machine)')
+    command.add_argument('--folder', help='where the JPEGs are kept for the next time; beside it there must be room for two sets (default: a scratch folder)')
+    return command
 
 
 def _command(commands, name, measure, title):

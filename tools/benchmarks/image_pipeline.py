@@ -13,15 +13,15 @@ from train.image_iterators import Damage, ImageTrainIterator
 from train.image_sources import ImageReader, RecordSource
 
 from .contest import contest
-from .synthetic_jpegs import CLASSES, synthetic_records
+from .synthetic_jpegs import write_records
 
-SHAPE = (3, 224, 224)
+SHAPE, CLASSES = (3, 224, 224), 1000
 LIMIT = 'cv2.imdecode alone'
 
 
 def measure(args):
     """One row for each contestant, the limit first."""
-    rec = args.data_train or synthetic_records(args.synthetic, args.scratch or tempfile.gettempdir(), args.seed)
+    rec = args.data_train or write_records(args.scratch or tempfile.gettempdir(), args.synthetic)
     builds = {LIMIT: bare, 'ours': ours, 'ImageRecordIter': stock}
     measured = contest({name: partial(build, rec, args.batch_size, args.seed) for name, build in builds.items()}, args.rounds, args.steps, args.clock)
     limit = measured[LIMIT]

@@ -1,56 +1,76 @@
-"""Record files of made-up photographs, as many as are wanted: the sizes, bytes and detail of ImageNet's, for measuring without ImageNet."""
+"""JPEGs that weigh about what ImageNet's do and take as long to decode, in folders or a record file, for measurements where ImageNet is not at hand."""
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-import tqdm
 
 from runtime import usable_cores
 from runtime.record_file import RecordWriter
+from tools.records.progress import Progress
+from tools.records.workers import in_order
 
-CLASSES = 1000
-SIDES = 300, 500  # pixels, each side uniform between
+CLASSES = 100
+SIDES = 300, 500  # pixels, both sides
+CANVAS = 1024
 QUALITY = 90
-FIELDS, FIELD_SIDE = 8, 1024
-AT_ONCE = 256
+STRETCH = 200
 
 
-def synthetic_records(count, folder, seed=0):
-    """Write ``count`` JPEGs of about 110 KB to a .rec in ``folder`` unless it is there already; returns its path. The same seed gives the same bytes."""
-    path = os.path.join(folder, f'synthetic-{count}-seed{seed}.rec')
-    index = path[:-4] + '.idx'
-    if os.path.exists(path) and os.path.exists(index):
-        return path
-    fields = photo_like_fields(seed)
-    with RecordWriter(path, index) as out, ThreadPoolExecutor(usable_cores()) as threads, tqdm.tqdm(total=count, unit='image', disable=None) as bar:
-        for first in range(0, count, AT_ONCE):
-            numbers = range(first, min(first + AT_ONCE, count))
-            for number, image in zip(numbers, threads.map(lambda number: photo_like(fields, seed, number), numbers)):
-                out.write(number, number % CLASSES, image)
-            bar.update(len(numbers))
+def write_jpegs(folder, count, jobs):
+    """Bring ``folder`` to hold JPEGs 0 … count - 1, of which those that are there already stay; the same number is the same image everywhere."""
+    stretches = [(folder, begin, min(begin + STRETCH, count)) for begin in range(0, count, STRETCH)]
+    for number in range(min(CLASSES, count)):
+        os.makedirs(os.path.join(folder, _class(number)), exist_ok=True)
+    with Progress(count) as progress:
+        for written in in_order(_write_stretch, stretches, jobs):
+            progress.add(written)
+
+
+def write_records(folder, count):
+    """A record file of JPEGs 0 … count - 1 in ``folder``, made unless it is there already; returns its path."""
+    path = os.path.join(folder, f'synthetic-{count}.rec')
+    index = f'{os.path.splitext(path)[0]}.idx'
+    if not (os.path.exists(path) and os.path.exists(index)):
+        canvas = _canvas()
+        # Threads do, since OpenCV lets others work while it encodes; a stretch at a time, for as much is held in memory.
+        with RecordWriter(path, index) as out, ThreadPoolExecutor(usable_cores()) as threads, Progress(count) as progress:
+            for begin in range(0, count, STRETCH):
+                numbers = range(begin, min(begin + STRETCH, count))
+                for number, data in zip(numbers, threads.map(lambda number: _jpeg(canvas, number), numbers)):
+                    out.write(number, number % CLASSES, data)
+                progress.add(len(numbers))
     return path
 
 
-def photo_like_fields(seed):
-    """Noise (FIELDS, side, side) float32 of mean 0 and deviation 1, whose amplitude falls with the frequency as it does in photographs."""
-    generator = np.random.default_rng([seed, 0])
-    frequency = np.hypot(np.fft.fftfreq(FIELD_SIDE)[:, None], np.fft.rfftfreq(FIELD_SIDE)[None])
-    frequency[0, 0] = np.inf
-    fields = np.stack([np.fft.irfft2(np.fft.rfft2(generator.standard_normal((FIELD_SIDE, FIELD_SIDE))) / frequency) for _ in range(FIELDS)])
-    return (fields / fields.std(axis=(1, 2), keepdims=True)).astype(np.float32)
+def _write_stretch(stretch):
+    folder, begin, end = stretch
+    canvas = _canvas()
+    for number in range(begin, end):
+        path = os.path.join(folder, _class(number % CLASSES), f'{number:07d}.JPEG')
+        if not os.path.exists(path):
+            with open(path, 'wb') as out:
+                out.write(_jpeg(canvas, number))
+    return end - begin
 
 
-def photo_like(fields, seed, number):
-    """The bytes of JPEG ``number``: a piece of a field for what is light and dark, and weaker ones for the colours."""
-    generator = np.random.default_rng([seed, 1, 1 + number])
-    height, width = generator.integers(SIDES[0], SIDES[1] + 1, 2)
-    light, blue, red = (_piece(fields, generator, height, width) for _ in range(3))
-    light = generator.uniform(90, 150) + generator.uniform(45, 75) * light
-    planes = [cv2.addWeighted(light, 1, colour, weight, 0, dtype=cv2.CV_8U) for colour, weight in ((blue, 20), (blue, 0), (red, 20))]
-    return cv2.imencode('.jpg', cv2.merge(planes), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+def _jpeg(canvas, number):
+    """The bytes of JPEG ``number``, a piece of the canvas."""
+    random = np.random.RandomState(number)
+    height, width = random.randint(SIDES[0], SIDES[1] + 1, 2)
+    top, left = random.randint(0, CANVAS - SIDES[1], 2)
+    pixels = np.roll(canvas[top:top + height, left:left + width], random.randint(3), axis=2)
+    return cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
-def _piece(fields, generator, height, width):
-    top, left = generator.integers(0, FIELD_SIDE - height), generator.integers(0, FIELD_SIDE - width)
-    return np.ascontiguousarray(fields[generator.integers(FIELDS), top:top + height, left:left + width])
+def _canvas():
+    """Noise that has the same power in every octave, as photographs have: uint8 (CANVAS, CANVAS, 3)."""
+    random = np.random.RandomState(0)
+    total = np.zeros((CANVAS, CANVAS, 3), np.float32)
+    for size in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
+        total += cv2.resize(random.normal(size=(size, size, 3)).astype(np.float32), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC)
+    return np.clip(128 + 18 * total, 0, 255).astype(np.uint8)
+
+
+def _class(number):
+    return f'n{number:08d}'

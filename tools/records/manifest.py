@@ -1,0 +1,58 @@
+"""``PREFIX.json``: what is in a set of record files, what was done to images, and the sums by which damage is found."""
+import json
+import os
+import platform
+
+import numpy as np
+import PIL
+
+from runtime.errors import DataError
+from runtime.files import sha256
+
+from .partial import numbered
+
+ENDINGS = ('rec', 'idx', 'lst')
+
+
+def set_paths(prefix):
+    """The files of a finished set: records, index, list, manifest."""
+    return tuple(f'{prefix}.{ending}' for ending in (*ENDINGS, 'json'))
+
+
+def describe(plan, parts, numbers):
+    """The manifest, as plain values, of a set whose records are ``numbers`` of the images of ``plan``, but for the sums of its files."""
+    odd = {'encoded_again': [], 'left_out': []}
+    for begin, part in numbered(parts):
+        for position, why in part.odd.items():
+            image = plan.images[begin + position]
+            odd['encoded_again' if part.sizes[position] else 'left_out'].append({'number': begin + position, 'name': image.name, 'why': why})
+    counts = np.bincount(plan.labels[numbers], minlength=len(plan.classes)) if numbers else np.zeros(len(plan.classes), int)
+    return {
+        'records': len(numbers),
+        'classes': list(plan.classes),
+        'records_per_class': counts.tolist(),
+        'options': {'resize': plan.short_side, 'quality': plan.quality, 'shuffled_by_seed': plan.seed},
+        **odd,
+        'versions': {'python': platform.python_version(), 'numpy': np.__version__, 'pillow': PIL.__version__},
+    }
+
+
+def sums(prefix):
+    """The size and the SHA-256 sum of each file of a set."""
+    return {ending: {'bytes': os.path.getsize(f'{prefix}.{ending}'), 'sha256': sha256(f'{prefix}.{ending}')} for ending in ENDINGS}
+
+
+def read_manifest(prefix):
+    """The manifest of a set. Raises DataError where it is missing or no manifest."""
+    path = f'{prefix}.json'
+    try:
+        with open(path, encoding='utf-8') as source:
+            manifest = json.load(source)
+        expected = {'records': int, 'classes': list, 'records_per_class': list, 'files': dict}
+        if all(isinstance(manifest[key], kind) for key, kind in expected.items()) and set(manifest['files']) == set(ENDINGS):
+            return manifest
+    except FileNotFoundError:
+        raise DataError(f'{path}: there is no such manifest; the set was never finished, or was not made by tools/make_record.py') from None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f'{path}: not a manifest of tools/make_record.py')

@@ -1,0 +1,147 @@
+"""A record file in the making, which grows by parts and survives being killed: ``PREFIX.partial.rec``, and ``PREFIX.partial.jsonl`` that says what is in it.
+
+A part counts once its line is in the list, and the line is written after the records have reached the disk; what stands behind the last such line is cut off.
+"""
+import fcntl
+import json
+import os
+import time
+from typing import Dict, List, NamedTuple
+
+from runtime.errors import UserError
+from runtime.files import naming
+
+SECONDS_BETWEEN_SYNCS = 2
+
+
+class Part(NamedTuple):
+    """A stretch of images: the size in bytes of each one's record, 0 where it was left out, and by position in the stretch what was odd about images."""
+    sizes: List[int]
+    odd: Dict[int, str]
+
+    @property
+    def left_out(self):
+        """How many images have no record."""
+        return self.sizes.count(0)
+
+
+def numbered(parts):
+    """Yield each of ``parts`` with the number of its first image."""
+    begin = 0
+    for part in parts:
+        yield begin, part
+        begin += len(part.sizes)
+
+
+class Partial:
+    """A context that holds the partial files of ``prefix``, begun for ``task`` (a dict of plain values), and goes on where one of the same task stopped.
+
+    ``parts`` is what is there. Raises UserError where another process is at it, and where what is there is damaged or of another task; with ``force``
+    that is thrown away.
+    """
+
+    def __init__(self, prefix, task, force=False):
+        self._final_path = f'{prefix}.rec'
+        self._rec_path, self._list_path = partial_paths(prefix)
+        os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
+        self._rec = None
+        self._list = open(self._list_path, 'a+b')  # noqa: SIM115  (closed by the context that this object is)
+        try:
+            self._lock()
+            self._resume(task, force)
+        except BaseException:
+            self._list.close()
+            raise
+        self._unlisted, self._synced = [], time.monotonic()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        try:
+            self.sync()
+        finally:
+            self._list.close()
+            if self._rec:
+                self._rec.close()
+
+    def add(self, part, records):
+        """Append the bytes ``records`` that ``part`` describes. Raises OSError."""
+        with naming(self._rec_path):
+            self._rec.write(records)
+        self.parts.append(part)
+        self._unlisted.append(part)
+        if time.monotonic() - self._synced > SECONDS_BETWEEN_SYNCS:
+            self.sync()
+
+    def sync(self):
+        """Bring everything to the disk. Raises OSError."""
+        unlisted, self._unlisted = self._unlisted, []  # first of all: an interrupt must not list a part twice
+        if unlisted:
+            with naming(self._rec_path):
+                self._rec.flush()
+                os.fsync(self._rec.fileno())
+            self._write_lines(part._asdict() for part in unlisted)
+        self._synced = time.monotonic()
+
+    def name_records(self):
+        """Give the records their final name, which they may have already."""
+        self.sync()
+        if self._rec:
+            os.replace(self._rec_path, self._final_path)
+
+    def forget(self):
+        """Remove the list: the set is finished."""
+        os.remove(self._list_path)
+
+    def _lock(self):
+        try:
+            fcntl.lockf(self._list, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f'{self._list_path}: another process is writing this set') from None
+
+    def _resume(self, task, force):
+        begun, self.parts, length = self._read_list()
+        size = sum(sum(part.sizes) for part in self.parts)
+        is_named = size > 0 and not os.path.exists(self._rec_path) and _size(self._final_path) == size
+        trouble = None
+        if begun is not None and begun != task:
+            trouble = f'was begun with other values of {", ".join(name for name in task if begun.get(name) != task[name])}: repeat those'
+        elif size > _size(self._rec_path) and not is_named:
+            trouble = f'does not fit {self._rec_path}: bring that back'
+        if trouble and not force:
+            raise UserError(f'{self._list_path} {trouble}, or begin anew with --force')
+        self._list.truncate(length)
+        if trouble or begun is None:
+            self.parts, size, is_named = [], 0, False
+            self._list.truncate(0)
+            self._write_lines([task])
+        if not is_named:
+            self._rec = open(self._rec_path, 'ab')  # noqa: SIM115  (as above)
+            self._rec.truncate(size)
+
+    def _read_list(self):
+        """The task and the parts that the list holds, up to the last whole line, and where that ends. A task of {} stands for damage."""
+        self._list.seek(0)
+        text = self._list.read()
+        length = text.rfind(b'\n') + 1
+        try:
+            begun, *parts = [json.loads(line) for line in text[:length].splitlines()] or [None]
+            return begun, [Part(part['sizes'], {int(position): why for position, why in part['odd'].items()}) for part in parts], length
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return {}, [], 0
+
+    def _write_lines(self, values):
+        with naming(self._list_path):
+            self._list.write(b''.join(json.dumps(value).encode() + b'\n' for value in values))
+            self._list.flush()
+            os.fsync(self._list.fileno())
+
+
+def partial_paths(prefix):
+    """The names of the records and of the list."""
+    return f'{prefix}.partial.rec', f'{prefix}.partial.jsonl'
+
+
+def _size(path):
+    return os.path.getsize(path) if os.path.exists(path) else 0
