@@ -1,8 +1,9 @@
 """The ground floor: MXNet, imported once and with all cores, under the name ``mx``.
 
 Every module of this project takes MXNet from here (``from runtime import mx``), because the one setting that decides its speed is read only once, while
-the library loads.
+the library loads. It loads when ``mx`` is first asked for: processes that only decode images do without its second and its 150 MB.
 """
+import importlib
 import os
 
 
@@ -19,13 +20,17 @@ os.environ.setdefault('OMP_NUM_THREADS', str(usable_cores()))
 # It says so at every bind otherwise.
 os.environ.setdefault('MXNET_SUBGRAPH_VERBOSE', '0')
 
-# A parameter server serves inside its import of MXNet, half loaded, where no optimizer of ours could be unpickled: it is let loose when MXNet is whole.
-_role = os.environ.pop('DMLC_ROLE', None)
 
-import mxnet as mx  # noqa: E402  (the environment must stand before MXNet is loaded)
+def __getattr__(name):
+    if name != 'mx':
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    # A parameter server serves inside its import of MXNet, half loaded, where no optimizer of ours could be unpickled: it is let loose when MXNet is whole.
+    role = os.environ.pop('DMLC_ROLE', None)
+    mx = globals()['mx'] = importlib.import_module('mxnet')
+    if role is not None:
+        os.environ['DMLC_ROLE'] = role
+        mx.kvstore.kvstore_server._init_kvstore_server_module()  # in a worker it returns at once
+    return mx
 
-if _role is not None:
-    os.environ['DMLC_ROLE'] = _role
-    mx.kvstore.kvstore_server._init_kvstore_server_module()  # in a worker it returns at once
 
 __all__ = ['mx', 'usable_cores']

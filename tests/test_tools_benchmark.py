@@ -1,17 +1,25 @@
 """The benchmarks run, on networks of toy size, and say what they measured. How fast anything is, is not asked here."""
 import json
+import subprocess
+import sys
+import time
 from functools import partial
 
+import cv2
+import numpy as np
 import pytest
 
 from runtime import mx
 from runtime.checkpoint_files import save_model
 from runtime.errors import UserError
+from runtime.record_file import RecordFile
 from symbols import resnet
 from symbols.strip import strip
 from tools import benchmark
 from tools.benchmarks.contest import Measured, contest
+from tools.benchmarks.family import family_bytes, family_time, peak_bytes
 from tools.benchmarks.report import markdown
+from tools.benchmarks.synthetic_jpegs import write_records
 
 TURNS = ['--rounds', '2', '--steps', '1']
 COMMON = {'ms', 'peak MiB', 'all ms'}
@@ -64,6 +72,46 @@ def test_io(tmp_path):
     rows = measured('io', '--dataset', 'synthetic', '--batch-size', 4, '--batches', 2, path=tmp_path / 'io.json')
     assert [row['augmentation'] for row in rows] == ['none', "the paper's"]
     assert all(row['images/s/core'] > 0 for row in rows)
+
+
+def test_io_of_jpegs(tmp_path):
+    """The pipelines have turns of the same images, which are made once and found again."""
+    flags = ['--synthetic', 8, '--scratch', tmp_path, '--batch-size', 4, '--clock', 'family', '--rounds', 1, '--steps', 1]
+    rows = measured('io', *flags, path=tmp_path / 'io.json')
+    assert [row['pipeline'] for row in rows] == ['cv2.imdecode alone', 'ours', 'ImageRecordIter']
+    assert rows[0]['of the limit'] == 1
+    for row in rows:
+        assert row['images/s'] > 0
+        assert 20 < row['MiB at first'] < 2000
+    made = (tmp_path / 'synthetic-8.rec').stat().st_mtime_ns
+    assert write_records(str(tmp_path), 8) == f'{tmp_path}/synthetic-8.rec'
+    assert (tmp_path / 'synthetic-8.rec').stat().st_mtime_ns == made
+
+
+def test_synthetic_records_repeat_and_weigh_what_photographs_do(tmp_path):
+    one, other = (write_records(str(tmp_path / name), 5) for name in ('a', 'b'))
+    with open(one, 'rb') as first, open(other, 'rb') as second:
+        assert first.read() == second.read()
+    records = RecordFile(one)
+    images = [records.read(position).image for position in range(5)]
+    assert len(records) == len(set(images)) == 5
+    for data in images:
+        assert 50_000 < len(data) < 200_000
+        height, width, _ = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape
+        assert 300 <= min(height, width) <= max(height, width) <= 500
+
+
+def test_a_family_counts_its_children():
+    """While they live, and after they have ended."""
+    own, family = time.process_time(), family_time()
+    script = 'import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True); input()'
+    with subprocess.Popen([sys.executable, '-c', script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert family_time() - family > 0.4
+        assert family_bytes() > peak_bytes() / 4
+        child.communicate(b'\n')
+    assert family_time() - family > 0.4
+    assert time.process_time() - own < 0.4
 
 
 def test_records(tmp_path):

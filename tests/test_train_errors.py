@@ -71,7 +71,13 @@ def test_command_line(refusal, tmp_path, monkeypatch, flags, said):
 
 
 @pytest.mark.parametrize(('flags', 'said'), [
-    ('', 'reads no ImageNet files yet; --benchmark 1'),
+    ('', 'no images: give --data-train train.rec and --data-val val.rec (tools/make_record.py makes them), or --data-dir'),
+    ('--data-train nowhere.rec --data-val val.rec', 'nowhere.rec: no such file'),
+    ('--data-train nowhere.rec', 'no images: give'),
+    ('--data-dir nowhere', 'nowhere: no such folder'),
+    ('--data-dir here --data-val val.rec', 'not both'),
+    ('--max-bad 2', "--max-bad: '2' is not a number from 0 to 1"),
+    ('--brightness x', "--brightness: 'x' is not"),
     ('--benchmark 1 --num-layers 21', 'resnet has no depth 21'),
     ('--benchmark 1 --num-classes x', '--num-classes'),
     ('--benchmark 1 --image-shape 3,224', "--image-shape 3,224: give 'channels,height,width'"),

@@ -4,6 +4,7 @@ record files.
     python tools/benchmark.py train --network resnet --num-layers 20 --num-classes 10 --image-shape 3,32,32 --batch-size 64
     python tools/benchmark.py inference run/resnet50:100 run/stripped:0 --plot speed.png
     python tools/benchmark.py inference imagenet-resnet/resnet-50 imagenet-resnet/sss-resnet-41
+    python tools/benchmark.py io --synthetic 100000 --steps 200
 
 Contestants take turns, each in a process of its own with all cores, and are compared turn by turn; times are medians.
 """
@@ -68,11 +69,15 @@ def _add_inference(commands):
 
 
 def _add_io(commands):
-    command = _command(commands, 'io', data_pipeline.measure, 'Images per second and core of processor time')
+    command = _command(commands, 'io', data_pipeline.measure, 'The data pipeline: images per second')
     add_data_args(command)
     command.add_argument('--batch-size', type=_positive, default=64, help='images a batch')
-    command.add_argument('--batches', type=_positive, default=500, help='how many batches to read')
-    return command
+    command.add_argument('--batches', type=_positive, default=500, help='how many batches to read of a data set that fits into memory')
+    command.add_argument('--data-train', metavar='REC', help="a record file of JPEGs: the pipeline of ImageNet, beside MXNet's own and bare decoding")
+    command.add_argument('--synthetic', type=_positive, metavar='N', help='the same with N JPEGs that look like photographs to a decoder, made first')
+    command.add_argument('--scratch', metavar='FOLDER', help='where to make them, 105 KB each, and to find them next time (default: where scratch files go)')
+    command.add_argument('--seed', type=int, default=0, help='of the order and the augmentation')
+    return _add_turns(command)
 
 
 def _add_records(commands):
@@ -100,7 +105,7 @@ def _add_turns(command):
     command.add_argument('--rounds', type=_positive, default=ROUNDS, help=f'how often everyone has a turn: more on a busy machine (default: {ROUNDS})')
     command.add_argument('--steps', type=_positive, default=STEPS, help=f'steps of a turn: more for steps of a few milliseconds (default: {STEPS})')
     command.add_argument('--clock', choices=CLOCKS, default='wall', help='processor time is the steadier one where other programs run; take it with '
-                         'OMP_NUM_THREADS=1, for waiting threads count too (default: wall)')
+                         'OMP_NUM_THREADS=1, for waiting threads count too; family is that of all processes of a contestant (default: wall)')
     return command
 
 

@@ -1,4 +1,9 @@
-"""Score a checkpoint, full or stripped, on the test images of a data set: every image counted once."""
+"""Score a checkpoint, full or stripped, on the test images of a data set: every image counted once.
+
+    python tools/evaluate.py --prefix runs/resnet20 --epoch 240 --dataset cifar10
+    python tools/evaluate.py --prefix runs/resnet50-stripped --epoch 0 --data-val val.rec
+    python tools/evaluate.py --prefix runs/resnet50-stripped --epoch 0 --dataset imagenet --data-dir imagenet
+"""
 import argparse
 import json
 
@@ -6,33 +11,53 @@ from runtime.checkpoint_files import load_checkpoint
 from runtime.cli import run
 from runtime.errors import UserError
 from runtime.gpu import contexts
+from symbols.graph import data_shape_of
 from train.data import add_data_args, dataset_from_args, eval_iterator
+from train.imagenet import add_imagenet_args, check_paths, imagenet_from_args
+from train.log import open_log
 from train.score import Predictor, score
+
+IMAGENET = 'imagenet'
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument('--prefix', required=True, help='PREFIX-symbol.json and PREFIX-NNNN.params are read')
-    parser.add_argument('--epoch', type=int, required=True, help='which NNNN; 0 for a stripped network')
-    parser.add_argument('--batch-size', type=int, default=100, help='images at a time; the result does not depend on it')
-    parser.add_argument('--top-k', type=int, default=5, help='also count images whose class is among the k most probable')
-    parser.add_argument('--gpus', help='a card to use, for example 0; left out: the CPU')
-    parser.add_argument('--json', action='store_true', help='print one JSON object')
-    add_data_args(parser)
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
+    if args.data_val:
+        args.dataset = IMAGENET
+    if args.dataset == IMAGENET:
+        check_paths(args, with_training=False)
     symbol, arg_params, aux_params = load_checkpoint(args.prefix, args.epoch)
-    dataset = dataset_from_args(args)
-    predict = Predictor(symbol, arg_params, aux_params, (args.batch_size,) + dataset.image_shape, contexts(args.gpus))
-    if predict.num_classes != dataset.num_classes:
-        raise UserError(f'{args.prefix} tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose another --dataset')
-    averages, count = score(predict, eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std), args.top_k, progress=dataset.name)
+    dataset = None if args.dataset == IMAGENET else dataset_from_args(args)
+    shape = dataset.image_shape if dataset else args.image_shape or data_shape_of(symbol) or (3, 224, 224)
+    predict = Predictor(symbol, arg_params, aux_params, (args.batch_size, *shape), contexts(args.gpus))
+    if dataset:
+        if predict.num_classes != dataset.num_classes:
+            raise UserError(f'{args.prefix} tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose another --dataset')
+        images = eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std)
+    else:
+        open_log()  # for the names of damaged images
+        images = imagenet_from_args(args, shape, predict.num_classes, args.batch_size, with_training=False).validation
+    averages, count = score(predict, images, args.top_k, progress=args.dataset)
     if args.json:
-        print(json.dumps(dict(averages, images=count, dataset=dataset.name)))
+        print(json.dumps(dict(averages, images=count, dataset=args.dataset)))
         return 0
-    print(f'{args.prefix} epoch {args.epoch} on {dataset.name}: {count} images')
+    print(f'{args.prefix} epoch {args.epoch} on {args.dataset}: {count} images')
     for name, value in averages.items():
         print(f'{name} {value:.6f}' + (f' (error {100 * (1 - value):.2f} %)' if 'accuracy' in name else ''))
     return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--prefix', required=True, help='PREFIX-symbol.json and PREFIX-NNNN.params are read')
+    parser.add_argument('--epoch', type=int, required=True, help='which NNNN; 0 for a stripped network')
+    parser.add_argument('--batch-size', type=int, default=100, help='images at a time; the result does not depend on it (default: 100)')
+    parser.add_argument('--top-k', type=int, default=5, help='also count images whose class is among the k most probable (default: 5)')
+    parser.add_argument('--gpus', help='a card to use, for example 0; left out: the CPU')
+    parser.add_argument('--json', action='store_true', help='print one JSON object')
+    add_data_args(parser, more=(IMAGENET,))
+    add_imagenet_args(parser, with_training=False)
+    return parser
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """The data sets by name, and the way from one to MXNet's iterators.
 
 ``load_dataset`` gives arrays, ``train_iterator`` and ``eval_iterator`` give batches of them; ``add_data_args`` and ``dataset_from_args`` are the same for
-a command line. (ImageNet has too many images for arrays; it does not pass through here.)
+a command line. (ImageNet has too many images for arrays: see ``train.imagenet``.)
 """
 import argparse
 from dataclasses import dataclass
@@ -100,19 +100,22 @@ def synthetic_data(batch_size, image_shape=(3, 224, 224), num_classes=1000, num_
     return SyntheticIterator(batch_size, tuple(image_shape), num_classes, num_examples, seed)
 
 
-def add_data_args(parser):
-    """Add the options that choose, find and prepare the data to an ``argparse`` parser; returns the group. A script sets its own ``--dataset`` default."""
+def add_data_args(parser, more=()):
+    """Add the options that choose, find and prepare the data to an ``argparse`` parser; returns the group. A script sets its own ``--dataset`` default.
+
+    ``more`` are data sets that the script can read besides.
+    """
     group = parser.add_argument_group('data')
-    group.add_argument('--dataset', choices=list(DATASETS), default='cifar10', help='digits needs no download; synthetic is noise, to try things out')
+    group.add_argument('--dataset', choices=[*DATASETS, *more], default='cifar10', help='digits needs no download; synthetic is noise, to try things out')
     group.add_argument('--data-dir', metavar='FOLDER', help='CIFAR files that you already have: the folder of the binary or the python version, the '
                        "tar.gz of either, or the folder around them (left out: MXNet's cache, filled over the network when it is empty)")
-    group.add_argument('--image-shape', type=_shape, metavar='C,H,W', help="shape of the network's input (default: the data set's, 3,32,32)")
-    group.add_argument('--num-classes', type=_positive, metavar='N', help="outputs of the network (default: the data set's)")
-    group.add_argument('--num-examples', type=_positive, metavar='N', help='training images per epoch of synthetic data and benchmarks; real data sets have '
+    group.add_argument('--image-shape', type=shape_of, metavar='C,H,W', help="shape of the network's input (default: the data set's, 3,32,32)")
+    group.add_argument('--num-classes', type=positive, metavar='N', help="outputs of the network (default: the data set's)")
+    group.add_argument('--num-examples', type=positive, metavar='N', help='training images per epoch of synthetic data and benchmarks; real data sets have '
                        'their own number')
-    group.add_argument('--rgb-mean', type=_numbers, default=RGB_MEAN, metavar='R,G,B', help='subtracted from pixels of 0..255 (default: the '
+    group.add_argument('--rgb-mean', type=numbers, default=RGB_MEAN, metavar='R,G,B', help='subtracted from pixels of 0..255 (default: the '
                        "authors' ImageNet constants, for CIFAR too)")
-    group.add_argument('--rgb-std', type=_numbers, default=RGB_STD, metavar='R,G,B', help='what pixels are then divided by')
+    group.add_argument('--rgb-std', type=numbers, default=RGB_STD, metavar='R,G,B', help='what pixels are then divided by')
     switch = group.add_mutually_exclusive_group()
     switch.add_argument('--augment', dest='augment', action='store_true', default=True, help='CIFAR: shift by up to 4 pixels and mirror; digits: shift by up '
                         'to 2 pixels (the default)')
@@ -150,21 +153,21 @@ def _check_shape(name, info, shape):
     raise DataError(f'{name} has images of {possible}, not {",".join(map(str, shape))}')
 
 
-def _numbers(text):
+def numbers(text):
     try:
         return tuple(float(number) for number in text.split(','))
     except ValueError:
         raise argparse.ArgumentTypeError(f'{text!r} is not numbers with commas between') from None
 
 
-def _shape(text):
+def shape_of(text):
     try:
         return tuple(int(size) for size in text.split(','))
     except ValueError:
         raise argparse.ArgumentTypeError(f'{text!r} is not channels,height,width') from None
 
 
-def _positive(text):
+def positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
     return int(text)

@@ -55,44 +55,65 @@ class BatchIterator(mx.io.DataIter):
                                provide_data=self.provide_data, provide_label=self.provide_label)
 
 
+class Shuffle:
+    """Which of ``count`` images a step takes, and the share of one worker in it: a pure function of the seed, the epoch and the number of the step.
+
+    An epoch takes ``examples`` images (None: all), as many as fill whole steps; ``len`` is its steps. Raises DataError where there are too few.
+    """
+
+    def __init__(self, count, batch_size, seed, part_index=0, num_parts=1, examples=None):
+        if not 0 <= part_index < num_parts:
+            raise DataError(f'part {part_index} of {num_parts} does not exist: parts are numbered from 0')
+        examples = count if examples is None else examples
+        if examples > count:
+            raise DataError(f'--num-examples {examples}: there are {count} training images')
+        if batch_size < 1 or examples < batch_size * num_parts:
+            raise DataError(f'a batch size of {batch_size} on {num_parts} worker(s) does not fit {examples} training images; use a smaller --batch-size')
+        self._count, self._seed = count, seed
+        self.step = batch_size * num_parts  # images that all workers together take in one step
+        self.share = slice(part_index * batch_size, (part_index + 1) * batch_size)
+        self._length = examples // self.step
+        self._order, self._order_epoch = None, None
+
+    def __len__(self):
+        return self._length
+
+    def index(self, epoch, number):
+        """The images (B,) that this worker takes in step ``number``."""
+        return self._epoch_order(epoch)[number * self.step:(number + 1) * self.step][self.share]
+
+    def generator(self, epoch, *stream):
+        """The generator of a stream of chance, named by one number or more; stream 0 is the order's."""
+        # The last number must not be 0 where there are more than three: NumPy seeds [a, b, c] and [a, b, c, 0] alike.
+        return np.random.default_rng([self._seed, epoch, *stream])
+
+    def _epoch_order(self, epoch):
+        if self._order_epoch != epoch:
+            self._order, self._order_epoch = self.generator(epoch, 0).permutation(self._count), epoch
+        return self._order
+
+
 class TrainIterator(BatchIterator):
     """Shuffled, augmented batches; see ``train.data.train_iterator``."""
 
     def __init__(self, images, labels, batch_size, seed, preprocessor, part_index=0, num_parts=1):
-        if not 0 <= part_index < num_parts:
-            raise DataError(f'part {part_index} of {num_parts} does not exist: parts are numbered from 0')
-        if batch_size < 1 or len(images) < batch_size * num_parts:
-            raise DataError(f'a batch size of {batch_size} on {num_parts} worker(s) does not fit {len(images)} training images; use a smaller --batch-size')
+        self._shuffle = Shuffle(len(images), batch_size, seed, part_index, num_parts)
         super().__init__(images.shape[1:], batch_size)
-        self.images, self.labels, self.preprocessor, self._seed = images, labels, preprocessor, seed
-        self._step = batch_size * num_parts  # images that all workers together take in one step
-        self._share = slice(part_index * batch_size, (part_index + 1) * batch_size)
-        self._order, self._order_epoch = None, None
+        self.images, self.labels, self.preprocessor = images, labels, preprocessor
 
     def __len__(self):
-        return len(self.images) // self._step
+        return len(self._shuffle)
 
     def decisions(self, number):
         """(indices of the images (B,), ``Draws`` about them): all that chance decides about batch ``number`` of this epoch."""
         # The decisions for all workers are drawn, and each takes its share: however many workers there are, a step sees the same images, shifted alike.
-        index = self._epoch_order()[number * self._step:(number + 1) * self._step][self._share]
-        draws = self.preprocessor.draw(self._generator(1 + number), self._step)
-        return index, Draws(*(decision[self._share] for decision in draws))
+        draws = self.preprocessor.draw(self._shuffle.generator(self.epoch, 1 + number), self._shuffle.step)
+        return self._shuffle.index(self.epoch, number), Draws(*(decision[self._shuffle.share] for decision in draws))
 
     def _batch(self, number):
         index, draws = self.decisions(number)
         images = self.preprocessor.augmented(self.images[index], draws)
         return self._pack(images, self.labels[index], pad=0, index=index)
-
-    def _epoch_order(self):
-        if self._order_epoch != self.epoch:
-            self._order = self._generator(0).permutation(len(self.images))
-            self._order_epoch = self.epoch
-        return self._order
-
-    def _generator(self, stream):
-        # Always three numbers: NumPy seeds [a, b] and [a, b, 0] alike.
-        return np.random.default_rng([self._seed, self.epoch, stream])
 
 
 class EvalIterator(BatchIterator):

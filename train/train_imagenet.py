@@ -1,10 +1,13 @@
-"""Train a network with scaling factors on ImageNet, by the authors' recipe."""
+"""Train a network with scaling factors on ImageNet, or on images like it, by the authors' recipe."""
+import logging
+
 from runtime.cli import run
-from runtime.errors import DataError
 from symbols import parse_image_shape
 from train.arguments import training_parser
-from train.data import synthetic_data
+from train.data import positive, synthetic_data, test_io
 from train.fit import fit
+from train.imagenet import add_imagenet_args, check_paths, imagenet_from_args
+from train.log import open_log
 from train.plan import check_arguments
 
 TRAINING_IMAGES = 1281167
@@ -12,19 +15,27 @@ TRAINING_IMAGES = 1281167
 
 def main(argv=None):
     parser = training_parser(__doc__)
-    data = parser.add_argument_group('data')
-    data.add_argument('--image-shape', default='3,224,224', metavar='C,H,W', help="shape of the network's input")
-    data.add_argument('--num-classes', type=int, default=1000, help='outputs of the network')
-    data.add_argument('--num-examples', type=int, default=TRAINING_IMAGES, help='images of an epoch: what the schedule counts in')
+    group = add_imagenet_args(parser)
+    group.add_argument('--image-shape', default='3,224,224', metavar='C,H,W', help="shape of the network's input")
+    group.add_argument('--num-classes', type=positive, default=1000, help='outputs of the network')
+    group.add_argument('--num-examples', type=positive, metavar='N', help='images of an epoch, which the schedule counts in (default: all there are; '
+                       f"{TRAINING_IMAGES}, ImageNet's, with --benchmark 1)")
     # Section 4.2 of the paper and the authors' scripts: 4 cards of 32 images each.
     parser.set_defaults(network='resnet', num_layers=50, batch_size=128, num_epochs=100, lr=0.1, lr_step_epochs='30,60,90', wd=1e-4, gamma=0.01)
     args = parser.parse_args(argv)
-    if not args.benchmark:
-        raise DataError('this version reads no ImageNet files yet; --benchmark 1 trains on synthetic images of the same shape')
     shape = parse_image_shape(args.image_shape)
+    if not args.benchmark:
+        check_paths(args)
     check_arguments(args, shape, args.num_classes)
-    images = synthetic_data(args.batch_size, shape, args.num_classes, args.num_examples)
-    return fit(args, images, images, shape, args.num_classes, top_k=5)
+    open_log()
+    if args.benchmark:
+        train = validation = synthetic_data(args.batch_size, shape, args.num_classes, args.num_examples or TRAINING_IMAGES)
+    else:
+        train, validation, _ = imagenet_from_args(args, shape, args.num_classes, args.batch_size)
+    if args.test_io:
+        logging.info('%.1f images/s over the epoch', test_io(train))
+        return 0
+    return fit(args, train, validation, shape, args.num_classes, top_k=5)
 
 
 if __name__ == '__main__':

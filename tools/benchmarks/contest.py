@@ -14,23 +14,26 @@ A process of its own keeps the threads of one library out of another's way, and 
 """
 import multiprocessing
 import os
-import resource
 import statistics
 import time
 from contextlib import ExitStack
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Sequence
 
 from runtime.errors import UserError
 
+from .family import family_bytes, family_time, peak_bytes
+
 ROUNDS, STEPS, WARM_UP = 7, 3, 2
-CLOCKS = {'wall': time.perf_counter, 'processor': time.process_time}
+# 'family' is the processor time of a process and of those that it started.
+CLOCKS = {'wall': time.perf_counter, 'processor': time.process_time, 'family': family_time}
 
 
 class Measured(NamedTuple):
-    """Seconds that a step took in each round, and the most bytes of memory that the contestant's process held."""
+    """Seconds that a step took in each round, the most bytes of memory that the contestant's process held, and what it held with its children after each."""
 
     seconds: List[float]
     peak_bytes: int
+    held_bytes: Sequence[int] = ()
 
     @property
     def median(self):
@@ -54,9 +57,10 @@ def contest(builds, rounds=ROUNDS, steps=STEPS, clock='wall', warm_up=WARM_UP):
             contestant.wait_until_built()
         for contestant in contestants.values():
             contestant.turn(warm_up)
-        rows = [[contestant.turn(steps) / steps for contestant in contestants.values()] for _ in range(rounds)]
+        rows = [[contestant.turn(steps) for contestant in contestants.values()] for _ in range(rounds)]
         peaks = [contestant.peak_bytes() for contestant in contestants.values()]
-    return {name: Measured(list(column), peak) for name, column, peak in zip(contestants, zip(*rows), peaks)}
+    return {name: Measured([seconds / steps for seconds, _ in column], peak, [held for _, held in column])
+            for name, column, peak in zip(contestants, zip(*rows), peaks)}
 
 
 def threads():
@@ -85,7 +89,7 @@ class Contestant:
         self._answer()
 
     def turn(self, steps):
-        """The seconds that ``steps`` steps took."""
+        """(the seconds that ``steps`` steps took, the bytes of memory held after them)"""
         self._pipe.send(steps)
         return self._answer()
 
@@ -114,17 +118,8 @@ def _serve(build, clock, pipe):
     while True:
         steps = pipe.recv()
         if steps is None:
-            pipe.send(_peak_bytes())
+            pipe.send(peak_bytes())
             continue
         start = clock()
         turn(steps)
-        pipe.send(clock() - start)
-
-
-def _peak_bytes():
-    try:
-        # getrusage's number begins, on Linux, with what the parent had when it forked.
-        with open('/proc/self/status') as lines:
-            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('VmHWM:'))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        pipe.send((clock() - start, family_bytes()))

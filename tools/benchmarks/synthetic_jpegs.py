@@ -1,9 +1,12 @@
-"""JPEGs that weigh about what ImageNet's do and take as long to decode, in a folder a class, for measurements where ImageNet is not at hand."""
+"""JPEGs that weigh about what ImageNet's do and take as long to decode, in folders or a record file, for measurements where ImageNet is not at hand."""
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 
+from runtime import usable_cores
+from runtime.record_file import RecordWriter
 from tools.records.progress import Progress
 from tools.records.workers import in_order
 
@@ -24,18 +27,40 @@ def write_jpegs(folder, count, jobs):
             progress.add(written)
 
 
+def write_records(folder, count):
+    """A record file of JPEGs 0 … count - 1 in ``folder``, made unless it is there already; returns its path."""
+    path = os.path.join(folder, f'synthetic-{count}.rec')
+    index = f'{os.path.splitext(path)[0]}.idx'
+    if not (os.path.exists(path) and os.path.exists(index)):
+        canvas = _canvas()
+        # Threads do, since OpenCV lets others work while it encodes; a stretch at a time, for as much is held in memory.
+        with RecordWriter(path, index) as out, ThreadPoolExecutor(usable_cores()) as threads, Progress(count) as progress:
+            for begin in range(0, count, STRETCH):
+                numbers = range(begin, min(begin + STRETCH, count))
+                for number, data in zip(numbers, threads.map(lambda number: _jpeg(canvas, number), numbers)):
+                    out.write(number, number % CLASSES, data)
+                progress.add(len(numbers))
+    return path
+
+
 def _write_stretch(stretch):
     folder, begin, end = stretch
     canvas = _canvas()
     for number in range(begin, end):
         path = os.path.join(folder, _class(number % CLASSES), f'{number:07d}.JPEG')
         if not os.path.exists(path):
-            random = np.random.RandomState(number)
-            height, width = random.randint(SIDES[0], SIDES[1] + 1, 2)
-            top, left = random.randint(0, CANVAS - SIDES[1], 2)
-            pixels = np.roll(canvas[top:top + height, left:left + width], random.randint(3), axis=2)
-            cv2.imwrite(path, pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            with open(path, 'wb') as out:
+                out.write(_jpeg(canvas, number))
     return end - begin
+
+
+def _jpeg(canvas, number):
+    """The bytes of JPEG ``number``, a piece of the canvas."""
+    random = np.random.RandomState(number)
+    height, width = random.randint(SIDES[0], SIDES[1] + 1, 2)
+    top, left = random.randint(0, CANVAS - SIDES[1], 2)
+    pixels = np.roll(canvas[top:top + height, left:left + width], random.randint(3), axis=2)
+    return cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
 def _canvas():

@@ -1,0 +1,84 @@
+"""Decoding and augmenting JPEGs of a record file: ours and MXNet's, beside what OpenCV needs to decode the same images and do nothing with them."""
+import tempfile
+from functools import partial
+
+import cv2
+import numpy as np
+
+from runtime import mx, usable_cores
+from train.augment import RGB_MEAN, RGB_STD
+from train.decoder_pool import DecoderPool
+from train.image_augment import DRAWS, ImageAugmentation, RandomView
+from train.image_iterators import Damage, ImageTrainIterator
+from train.image_sources import ImageReader, RecordSource
+
+from .contest import contest
+from .synthetic_jpegs import write_records
+
+SHAPE, CLASSES = (3, 224, 224), 1000
+LIMIT = 'cv2.imdecode alone'
+
+
+def measure(args):
+    """One row for each contestant, the limit first."""
+    rec = args.data_train or write_records(args.scratch or tempfile.gettempdir(), args.synthetic)
+    builds = {LIMIT: bare, 'ours': ours, 'ImageRecordIter': stock}
+    measured = contest({name: partial(build, rec, args.batch_size, args.seed) for name, build in builds.items()}, args.rounds, args.steps, args.clock)
+    limit = measured[LIMIT]
+    return [{'pipeline': name, 'images/s': args.batch_size / result.median, 'of the limit': 1 / result.time_over(limit),
+             'MiB at first': round(result.held_bytes[0] / 2 ** 20), 'MiB at last': round(result.held_bytes[-1] / 2 ** 20), 'ms': 1e3 * result.median,
+             'all ms': [round(1e3 * second, 3) for second in result.seconds]} for name, result in measured.items()]
+
+
+class BareReader:
+    """Decodes images, and that is all."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def read_into(self, out, position, draws):
+        data, label = self._source.read(position)
+        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        return label
+
+
+def bare(rec, batch_size, seed):
+    """The limit: in as many processes as there are cores, as ours, images are decoded."""
+    source = RecordSource(rec)
+    return turns_of(iterator(source, BareReader(source), batch_size, seed))
+
+
+def ours(rec, batch_size, seed):
+    """The pipeline of train_imagenet.py."""
+    source = RecordSource(rec)
+    return turns_of(iterator(source, ImageReader(source, RandomView(SHAPE), CLASSES), batch_size, seed))
+
+
+def iterator(source, reader, batch_size, seed):
+    pool = DecoderPool([reader], SHAPE, batch_size, DRAWS, usable_cores())
+    return ImageTrainIterator(pool, 0, SHAPE, batch_size, Damage('training', len(source), 0.), len(source), seed)
+
+
+def stock(rec, batch_size, seed):
+    """MXNet's own iterator with the same augmentation."""
+    recipe = ImageAugmentation()
+    options = {f'{name}_{channel}': value for name, values in (('mean', RGB_MEAN), ('std', RGB_STD)) for channel, value in zip('rgb', values)}
+    return turns_of(mx.io.ImageRecordIter(
+        path_imgrec=rec, data_shape=SHAPE, batch_size=batch_size, preprocess_threads=usable_cores(), shuffle=True, seed=seed, verbose=False, inter_method=2,
+        random_resized_crop=True, min_random_area=recipe.area[0], max_random_area=recipe.area[1], min_aspect_ratio=recipe.aspect[0],
+        max_aspect_ratio=recipe.aspect[1], brightness=recipe.brightness, contrast=recipe.contrast, saturation=recipe.saturation,
+        pca_noise=recipe.pca_noise, rand_mirror=recipe.mirror, **options))
+
+
+def turns_of(batches):
+    """Steps through an iterator, over and over; each waits until the batch is in MXNet's memory."""
+    def turn(steps):
+        for _ in range(steps):
+            try:
+                batch = batches.next()
+            except StopIteration:
+                batches.reset()
+                batch = batches.next()
+            batch.data[0].wait_to_read()
+
+    return turn

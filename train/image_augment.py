@@ -1,0 +1,184 @@
+"""What the authors' pipeline does to an image, to the letter of MXNet's ``ImageRecordIter``: random crops, colours and mirroring; the centre for validation.
+
+The letter includes what looks odd: grey is weighed as if blue were red, and the noise on colours is rounded down. (tests/test_data_image_stock.py holds this
+beside MXNet's iterator.) Nothing here draws a random number: ``draw`` draws for many images at once, and what is done to one follows from its row.
+"""
+import itertools
+from typing import NamedTuple, Tuple
+
+import cv2
+import numpy as np
+
+from runtime.errors import DataError
+
+from .augment import RGB_MEAN, RGB_STD
+from .image_decode import decode, inspect
+
+ATTEMPTS = 10
+# A row of draws: areas, aspects and swaps of each attempt, where the crop lies, mirror, strengths and order of the colours, all uniform; then the normal ones.
+AREA, ASPECT, SWAP, TOP, LEFT = 0, ATTEMPTS, 2 * ATTEMPTS, 3 * ATTEMPTS, 3 * ATTEMPTS + 1
+MIRROR, COLOURS, ORDER, NOISE = LEFT + 1, LEFT + 2, LEFT + 5, LEFT + 6
+DRAWS = NOISE + 3
+# The principal components of ImageNet's colours (Krizhevsky et al. 2012), each times its eigenvalue; rows are red, green, blue.
+COMPONENTS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]) * (55.46, 4.794, 1.148)
+ORDERS = tuple(itertools.permutations(range(3)))
+LEVELS = np.arange(256.)
+
+
+class ImageAugmentation(NamedTuple):
+    """What may happen to a training image; the default is the authors' recipe."""
+
+    area: Tuple[float, float] = (0.08, 1.)  # of the crop, relative to the image
+    aspect: Tuple[float, float] = (3 / 4, 4 / 3)  # of the crop; it is turned half of the time
+    brightness: float = 0.4  # multiplied by 1 ± so much
+    contrast: float = 0.4
+    saturation: float = 0.4
+    pca_noise: float = 0.1  # standard deviation along the principal components
+    mirror: bool = True
+
+
+def draw(generator, count):
+    """Random rows for ``count`` images, float64 (count, DRAWS), from a ``numpy.random.Generator``."""
+    return np.concatenate([generator.random((count, NOISE)), generator.standard_normal((count, DRAWS - NOISE))], axis=1)
+
+
+class RandomView:
+    """Training images, augmented; ``image_shape`` is (3, height, width)."""
+
+    def __init__(self, image_shape, augmentation=None, mean=RGB_MEAN, std=RGB_STD):
+        _, self._height, self._width = image_shape
+        self._augmentation = augmentation or ImageAugmentation()
+        self._mean, self._std = _columns(mean, std)
+
+    def __call__(self, data, draws, out):
+        """Decode the image file ``data`` and write it, augmented by a row of ``draws`` and normalised, into ``out``, float32 (3, height, width), RGB."""
+        draws = draws.tolist()
+        image = self._colours(self._crop(data, draws), draws)
+        if self._augmentation.mirror and draws[MIRROR] < 0.5:
+            image = cv2.flip(image, 1)
+        _normalise(image, self._table(draws[NOISE:]), out)
+
+    def _crop(self, data, draws):
+        frame = inspect(data)
+        if frame is None:
+            image = decode(data)
+            return self._resized(image, self._box(*image.shape[:2], draws))
+        box = self._box(frame.height, frame.width, draws)
+        if box is None:
+            return self._resized(decode(data, frame), None)
+        top, left, height, width = box
+        # Nothing of what the network sees is lost at half the size, and decoding takes half the time.
+        reduction = next((factor for factor in (4, 2) if height >= factor * self._height and width >= factor * self._width), 1)
+        image = decode(data, frame, top + height, reduction)
+        return self._resized(image, tuple(side // reduction for side in box))
+
+    def _box(self, height, width, draws):
+        return random_box(height, width, draws, self._augmentation)
+
+    def _resized(self, image, box):
+        if box is None:
+            return _centre(_at_least(image, self._height, self._width), self._height, self._width)
+        top, left, height, width = box
+        return _resize(image[top:top + height, left:left + width], self._height, self._width)
+
+    def _colours(self, image, draws):
+        recipe = self._augmentation
+        limits = recipe.brightness, recipe.contrast, recipe.saturation
+        if not any(limits):
+            return image
+        strengths = [1 + limit * (2 * draws[COLOURS + which] - 1) for which, limit in enumerate(limits)]
+        for which in ORDERS[int(6 * draws[ORDER])]:
+            image = CHANGES[which](image, strengths[which])
+        return image
+
+    def _table(self, normals):
+        """What each of the 256 levels of red, green and blue becomes: float32 (3, 256)."""
+        levels = LEVELS
+        if self._augmentation.pca_noise:
+            shifts = COMPONENTS @ normals * self._augmentation.pca_noise
+            levels = np.floor(LEVELS + shifts[:, None]).clip(0, 255)
+        return ((levels - self._mean) / self._std).astype(np.float32)
+
+
+class CentreView:
+    """Images to validate with: the shorter side becomes ``resize`` pixels, and the centre of ``image_shape`` is cut out."""
+
+    def __init__(self, image_shape, resize, mean=RGB_MEAN, std=RGB_STD):
+        _, self._height, self._width = image_shape
+        if resize < max(self._height, self._width):
+            raise DataError(f'--resize {resize}: the centre of {self._height} x {self._width} pixels does not fit in')
+        self._resize = resize
+        mean, std = _columns(mean, std)
+        self._table = ((LEVELS - mean) / std).astype(np.float32)
+
+    def __call__(self, data, draws, out):
+        """Decode ``data`` and write its centre, normalised, into ``out``; there is nothing to draw."""
+        inspect(data)
+        image = decode(data)
+        height, width = image.shape[:2]
+        shorter = min(height, width)
+        image = _resize(image, self._resize * height // shorter, self._resize * width // shorter)
+        _normalise(_centre(image, self._height, self._width), self._table, out)
+
+
+def random_box(height, width, draws, augmentation):
+    """(top, left, height, width) of a crop of an image, by a row of ``draws``; None where no attempt fitted in, and the centre is to be taken."""
+    (least, most), (flattest, steepest) = augmentation.area, augmentation.aspect
+    for attempt in range(ATTEMPTS):
+        area = height * width * (least + (most - least) * draws[AREA + attempt])
+        aspect = flattest + (steepest - flattest) * draws[ASPECT + attempt]
+        rows, columns = int((area / aspect) ** 0.5 + 0.5), int((area * aspect) ** 0.5 + 0.5)
+        if draws[SWAP + attempt] > 0.5:
+            rows, columns = columns, rows
+        if 0 < rows <= height and 0 < columns <= width:
+            return int(draws[TOP] * (height - rows + 1)), int(draws[LEFT] * (width - columns + 1)), rows, columns
+    return None
+
+
+def change_brightness(image, strength):
+    return cv2.convertScaleAbs(image, alpha=strength)
+
+
+def change_contrast(image, strength):
+    """Away from, or towards, the mean grey."""
+    grey = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
+    return cv2.addWeighted(image, strength, image, 0, (1 - strength) * grey)
+
+
+def change_saturation(image, strength):
+    """Away from, or towards, the grey of each pixel."""
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2BGR)
+    return cv2.addWeighted(image, strength, grey, 1 - strength, 0)
+
+
+CHANGES = change_brightness, change_contrast, change_saturation
+
+
+def _resize(image, height, width):
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _at_least(image, height, width):
+    """``image``, enlarged where it is smaller than what is to be cut out of it."""
+    if image.shape[0] < height:
+        image = _resize(image, height, int(height / image.shape[0] * image.shape[1]))
+    if image.shape[1] < width:
+        image = _resize(image, int(width / image.shape[1] * image.shape[0]), width)
+    return image
+
+
+def _centre(image, height, width):
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top:top + height, left:left + width]
+
+
+def _normalise(image, table, out):
+    """Look up each level of ``image``, uint8 (height, width, 3) BGR, in the ``table`` (3, 256) of red, green and blue, into ``out`` (3, height, width)."""
+    for plane, levels, target in zip(reversed(cv2.split(image)), table, out):
+        cv2.LUT(plane, levels, target)
+
+
+def _columns(mean, std):
+    return (np.array(values, float).reshape(-1, 1) * np.ones((3, 1)) for values in (mean, std))
