@@ -22,9 +22,9 @@ from .metrics import lambda_statistics
 from .plan import all_versions, make_engine, make_optimizer, network
 
 # What may differ between a run and its continuation: what is kept and shown, and what it is computed with.
-FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'data_train', 'data_train_idx',
-                  'data_val', 'data_val_idx', 'data_nthreads', 'max_bad', 'engine', 'gpus', 'kv_store',
-                  'dtype', 'channels_last', 'allow_tf32', 'cuda_graphs'}
+FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'engine', 'gpus', 'kv_store',
+                  'dtype', 'channels_last', 'allow_tf32', 'cuda_graphs', 'data_train', 'data_train_idx', 'data_val', 'data_val_idx', 'data_nthreads',
+                  'max_bad'}
 
 
 def fit(args, train_data, val_data, image_shape, num_classes, top_k=0):
