@@ -3,6 +3,7 @@ import fcntl
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from image_fakes import WNIDS, class_folders, odd_images, write_files
 from tiny_runs import contents, refused
 
+from runtime.cli import run
 from tools import make_record
 from tools.records import partial, writing
 from tools.records.workers import in_order
@@ -129,6 +131,27 @@ def test_what_was_half_written_is_written_again(train, prefix, tmp_path, name, b
         assert finished(train, again) == expected
 
 
+def on_a_full_disk(size, argv):
+    """Run the tool where no file can grow beyond ``size`` bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    run(make_record.main, argv)
+
+
+@pytest.mark.parametrize('size', [5000, 15000])  # what the tool says must fit as well
+def test_a_full_disk_ends_the_run_and_more_room_lets_it_go_on(train, prefix, tmp_path, size, capfd):
+    expected = finished(train, prefix)
+    assert len(expected['set.rec']) > 15000
+    again = str(tmp_path / 'full' / 'set')
+    capfd.readouterr()
+    child = FORK.Process(target=on_a_full_disk, args=(size, arguments(train, again)))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 2
+    assert f'error: {again}.partial.' in capfd.readouterr().err
+    assert finished(train, again) == expected
+
+
 def test_an_unfinished_set_of_other_images_or_options_is_refused(train, prefix, tmp_path, capfd):
     assert killed(8, arguments(train, prefix))
     for more, name in ((('--resize', 32), '--resize'), (('--quality', 80), '--quality'), (('--seed', 3), 'images')):
@@ -184,11 +207,11 @@ def test_results_come_in_order_and_are_not_piled_up():
 def test_a_killed_command_takes_its_workers_along(prefix, tmp_path):
     train = write_files(tmp_path / 'train', class_folders(100))
     command = [sys.executable, os.path.join(ROOT, 'tools', 'make_record.py'), *arguments(train, prefix), '--jobs', '2']
-    run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, 'PYTHONPATH': ROOT})
-    workers = wait_for(lambda: children(run.pid))
-    run.send_signal(signal.SIGSTOP)  # no chance to tell them, or to finish
-    run.kill()
-    run.wait(60)
+    tool = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, 'PYTHONPATH': ROOT})
+    workers = wait_for(lambda: children(tool.pid))
+    tool.send_signal(signal.SIGSTOP)  # no chance to tell them, or to finish
+    tool.kill()
+    tool.wait(60)
     wait_for(lambda: not any(os.path.exists(f'/proc/{worker}') for worker in workers))
     assert not os.path.exists(f'{prefix}.json')
 

@@ -50,7 +50,8 @@ class Partial:
             self._lock()
             self._resume(task, force)
         except BaseException:
-            self._list.close()
+            with naming(self._list_path):
+                self._list.close()
             raise
         self._unlisted, self._synced = [], time.monotonic()
 
@@ -58,12 +59,13 @@ class Partial:
         return self
 
     def __exit__(self, *_):
-        try:
-            self.sync()
-        finally:
-            self._list.close()
-            if self._rec:
-                self._rec.close()
+        with naming(self._rec_path):  # on a full disk, closing fails too
+            try:
+                self.sync()
+            finally:
+                self._list.close()
+                if self._rec:
+                    self._rec.close()
 
     def add(self, part, records):
         """Append the bytes ``records`` that ``part`` describes. Raises OSError."""
