@@ -9,6 +9,7 @@ import signal
 import cv2
 import numpy as np
 import pytest
+from image_fakes import tar_of_tars
 from jpegs import jpeg, offsets, overwrite, save_folders, save_records
 from tiny_runs import LOG_LINE, checkpoint, log_lines, metrics
 
@@ -16,7 +17,7 @@ from runtime import mx
 from runtime.checkpoint_files import load_checkpoint, save_model
 from symbols import resnet
 from symbols.strip import strip
-from tools import evaluate
+from tools import evaluate, make_record
 from train import train_imagenet
 from train.engine import MXNetEngine
 from train.image_augment import CentreView
@@ -205,16 +206,21 @@ def centre(pixels, side):
     return pixels[:, top:top + side, left:left + side]
 
 
-def test_photographs_come_out_of_a_record_file_pixel_for_pixel(photographs, tmp_path):
-    """Where nothing is resized: the shorter side is what it shall be, and normalisation changes nothing."""
-    rec = save_records(tmp_path / 'val', [data for data, _ in photographs], range(len(photographs)))
-    source = RecordSource(rec)
+def test_photographs_go_from_folders_through_a_tar_file_and_records_to_pixels(photographs, tmp_path):
+    """Where nothing is resized, they come out pixel for pixel: the shorter side is what it shall be, and normalisation changes nothing."""
+    names = [os.path.basename(path) for path in PHOTOGRAPHS]
+    wnids = [name.split('_')[0] for name in names]
+    (tmp_path / 'train.tar').write_bytes(tar_of_tars({f'{wnid}/{name}': data for wnid, name, (data, _) in zip(wnids, names, photographs)}))
+    assert make_record.main([str(tmp_path / 'train.tar'), str(tmp_path / 'train'), '--shuffle', '0', '--jobs', '1']) == 0
+    source = RecordSource(str(tmp_path / 'train.rec'))
+    assert len(source) == len(photographs)
     for position, (data, pixels) in enumerate(photographs):
-        assert source.read(position) == (data, position)
+        label = sorted(set(wnids)).index(wnids[position])
+        assert source.read(position) == (data, label)
         shorter = min(pixels.shape[1:])
         side = min(shorter, 224)
         out = np.empty((3, side, side), np.float32)
-        assert ImageReader(source, CentreView((3, side, side), shorter, 0., 1.), 1000).read_into(out, position, None) == position
+        assert ImageReader(source, CentreView((3, side, side), shorter, 0., 1.), 1000).read_into(out, position, None) == label
         np.testing.assert_array_equal(out, centre(pixels, side))
 
 

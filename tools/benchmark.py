@@ -77,7 +77,9 @@ def _add_io(commands):
     command.add_argument('--synthetic', type=_positive, metavar='N', help='the same with N JPEGs that look like photographs to a decoder, made first')
     command.add_argument('--scratch', metavar='FOLDER', help='where to make them, 105 KB each, and to find them next time (default: where scratch files go)')
     command.add_argument('--seed', type=int, default=0, help='of the order and the augmentation')
-    return _add_turns(command)
+    _add_turns(command)
+    command.set_defaults(steps=100)  # what is decoded ahead between two turns must not count
+    return command
 
 
 def _add_records(commands):
@@ -103,7 +105,7 @@ def _add_network(command):
 
 def _add_turns(command):
     command.add_argument('--rounds', type=_positive, default=ROUNDS, help=f'how often everyone has a turn: more on a busy machine (default: {ROUNDS})')
-    command.add_argument('--steps', type=_positive, default=STEPS, help=f'steps of a turn: more for steps of a few milliseconds (default: {STEPS})')
+    command.add_argument('--steps', type=_positive, default=STEPS, help=f'steps of a turn: more for steps of a few milliseconds (default: {STEPS}, of io 100)')
     command.add_argument('--clock', choices=CLOCKS, default='wall', help='processor time is the steadier one where other programs run; take it with '
                          'OMP_NUM_THREADS=1, for waiting threads count too; family is that of all processes of a contestant (default: wall)')
     return command

@@ -87,7 +87,7 @@ class DecoderPool:
         return self._memory.images[job.batch], self._memory.labels[job.batch], self._memory.positions[job.batch]
 
     def as_ndarray(self, job):
-        """The images of a finished job as MXNet's array of the same memory: a copy would cost the trainer half as much as decoding costs the processes."""
+        """The images of a finished job as MXNet's array of the same memory: a copy would cost the trainer a fifth of what decoding costs."""
         if job.batch not in self._arrays:
             self._arrays[job.batch] = mx.nd.from_numpy(self._memory.images[job.batch])
         return self._arrays[job.batch]

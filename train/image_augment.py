@@ -22,7 +22,6 @@ DRAWS = NOISE + 3
 # The principal components of ImageNet's colours (Krizhevsky et al. 2012), each times its eigenvalue; rows are red, green, blue.
 COMPONENTS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]) * (55.46, 4.794, 1.148)
 ORDERS = tuple(itertools.permutations(range(3)))
-LEVELS = np.arange(256.)
 
 
 class ImageAugmentation(NamedTuple):
@@ -48,7 +47,8 @@ class RandomView:
     def __init__(self, image_shape, augmentation=None, mean=RGB_MEAN, std=RGB_STD):
         _, self._height, self._width = image_shape
         self._augmentation = augmentation or ImageAugmentation()
-        self._mean, self._std = _columns(mean, std)
+        # Levels -255 … 510, normalised as the nearest that exist: a shift of all levels is then a piece of this.
+        self._levels = _normalised(np.arange(-255, 511).clip(0, 255), mean, std)
 
     def __call__(self, data, draws, out):
         """Decode the image file ``data`` and write it, augmented by a row of ``draws`` and normalised, into ``out``, float32 (3, height, width), RGB."""
@@ -92,12 +92,9 @@ class RandomView:
         return image
 
     def _table(self, normals):
-        """What each of the 256 levels of red, green and blue becomes: float32 (3, 256)."""
-        levels = LEVELS
-        if self._augmentation.pca_noise:
-            shifts = COMPONENTS @ normals * self._augmentation.pca_noise
-            levels = np.floor(LEVELS + shifts[:, None]).clip(0, 255)
-        return ((levels - self._mean) / self._std).astype(np.float32)
+        """What each of the 256 levels of red, green and blue becomes: three float32 (256,)."""
+        shifts = np.floor(COMPONENTS @ normals * self._augmentation.pca_noise).clip(-255, 255).astype(int) + 255
+        return [levels[shift:shift + 256] for levels, shift in zip(self._levels, shifts.tolist())]
 
 
 class CentreView:
@@ -108,8 +105,7 @@ class CentreView:
         if resize < max(self._height, self._width):
             raise DataError(f'--resize {resize}: the centre of {self._height} x {self._width} pixels does not fit in')
         self._resize = resize
-        mean, std = _columns(mean, std)
-        self._table = ((LEVELS - mean) / std).astype(np.float32)
+        self._table = _normalised(np.arange(256), mean, std)
 
     def __call__(self, data, draws, out):
         """Decode ``data`` and write its centre, normalised, into ``out``; there is nothing to draw."""
@@ -175,10 +171,12 @@ def _centre(image, height, width):
 
 
 def _normalise(image, table, out):
-    """Look up each level of ``image``, uint8 (height, width, 3) BGR, in the ``table`` (3, 256) of red, green and blue, into ``out`` (3, height, width)."""
+    """Look up each level of ``image``, uint8 (H, W, 3) BGR, in the ``table`` of 256 for each of red, green and blue, and write to ``out`` (3, H, W)."""
     for plane, levels, target in zip(reversed(cv2.split(image)), table, out):
         cv2.LUT(plane, levels, target)
 
 
-def _columns(mean, std):
-    return (np.array(values, float).reshape(-1, 1) * np.ones((3, 1)) for values in (mean, std))
+def _normalised(levels, mean, std):
+    """``levels`` (N,) less the mean, over the deviation, of red, green and blue: float32 (3, N)."""
+    mean, std = (np.array(values, float).reshape(-1, 1) * np.ones((3, 1)) for values in (mean, std))
+    return ((levels - mean) / std).astype(np.float32)

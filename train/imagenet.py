@@ -29,11 +29,11 @@ def add_imagenet_args(parser, with_training=True):
     group = parser.add_argument_group('images')
     group.add_argument('--data-val', metavar='REC', help='the record file to validate with, its .idx beside it')
     group.add_argument('--data-val-idx', metavar='IDX', help='its index, where that is elsewhere')
-    group.add_argument('--resize', type=positive, metavar='N', help='validation: the shorter side becomes N pixels, and the centre is cut out (default: 256 '
+    group.add_argument('--resize', type=positive, metavar='N', help='validation: the shorter side becomes N pixels, and the centre is cut out (left out: 256 '
                        'for 224 pixels, in proportion for other shapes)')
-    group.add_argument('--data-nthreads', type=positive, metavar='N', help='processes that decode images (default: the cores there are)')
+    group.add_argument('--data-nthreads', type=positive, metavar='N', help='processes that decode images (left out: one a core)')
     group.add_argument('--max-bad', type=_share, default=0.001, metavar='SHARE', help='more damaged images than this share of a data set end the run; fewer '
-                       'are left out and named in the log (default: 0.001)')
+                       'are left out and named in the log (default: %(default)s)')
     if with_training:
         _add_training(group)
     return group

@@ -18,7 +18,7 @@ def main(argv=None):
     group = add_imagenet_args(parser)
     group.add_argument('--image-shape', default='3,224,224', metavar='C,H,W', help="shape of the network's input")
     group.add_argument('--num-classes', type=positive, default=1000, help='outputs of the network')
-    group.add_argument('--num-examples', type=positive, metavar='N', help='images of an epoch, which the schedule counts in (default: all there are; '
+    group.add_argument('--num-examples', type=positive, metavar='N', help='images of an epoch, which the schedule counts in (left out: all there are; '
                        f"{TRAINING_IMAGES}, ImageNet's, with --benchmark 1)")
     # Section 4.2 of the paper and the authors' scripts: 4 cards of 32 images each.
     parser.set_defaults(network='resnet', num_layers=50, batch_size=128, num_epochs=100, lr=0.1, lr_step_epochs='30,60,90', wd=1e-4, gamma=0.01)
