@@ -26,6 +26,8 @@ import mxnet as mx  # noqa: E402  (the environment must stand before MXNet is lo
 
 if _role is not None:
     os.environ['DMLC_ROLE'] = _role
-    mx.kvstore.kvstore_server._init_kvstore_server_module()  # in a worker it returns at once
+    from .parameter_server import serve
+
+    serve()  # in a worker it returns at once
 
 __all__ = ['mx', 'usable_cores']

@@ -5,6 +5,7 @@ from symbols import parse_image_shape
 from train.arguments import training_parser
 from train.data import synthetic_data
 from train.fit import fit
+from train.group import group_of
 from train.plan import check_arguments
 
 TRAINING_IMAGES = 1281167
@@ -23,8 +24,9 @@ def main(argv=None):
         raise DataError('this version reads no ImageNet files yet; --benchmark 1 trains on synthetic images of the same shape')
     shape = parse_image_shape(args.image_shape)
     check_arguments(args, shape, args.num_classes)
-    images = synthetic_data(args.batch_size, shape, args.num_classes, args.num_examples)
-    return fit(args, images, images, shape, args.num_classes, top_k=5)
+    with group_of(args) as group:
+        images = synthetic_data(args.batch_size, shape, args.num_classes, args.num_examples // group.size)
+        return fit(args, images, images, shape, args.num_classes, top_k=5, group=group)
 
 
 if __name__ == '__main__':
