@@ -35,4 +35,4 @@ def report(error):
         traceback.print_exception(type(error), error, error.__traceback__)
         return 1
     print('error:', ' '.join(str(message).split()), file=sys.stderr, flush=True)
-    return 2
+    return getattr(error, 'exit_code', 2)

@@ -10,13 +10,13 @@ import threading
 import time
 from multiprocessing.connection import Client, Listener
 
-from runtime.errors import TrainingError
+from runtime.errors import AnotherEndedError
 
 GOES_ON = 'the last checkpoint is whole, and --resume goes on from it'
 
 
 class Watchdog:
-    """Ends this process with exit code 2 when ``moves`` was not called for ``seconds``. ``waits_for`` says what it waits for, for the message."""
+    """Ends this process with exit code 3 when ``moves`` was not called for ``seconds``. ``waits_for`` says what it waits for, for the message."""
 
     def __init__(self, seconds):
         self.waits_for = 'the processes of the run to find each other'
@@ -32,7 +32,7 @@ class Watchdog:
             time.sleep(min(1, self._seconds / 10))
         print(f'error: for {self._seconds:g} seconds (--dist-timeout) this worker has waited for {self.waits_for}: one of them has died, hangs or cannot be '
               f'reached; {GOES_ON}', file=sys.stderr, flush=True)
-        os._exit(2)  # MXNet's threads wait in C++, where no exception reaches them
+        os._exit(AnotherEndedError.exit_code)  # MXNet's threads wait in C++, where no exception reaches them
 
 
 class Hub:
@@ -96,12 +96,12 @@ class Circle:
             return line.recv()
 
     def _naming(self, rank):
-        self._watchdog.waits_for = f'worker {rank}'
-        return Ended(f'worker {rank}')
+        self._watchdog.waits_for = f'the worker of rank {rank}'
+        return Ended(f'the worker of rank {rank}')
 
 
 class Ended:
-    """Turns the end of a line into a TrainingError that names whom it led to."""
+    """Turns the end of a line into an AnotherEndedError that names whom it led to."""
 
     def __init__(self, name):
         self._name = name
@@ -111,4 +111,4 @@ class Ended:
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, (EOFError, OSError)):
-            raise TrainingError(f'{self._name} has ended, and the run with it (why, it says itself); {GOES_ON}') from None
+            raise AnotherEndedError(f'{self._name} has ended, and the run with it (why, it says itself); {GOES_ON}') from None
