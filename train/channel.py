@@ -3,6 +3,7 @@
 Parameter servers wait for everybody without end. Here whoever waits says for whom, and a ``Watchdog`` ends a run in which nothing moves any more.
 """
 import os
+import pickle
 import secrets
 import socket
 import sys
@@ -89,7 +90,7 @@ class Circle:
 
     def _send(self, line, value, rank):
         with self._naming(rank):
-            line.send(value)
+            line.send_bytes(pickle.dumps(value))  # send() would leave MXNet's arrays in memory that another machine cannot see
 
     def _receive(self, line, rank):
         with self._naming(rank):

@@ -186,6 +186,8 @@ class Run:
         if self._group.rank == 0:  # the others' images are in these sums too
             self._tally.sums = state.tally
         logging.info('Resumed after %d epochs and %d batches', state.epoch, state.batch)
+        if self._group.compression:
+            logging.warning('What --gc-type %s had kept back of the gradients for the next step is lost', self._args.gc_type)
 
     def _load(self):
         if not self._checkpoints:
