@@ -17,9 +17,8 @@ import sys
 import threading
 import time
 
-from runtime.cli import run
-from runtime.errors import AnotherEndedError, UserError
-
+# Nothing of the project is imported: that would load MXNet, which starts no processes.
+AFTER_ANOTHER = 3  # exit code of who ended because another process did: that of runtime.errors.AnotherEndedError
 KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'keeper.py')
 PASSED_ON = ('OMP_NUM_THREADS', 'PYTHONPATH', 'PATH', 'LD_LIBRARY_PATH', 'MXNET_', 'PS_', 'DMLC_', 'CUDA_', 'NCCL_')  # to other machines: beginnings of names
 LAST_WORDS = 3  # seconds in which the others may say what the death of one means to them
@@ -31,19 +30,26 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 def main(argv=None):
     args = parser().parse_args(argv)
     if not args.command:
-        raise UserError('give the command that every worker runs, for example: -n 2 python train/train_cifar.py --kv-store dist_sync')
+        _refuse('give the command that every worker runs, for example: -n 2 python train/train_cifar.py --kv-store dist_sync')
     hosts = _hosts(args.hosts) if args.hosts else [None]
     with Run(args.num_workers, args.num_servers or args.num_workers, hosts, args.command) as processes:
         return processes.watch()
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('-n', '--num-workers', type=_positive, required=True, help='how many workers, each of which runs COMMAND')
     made.add_argument('-s', '--num-servers', type=_positive, help='how many parameter servers (default: as many as workers)')
     made.add_argument('-H', '--hosts', help='machines to start them on over ssh, in turn: names separated by commas, or a file with one a line (default: here)')
     made.add_argument('command', nargs=argparse.REMAINDER, metavar='COMMAND', help='for example: python train/train_cifar.py --kv-store dist_sync')
     return made
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message):
+        _refuse(f'{message} (--help explains)')
 
 
 class Run:
@@ -97,7 +103,7 @@ class Run:
     def _verdict(self, dead):
         if dead:
             # Who ended because another did is not the one to name.
-            first = next((process for process in dead if process.code != AnotherEndedError.exit_code), dead[0])
+            first = next((process for process in dead if process.code != AFTER_ANOTHER), dead[0])
             _say(f'error: {first.obituary()}; all others were ended')
             return first.code
         late = [process.name for process in self._of('worker') if process.code is None]
@@ -175,7 +181,7 @@ def _hosts(text):
         hosts = text.split(',')
     hosts = [host for host in hosts if host]
     if not hosts or any(host.startswith('-') for host in hosts):
-        raise UserError(f'-H {text}: give names of machines separated by commas, or a file with one a line')
+        _refuse(f'-H {text}: give names of machines separated by commas, or a file with one a line')
     return hosts
 
 
@@ -186,7 +192,7 @@ def _own_address(host):
         try:
             probe.connect((name, 1))  # sends nothing
         except OSError as error:
-            raise UserError(f'-H {host}: {error.strerror or error}') from None
+            _refuse(f'-H {host}: {error.strerror or error}')
         return probe.getsockname()[0]
 
 
@@ -194,6 +200,11 @@ def _free_port():
     with socket.socket() as probe:
         probe.bind(('', 0))
         return probe.getsockname()[1]
+
+
+def _refuse(message):
+    _say(f'error: {message}')
+    sys.exit(2)
 
 
 def _say(text, name=''):
@@ -208,4 +219,4 @@ def _positive(text):
 
 
 if __name__ == '__main__':
-    run(main)
+    sys.exit(main())
