@@ -1,4 +1,5 @@
 """Runs of two workers and a parameter server under train/launch.py, in which every process can be found, and none is to be left."""
+import contextlib
 import os
 import pathlib
 import signal
@@ -83,10 +84,8 @@ def read(pid, name):
 
 
 def kill(pid, number):
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def cluster(network, prefix, *flags, workers=2, servers=1, **environment):

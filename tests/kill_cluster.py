@@ -55,7 +55,8 @@ def main(argv=None):
             if resumed(network, prefix) != reference:
                 print(f'{name}, number {number}: {prefix} differs from {reference}')
                 return 1
-        print(f'{name} {args.times} times: every run ended within {max(seconds):.1f} seconds, and resumed to the end of the reference, byte for byte', flush=True)
+        print(f'{name} {args.times} times: every run was over within {max(seconds):.1f} seconds, and resumed to the end of the reference, byte for byte',
+              flush=True)
     shutil.rmtree(folder)
     return 0
 

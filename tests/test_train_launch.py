@@ -28,13 +28,14 @@ def launched(text, workers=2, servers=1, options=(), **environment):
 def impatient(monkeypatch, tmp_path):
     """launch.py in a process of its own that waits for nobody long."""
     patience = tmp_path / 'impatient.py'
-    patience.write_text("import sys\nfrom train import launch\n"
-                        "launch.LAST_WORDS, launch.TIME_TO_SAVE, launch.TIME_TO_CLOSE = .5, 1.5, .5\nsys.exit(launch.main())\n")
+    patience.write_text('import sys\nfrom train import launch\n'
+                        'launch.LAST_WORDS, launch.TIME_TO_SAVE, launch.TIME_TO_CLOSE = .5, 1.5, .5\nsys.exit(launch.main())\n')
     monkeypatch.setattr(launch, '__file__', str(patience))
 
 
 def test_every_process_gets_its_role_and_the_address_and_what_it_says_appears_behind_its_name():
-    with launched("import os, sys; print(*(os.environ['DMLC_' + x] for x in ('ROLE', 'NUM_WORKER', 'NUM_SERVER', 'PS_ROOT_URI')), file=sys.stderr)", 2, 3) as run:
+    says = "import os, sys; print(*(os.environ['DMLC_' + x] for x in ('ROLE', 'NUM_WORKER', 'NUM_SERVER', 'PS_ROOT_URI')), file=sys.stderr)"
+    with launched(says, 2, 3) as run:
         assert run.ends() == 0
         lines = sorted(run.said.splitlines())
     named = [('scheduler', 0), *(('server', number) for number in range(3)), *(('worker', number) for number in range(2))]
@@ -49,7 +50,8 @@ def test_the_end_of_the_workers_is_the_end_of_all():
 
 @pytest.mark.parametrize('role', ['worker', 'server'])
 def test_a_death_ends_all_with_its_message_and_code(role):
-    dies = f"import os, sys, time; role = os.environ['DMLC_ROLE']\nif role == {role!r}: print('error: out of luck', file=sys.stderr); sys.exit(7)\ntime.sleep(3600)"
+    dies = "import os, sys, time\n" \
+           f"if os.environ['DMLC_ROLE'] == {role!r}: print('error: out of luck', file=sys.stderr); sys.exit(7)\ntime.sleep(3600)"
     with launched(dies, workers=1) as run:
         assert run.ends() == 7
         assert not run.outlived_by()
@@ -127,7 +129,7 @@ def test_workers_that_do_not_listen_are_killed_in_the_end():
 
 @pytest.mark.parametrize('victim', ['launcher', 'keeper'])
 def test_nothing_outlives_a_launcher_or_a_keeper_that_is_killed(victim):
-    with launched(WAITS + "; import subprocess", workers=1) as run:
+    with launched(WAITS, workers=1) as run:
         run.wait_for('[worker 0] worker is here')
         keepers = [pid for pid in run.alive() if any('keeper.py' in word for word in read(pid, 'cmdline'))]
         assert len(keepers) == 3
@@ -150,7 +152,7 @@ def test_over_ssh(tmp_path, monkeypatch):
         assert run.ends() == 0, run.said
         assert not run.outlived_by()
         for number, host in enumerate(('127.0.0.1', '127.0.0.2')):
-            assert f'''[worker {number} on {host}] {os.getcwd()} a b None 1 ["it's $HOME; here"]''' in run.said
+            assert f"""[worker {number} on {host}] {os.getcwd()} a b None 1 ["it's $HOME; here"]""" in run.said
     assert sorted(log.read_text().split()) == ['127.0.0.1', '127.0.0.1', '127.0.0.2']
 
 
@@ -174,7 +176,7 @@ def test_nonsense_is_refused(options, message):
 
 
 def test_the_exit_code_of_a_consequence_is_that_of_its_error():
-    assert launch.AFTER_ANOTHER == AnotherEndedError.exit_code
+    assert AnotherEndedError.exit_code == launch.AFTER_ANOTHER
 
 
 def test_cores_are_divided_among_the_workers_of_a_machine(monkeypatch):
@@ -194,7 +196,7 @@ def keeper_says(environment):
 
 def test_time_is_not_wasted_on_silence():
     """An end that nobody announces is found at once."""
-    with launched(SERVES + "sys.exit(5)", workers=1) as run:
+    with launched(SERVES + 'sys.exit(5)', workers=1) as run:
         begin = time.monotonic()
         assert run.ends() == 5
         assert time.monotonic() - begin < 60

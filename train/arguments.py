@@ -65,7 +65,7 @@ def _add_run(group):
     group.add_argument('--engine', choices=('mxnet', 'torch'), default='mxnet',
                        help='what computes: torch is for cards that MXNet has no kernels for; networks, checkpoints and logs are the same')
     group.add_argument('--gpus', help='cards to use, for example 0 or 0,1; left out: the CPU')
-    group.add_argument('--cpus', type=_positive, default=1, help='without --gpus: cut the batch over so many contexts on the CPU, as over cards, to try that out')
+    group.add_argument('--cpus', type=_positive, default=1, help='without --gpus: cut the batch over so many contexts on the CPU, as over cards, to try it')
     group.add_argument('--kv-store', choices=KV_STORES, default='local',
                        help='where gradients are summed: on the CPU (local) or a card (device) of this machine; by parameter servers (dist_sync, '
                             'dist_device_sync, dist_async; see train/launch.py) or horovod, for several machines')

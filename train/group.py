@@ -43,7 +43,7 @@ def check_group(args):
         if os.environ.get('DMLC_ROLE') != 'worker':
             raise UserError(f'--kv-store {args.kv_store} needs parameter servers; start the run with train/launch.py -n 2 COMMAND')
         if args.lambda_rule == 'group-lasso':
-            raise UserError(f'--lambda-rule group-lasso needs whole weights, and --kv-store {args.kv_store} cuts large ones into pieces; take --kv-store horovod')
+            raise UserError(f'--lambda-rule group-lasso needs whole weights, and servers (--kv-store {args.kv_store}) have pieces; take --kv-store horovod')
     if args.kv_store == 'horovod':
         _horovod()
 

@@ -21,7 +21,7 @@ def main(argv=None):
     with group_of(args) as group:
         open_log(rank=group.rank)
         if args.benchmark:
-            train = val = synthetic_data(args.batch_size, shape, classes, args.num_examples or 50000)
+            train = val = synthetic_data(args.batch_size, shape, classes, (args.num_examples or 50000) // group.size)
         else:
             dataset = dataset_from_args(args)
             share = {'part_index': group.rank, 'num_parts': group.size}
