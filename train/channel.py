@@ -58,11 +58,12 @@ def connect(host, port, key, rank):
 
 
 def own_address():
-    """The address by which the scheduler, and so everybody, reaches this machine."""
+    """The address by which whoever started the run, and so everybody, reaches this machine."""
     if 'DMLC_NODE_HOST' in os.environ:
         return os.environ['DMLC_NODE_HOST']
+    starter = next((os.environ[name] for name in ('DMLC_PS_ROOT_URI', 'HOROVOD_GLOO_RENDEZVOUS_ADDR') if name in os.environ), socket.gethostname())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((os.environ.get('DMLC_PS_ROOT_URI', '127.0.0.1'), int(os.environ.get('DMLC_PS_ROOT_PORT', 1))))  # sends nothing
+        probe.connect((starter, 1))  # sends nothing
         return probe.getsockname()[0]
 
 

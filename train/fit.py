@@ -89,6 +89,7 @@ class Run:
             for batch in self._train_data:
                 self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch)), self._engine.labels(batch))
                 self.batch += 1
+                self._group.moves()
                 if self._tally.is_spoilt or self.batch % args.disp_batches == 0:
                     self._require_finite(epoch, self._engine.lambdas())
                 progress.batch_done(self._tally)

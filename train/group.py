@@ -72,6 +72,10 @@ class Alone:
         """Dicts of numbers, added up over the workers."""
         return sums
 
+    def devices(self, contexts):
+        """Those of this machine's ``contexts`` that this process computes on."""
+        return contexts
+
     def begins(self, optimizer, names):
         """``optimizer`` is about to be set, to move the parameters ``names`` in this order."""
 
@@ -202,7 +206,7 @@ class ParameterServers(_Workers):
 
 
 class Horovod(_Workers):
-    """Workers that sum their gradients with Horovod's allreduce, each of which then takes the optimizer's step itself."""
+    """Workers, each with a single device, that sum gradients with Horovod's allreduce and then take the optimizer's step themselves."""
 
     store, compression = None, None
 
@@ -216,6 +220,9 @@ class Horovod(_Workers):
         host, port, key = self._horovod.broadcast_object((hub.host, hub.port, hub.key) if hub else None, root_rank=0)
         lines = hub.accept(self.size - 1) if hub else [connect(host, port, key, self.rank)]
         self._circle = Circle(self.rank, lines, self._watchdog)
+
+    def devices(self, contexts):
+        return [contexts[self._horovod.local_rank() % len(contexts)]]
 
     def sum_gradients(self, arrays):
         for number, array in enumerate(arrays):

@@ -52,7 +52,7 @@ def make_engine(args, symbol, data, group=ALONE):
     """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
     if args.engine == 'torch':
         return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args))
-    return MXNetEngine(symbol, contexts(args.gpus, args.cpus), data.provide_data, data.provide_label, group.store, group)
+    return MXNetEngine(symbol, group.devices(contexts(args.gpus, args.cpus)), data.provide_data, data.provide_label, group.store, group)
 
 
 def all_versions(args):
@@ -70,7 +70,7 @@ def check_arguments(args, image_shape, num_classes):
     else:
         _check_torch_only(args)
         devices = len(contexts(args.gpus, args.cpus))
-        if args.batch_size % devices:
+        if args.kv_store != 'horovod' and args.batch_size % devices:
             raise UserError(f'--batch-size {args.batch_size} cannot be cut into equal shares for {devices} devices; it is the total of this machine')
     make_optimizer(args, network(args, image_shape, num_classes), batches_per_epoch=1)
 

@@ -35,7 +35,7 @@ def images_per_second(args, workers):
                '--num-examples', str(args.batch_size * batches * max(1, workers)), '--disp-batches', str(args.steps)]
     if workers:
         command = [sys.executable, launch.__file__, '-n', str(workers), '-s', str(args.servers), *command, '--kv-store', args.kv_store]
-    done = subprocess.run(command, env={**os.environ, 'OMP_NUM_THREADS': str(args.threads)}, stderr=subprocess.PIPE, universal_newlines=True)
+    done = subprocess.run(command, env={**os.environ, 'OMP_NUM_THREADS': str(args.threads)}, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise UserError(f'{workers} workers ended with exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}')
     speeds = {}
