@@ -87,7 +87,7 @@ class Run:
         self._train_data.set_epoch(epoch, self.batch)
         with Progress(epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches) as progress:
             for batch in self._train_data:
-                self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch)), self._engine.labels(batch))
+                self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch, self._group.rank)), self._engine.labels(batch))
                 self.batch += 1
                 self._group.moves()
                 if self._tally.is_spoilt or self.batch % args.disp_batches == 0:
