@@ -138,8 +138,8 @@ def test_the_last_and_the_best_are_kept(tmp_path, accuracies, keep, left):
 
 def on_kvstore(monkeypatch):
     """Let the optimizer run inside a kvstore on a single device, where MXNet would leave the kvstore out."""
-    def engine(symbol, contexts, data_shapes, label_shapes, kvstore):
-        made = MXNetEngine(symbol, contexts, data_shapes, label_shapes, mx.kv.create(kvstore))
+    def engine(symbol, contexts, data_shapes, label_shapes, kvstore, group):
+        made = MXNetEngine(symbol, contexts, data_shapes, label_shapes, mx.kv.create(kvstore), group)
         engines.append(made)
         return made
 
