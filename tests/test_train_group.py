@@ -30,7 +30,7 @@ def check_equal(prefix, reference):
         assert line['lambda_values'] == expected['lambda_values']
         assert line['validation_images'] == 360
         for kind in ('train', 'validation'):
-            assert line[kind] == pytest.approx(expected[kind], abs=1e-9)  # losses are summed in another order
+            assert line[kind] == pytest.approx(expected[kind], abs=1e-6)  # losses are summed in another order, in float32
 
 
 def test_two_devices_resume_in_the_middle_of_an_epoch(network, reference, tmp_path, monkeypatch):
