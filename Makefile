@@ -3,7 +3,7 @@
 RUN = .venv/bin/python
 DEMO = runs/demo/digits
 
-.PHONY: help venv demo cifar test lint fuzz kill-test check-gpu check-cu112 clean
+.PHONY: help venv demo cifar test lint fuzz kill-test kill-cluster check-gpu check-cu112 clean
 
 help:
 	@echo 'make demo             train ResNet-20 on real handwritten digits and watch it choose its structure (minutes)'
@@ -16,6 +16,7 @@ help:
 	@echo '     MXNET=cpu|cu112|auto         with this build of MXNet instead of the one that fits the machine'
 	@echo '     EXTRAS=torch                 with PyTorch too'
 	@echo 'make kill-test        kill -9 training 24 times, resume it, and compare the ends byte for byte (minutes)'
+	@echo 'make kill-cluster     break runs of two workers and a server in five ways, ten times each, and resume them (half an hour)'
 	@echo 'make check-gpu        compare every card with the CPU, check by check, and say what passed, failed and was skipped (minutes)'
 	@echo 'make check-cu112      try the CUDA build of MXNet in a scratch environment, on any machine (5 GB, needs gcc)'
 	@echo 'make clean            remove .venv and what tools left; runs, results and data stay'
@@ -45,6 +46,9 @@ fuzz: venv
 
 kill-test: venv
 	OMP_NUM_THREADS=1 $(RUN) tests/kill_and_resume.py --times 24
+
+kill-cluster: venv
+	OMP_NUM_THREADS=1 $(RUN) tests/kill_cluster.py --times 10
 
 check-gpu: venv
 	$(RUN) tests/check_gpu.py

@@ -29,8 +29,12 @@ def __getattr__(name):
     mx = globals()['mx'] = importlib.import_module('mxnet')
     if role is not None:
         os.environ['DMLC_ROLE'] = role
-        mx.kvstore.kvstore_server._init_kvstore_server_module()  # in a worker it returns at once
+        importlib.import_module('.parameter_server', __name__).serve()  # in a worker it returns at once
     return mx
 
+
+# A server or scheduler serves here, and ends here, before any other module of ours is half imported.
+if os.environ.get('DMLC_ROLE') in ('server', 'scheduler'):
+    __getattr__('mx')
 
 __all__ = ['mx', 'usable_cores']

@@ -1,7 +1,9 @@
 """What every command line shares: how it ends."""
 import logging
 import os
+import signal
 import sys
+import traceback
 
 from .errors import UserError
 
@@ -17,13 +19,20 @@ def run(main, argv=None):
         # Whoever read our output (head, less) has left; Python must not complain about it while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except UserError as error:
-        _fail(error)
-    except OSError as error:
-        _fail(f'{error.filename}: {error.strerror}' if error.filename else error.strerror or error)
+    except (UserError, OSError) as error:
+        sys.exit(report(error))
 
 
-def _fail(message):
+def report(error):
+    """Say on stderr what ``error`` ends the process; returns its exit code."""
     logging.shutdown()
-    print('error:', ' '.join(str(message).split()), file=sys.stderr)
-    sys.exit(2)
+    message = error
+    if isinstance(error, OSError):
+        message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror or error
+    elif isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    elif not isinstance(error, UserError):
+        traceback.print_exception(type(error), error, error.__traceback__)
+        return 1
+    print('error:', ' '.join(str(message).split()), file=sys.stderr, flush=True)
+    return getattr(error, 'exit_code', 2)

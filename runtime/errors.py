@@ -8,6 +8,8 @@ do about it.
 class UserError(ValueError):
     """Something that the user, not the programmer, can put right."""
 
+    exit_code = 2
+
 
 class UnknownNetworkError(UserError):
     """A network, depth or kind of scaling factor that the symbols do not know."""
@@ -35,6 +37,12 @@ class ProofError(UserError):
 
 class TrainingError(UserError):
     """Training that cannot start or cannot go on."""
+
+
+class AnotherEndedError(TrainingError):
+    """Another process of a run has ended, or does not answer, which ends the run."""
+
+    exit_code = 3
 
 
 class MissingDependencyError(UserError):

@@ -5,14 +5,14 @@ from . import mx
 from .errors import UserError
 
 
-def contexts(gpus):
+def contexts(gpus, cpus=1):
     """The contexts a run computes on.
 
-    ``gpus`` is None or '' for the CPU, else the numbers of cards as CUDA counts them, '0' or '0,1'. UserError: not such a list; MXNet is the CPU build;
-    there is no such card; MXNet has no kernels for it.
+    ``gpus`` is None or '' for ``cpus`` contexts on the CPU, else the numbers of cards as CUDA counts them, '0' or '0,1'. UserError: not such a list; MXNet is
+    the CPU build; there is no such card; MXNet has no kernels for it.
     """
     if not gpus:
-        return [mx.cpu()]
+        return [mx.cpu(number) for number in range(cpus)]
     numbers = _numbers(gpus)
     _check_build(gpus)
     _check_cards(numbers)

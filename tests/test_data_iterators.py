@@ -10,7 +10,7 @@ from runtime import mx
 from runtime.errors import DataError
 from train.augment import CIFAR_AUGMENTATION, Augmentation, Preprocessor
 from train.data import Dataset, eval_iterator, load_dataset, measure_throughput, synthetic_data, test_io, train_iterator
-from train.iterators import NO_CLASS
+from train.iterators import NO_CLASS, EvalIterator
 
 
 def small_dataset(train=50, test=23, size=8):
@@ -218,3 +218,13 @@ def test_data_is_never_what_limits():
     dataset = Dataset('cifar10', images, labels, images, labels, 10)
     assert measure_throughput(dataset, CIFAR_AUGMENTATION, batches=300) > 20000
     assert measure_throughput(dataset, Augmentation(), batches=300) > 20000
+
+
+@pytest.mark.parametrize('num_parts', [2, 3, 7])
+def test_workers_evaluate_every_image_once_between_them(num_parts):
+    images, labels = np.zeros((5, 3, 4, 4), np.uint8), np.arange(5, dtype=np.int32)
+    seen = []
+    for part in range(num_parts):
+        for batch in EvalIterator(images, labels, 2, Preprocessor((3, 4, 4)), part, num_parts):
+            seen += batch.label[0].asnumpy()[:2 - batch.pad].tolist()
+    assert sorted(seen) == [0, 1, 2, 3, 4]

@@ -28,6 +28,10 @@ def test_no_cards_asked_for_is_the_cpu(nothing):
     assert gpu.contexts(nothing) == [mx.cpu()]
 
 
+def test_several_contexts_on_the_cpu():
+    assert gpu.contexts(None, 3) == [mx.cpu(0), mx.cpu(1), mx.cpu(2)]
+
+
 def test_cards_become_contexts_in_the_order_given(machine):
     machine(T4, A100)
     assert gpu.contexts('0') == [mx.gpu(0)]

@@ -16,6 +16,7 @@ from runtime.record_file import RecordFile
 from symbols import resnet
 from symbols.strip import strip
 from tools import benchmark
+from tools.benchmarks import scaling
 from tools.benchmarks.contest import Measured, contest
 from tools.benchmarks.family import family_bytes, family_time, peak_bytes
 from tools.benchmarks.report import markdown
@@ -210,3 +211,22 @@ def test_inference_of_a_published_structure(tmp_path):
     assert [row['network'] for row in json.loads(path.read_text())['rows']] == names
     with pytest.raises(UserError, match='not published'):
         benchmark.main(['inference', 'cifar10/sss-resnet-20'])
+
+
+def test_scaling_sums_the_median_speeds_of_all_workers(monkeypatch, capsys):
+    """Lines of three rounds of two workers, who are slow at first."""
+    asked = []
+
+    def run(command, **_):
+        asked.append(command)
+        ranks = range(2 if '-n' in command else 1)
+        lines = [f'[worker {rank}] 2026-01-01 Node[{rank}] Epoch[0] Batch [{first}-{first + 3}]\tSpeed: {speed} samples/sec\taccuracy=0.1'
+                 for rank in ranks for first, speed in ((0, 1.0), (3, 90.0 + 10 * rank), (6, 95.0), (9, 100.0))]
+        return subprocess.CompletedProcess(command, 0, stderr='\n'.join(lines))
+
+    monkeypatch.setattr(subprocess, 'run', run)
+    monkeypatch.setattr(scaling, 'usable_cores', lambda: 2)
+    assert benchmark.main(['scaling', '--workers', '2,4']) == 0
+    assert [command.count('-n') for command in asked] == [0, 1, 1]
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
+    assert rows[2:] == [['one process, no server', '95.0', '95.0', '1.000'], ['2', '195.0', '190.0', '1.026'], ['4', '195.0', '190.0', '1.026']]

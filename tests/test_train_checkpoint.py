@@ -53,8 +53,8 @@ def interrupt(monkeypatch, epoch, batch, number=signal.SIGTERM):
     """Have this process get a signal while it reads a certain batch."""
     make = train_cifar.train_iterator
 
-    def interrupted(*args):
-        iterator = make(*args)
+    def interrupted(*args, **share):
+        iterator = make(*args, **share)
         read = iterator._batch
 
         def read_and_signal(index):
@@ -138,8 +138,8 @@ def test_the_last_and_the_best_are_kept(tmp_path, accuracies, keep, left):
 
 def on_kvstore(monkeypatch):
     """Let the optimizer run inside a kvstore on a single device, where MXNet would leave the kvstore out."""
-    def engine(symbol, contexts, data_shapes, label_shapes, kvstore):
-        made = MXNetEngine(symbol, contexts, data_shapes, label_shapes, mx.kv.create(kvstore))
+    def engine(symbol, contexts, data_shapes, label_shapes, kvstore, group):
+        made = MXNetEngine(symbol, contexts, data_shapes, label_shapes, mx.kv.create(kvstore), group)
         engines.append(made)
         return made
 
@@ -216,8 +216,8 @@ def test_stopped_twice_in_one_epoch(network, reference, tmp_path, monkeypatch):
 def test_a_second_signal_is_not_waited_for(network, tmp_path, monkeypatch):
     make = train_cifar.train_iterator
 
-    def impatient(*args):
-        iterator = make(*args)
+    def impatient(*args, **share):
+        iterator = make(*args, **share)
         iterator._batch = lambda index: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)]
         return iterator
 

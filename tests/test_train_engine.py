@@ -130,3 +130,23 @@ def test_an_optimizer_that_works_is_asked_once():
         made.step(batch, seed=0)
     assert len(asked) == 1
     assert set(expect()) == {'lambda_block', 'fc1_bias'}
+
+
+@pytest.mark.parametrize('devices', [2, 3])
+def test_moving_statistics_are_those_of_a_device_until_the_epoch_ends(devices):
+    with mx.name.NameManager():
+        data = mx.sym.BatchNorm(mx.sym.Flatten(mx.sym.Variable('data')), name='bn0')
+        symbol = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(data, num_hidden=3, name='fc1'), name='softmax')
+    made = MXNetEngine(symbol, DEVICES[devices], DATA, LABEL)
+    made.start(mx.optimizer.create('apg', rescale_grad=1 / BATCH, sym=symbol, param_idx2name={}))
+    batch = batches()[0]
+    made.step(batch, seed=0)
+    shares = batch.data[0].asnumpy().reshape(devices, BATCH // devices, -1).mean(axis=1)  # momentum 0.9, from 0
+    _, saved = made.parameters()
+    np.testing.assert_allclose(saved['bn0_moving_mean'].asnumpy(), 0.1 * shares.mean(axis=0), atol=1e-6)
+    _, states = made.optimizer_state()
+    np.testing.assert_allclose([array.asnumpy() for array in states['bn0_moving_mean']], 0.1 * shares, atol=1e-6)
+    made.end_epoch()
+    _, states = made.optimizer_state()
+    for array in states['bn0_moving_mean']:
+        np.testing.assert_array_equal(array.asnumpy(), saved['bn0_moving_mean'].asnumpy())

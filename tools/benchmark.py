@@ -1,5 +1,5 @@
 """Measure: a training step with λ and without, APG beside MXNet's own optimizers, inference of full and stripped networks, the data pipeline,
-record files.
+record files, workers and parameter servers.
 
     python tools/benchmark.py train --network resnet --num-layers 20 --num-classes 10 --image-shape 3,32,32 --batch-size 64
     python tools/benchmark.py inference run/resnet50:100 run/stripped:0 --plot speed.png
@@ -13,16 +13,17 @@ import sys
 
 from runtime import usable_cores
 from runtime.cli import run
-from tools.benchmarks import data_pipeline, inference, optimizer, record_files, training
+from tools.benchmarks import data_pipeline, inference, optimizer, record_files, scaling, training
 from tools.benchmarks.contest import CLOCKS, ROUNDS, STEPS
 from tools.benchmarks.report import report
+from train.arguments import SERVER_STORES
 from train.data import add_data_args
 
 
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = made.add_subparsers(dest='what', required=True)
-    for add in (_add_train, _add_optimizer, _add_inference, _add_io, _add_records):
+    for add in (_add_train, _add_optimizer, _add_inference, _add_io, _add_records, _add_scaling):
         add(commands).add_argument('--json', metavar='FILE', help='also write everything that was measured, with command, machine and versions, to FILE')
     return made
 
@@ -87,6 +88,19 @@ def _add_records(commands):
     command.add_argument('--images', type=_positive, default=2000, help='how many JPEGs of 300 to 500 pixels (default: 2000)')
     command.add_argument('--jobs', type=_positive, default=usable_cores(), help='processes (default: the cores of this machine)')
     command.add_argument('--folder', help='where the JPEGs are kept for the next time; beside it there must be room for two sets (default: a scratch folder)')
+    return command
+
+
+def _add_scaling(commands):
+    command = _command(commands, 'scaling', scaling.measure, 'Workers and a parameter server on this machine')
+    _add_network(command)
+    command.add_argument('--batch-size', type=_positive, default=32, help='images a step of each worker')
+    command.add_argument('--workers', type=_numbers, default=[1, 2, 4], metavar='N,N', help='how many, one table row each (default: 1,2,4)')
+    command.add_argument('--servers', type=_positive, default=1, help='parameter servers (default: 1)')
+    command.add_argument('--threads', type=_positive, default=1, help='threads of each worker (default: 1)')
+    command.add_argument('--kv-store', choices=SERVER_STORES, default='dist_sync', help='how they work together (default: dist_sync)')
+    command.add_argument('--rounds', type=_positive, default=ROUNDS, help=f'how many speeds to take the median of (default: {ROUNDS})')
+    command.add_argument('--steps', type=_positive, default=STEPS, help=f'steps that a speed is measured over (default: {STEPS})')
     return command
 
 

@@ -6,6 +6,10 @@ from runtime.errors import UserError
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS
 
+# Where gradients are summed: see train.group.
+SERVER_STORES = ('dist_sync', 'dist_device_sync', 'dist_async')
+KV_STORES = ('local', 'device', *SERVER_STORES, 'horovod')
+
 # The flags that only --engine torch has, and what they are when they are left out: MXNet's arithmetic, as fast as the card can be driven.
 TORCH_ONLY = {'channels_last': False, 'allow_tf32': False, 'cuda_graphs': 'auto'}
 
@@ -68,7 +72,14 @@ def _add_run(group):
                        help='1: keep only the outputs of residual units and poolings, and compute what is inside again in the backward pass: less memory for '
                             'more time, and the same results; only with --engine mxnet')
     group.add_argument('--gpus', help='cards to use, for example 0 or 0,1; left out: the CPU')
-    group.add_argument('--kv-store', choices=('local', 'device'), default='local', help='how gradients are summed over devices: local or device')
+    group.add_argument('--cpus', type=_positive, default=1, help='without --gpus: cut the batch over so many contexts on the CPU, as over cards, to try it')
+    group.add_argument('--kv-store', choices=KV_STORES, default='local',
+                       help='where gradients are summed: on the CPU (local) or a card (device) of this machine; by parameter servers (dist_sync, '
+                            'dist_device_sync, dist_async; see train/launch.py) or horovod, for several machines')
+    group.add_argument('--gc-type', choices=('none', '2bit'), default='none', help='compress the gradients that workers send')
+    group.add_argument('--gc-threshold', type=_above_zero, default=0.5, help='2bit sends -threshold, 0 or threshold, and keeps the rest for the next step')
+    group.add_argument('--scale-lr', action='store_true', help='multiply --lr by the number of workers, as the images of a step are; go with --warmup-epochs')
+    group.add_argument('--dist-timeout', type=_above_zero, default=300, metavar='SECONDS', help='end a run of several workers when nothing moves for so long')
     group.add_argument('--seed', type=_seed, default=0, help='one seed for initial weights, order, augmentation and dropout: the same seed, the same run')
     group.add_argument('--disp-batches', type=_positive, default=50, help='batches between two lines of speed in the log')
     group.add_argument('--benchmark', type=int, choices=(0, 1), default=0, help='1: train on synthetic images, to measure speed')

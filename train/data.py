@@ -90,9 +90,12 @@ def train_iterator(dataset, batch_size, seed, augment=True, mean=RGB_MEAN, std=R
     return TrainIterator(dataset.train_images, dataset.train_labels, batch_size, seed, preprocessor, part_index, num_parts)
 
 
-def eval_iterator(dataset, batch_size, mean=RGB_MEAN, std=RGB_STD):
-    """A ``DataIter`` over every test image once, in order. The last batch is filled up with blank images of label -1, and its ``pad`` says how many."""
-    return EvalIterator(dataset.test_images, dataset.test_labels, batch_size, Preprocessor(dataset.image_shape, mean, std))
+def eval_iterator(dataset, batch_size, mean=RGB_MEAN, std=RGB_STD, part_index=0, num_parts=1):
+    """A ``DataIter`` over every test image once, in order. The last batch is filled up with blank images of label -1, and its ``pad`` says how many.
+
+    Worker ``part_index`` of ``num_parts`` gets images of its own; together they get all.
+    """
+    return EvalIterator(dataset.test_images, dataset.test_labels, batch_size, Preprocessor(dataset.image_shape, mean, std), part_index, num_parts)
 
 
 def synthetic_data(batch_size, image_shape=(3, 224, 224), num_classes=1000, num_examples=1281167, seed=0):

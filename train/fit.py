@@ -17,31 +17,33 @@ from symbols.scaling import lambda_layout
 
 from .checkpoint import Checkpoints, State
 from .finetune import restart_weights
+from .group import ALONE
 from .log import Metrics, Progress, open_log
 from .metrics import lambda_statistics
 from .plan import all_versions, make_engine, make_optimizer, network
 
 # What may differ between a run and its continuation: what is kept and shown, and what it is computed with.
 FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'data_train', 'data_train_idx',
-                  'data_val', 'data_val_idx', 'data_nthreads', 'max_bad', 'engine', 'gpus', 'kv_store', 'dtype', 'memonger', 'channels_last', 'allow_tf32',
-                  'cuda_graphs'}
+                  'data_val', 'data_val_idx', 'data_nthreads', 'max_bad', 'engine', 'gpus', 'cpus', 'kv_store', 'gc_type', 'gc_threshold', 'dist_timeout',
+                  'num_workers', 'scale_lr', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs'}
 
 
-def fit(args, train_data, val_data, image_shape, num_classes, top_k=0):
+def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALONE):
     """Train by the parsed command line ``args`` (see ``train.arguments``) on two iterators; ``top_k`` above 1 also reports top-k accuracy.
 
+    Of the workers of a ``group`` each comes here with its share of the data, and the first one keeps what the run writes.
     Returns 0, or 128 + the signal's number where one stopped the run. Raises UserError for what a user can mend.
     """
-    log = open_log(args.model_prefix)
+    log = open_log(args.model_prefix if group.rank == 0 else None, group.rank)
     logging.info('Run: %s', json.dumps({'command': shlex.join(sys.argv), 'arguments': vars(args), 'versions': all_versions(args)}, default=str, sort_keys=True))
-    run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k)
+    run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k, group)
     run.start()
     log.write_file()
     with Interruption() as interruption:
         for epoch in range(run.epoch, args.num_epochs):
             if run.train_epoch(epoch, interruption):
                 run.finish_epoch(epoch)
-            if interruption.signal:
+            if run.is_stopped_by(interruption):
                 logging.info('Stopped by signal %d after %d epochs and %d batches%s', interruption.signal, run.epoch, run.batch,
                              '; --resume goes on from here' if args.model_prefix else '')
                 return 128 + interruption.signal
@@ -52,13 +54,14 @@ def fit(args, train_data, val_data, image_shape, num_classes, top_k=0):
 class Run:
     """A training run: its engine, its data, and how far it has come (``epoch`` whole epochs and ``batch`` batches)."""
 
-    def __init__(self, args, train_data, val_data, symbol, top_k):
-        self._args, self._symbol, self._top_k = args, symbol, top_k
-        self._engine = make_engine(args, symbol, train_data)
+    def __init__(self, args, train_data, val_data, symbol, top_k, group):
+        self._args, self._symbol, self._top_k, self._group = args, symbol, top_k, group
+        self._engine = make_engine(args, symbol, train_data, group)
         self._train_data, self._val_data = self._engine.hold(train_data), self._engine.hold(val_data)
         self._tally = self._engine.tally(top_k)
-        self._metrics = Metrics(args.model_prefix)
-        self._checkpoints = Checkpoints(args.model_prefix, args.keep) if args.model_prefix else None
+        prefix = args.model_prefix if group.rank == 0 else None
+        self._metrics = Metrics(prefix)
+        self._checkpoints = Checkpoints(prefix, args.keep) if prefix else None
         one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
         self._full, self._alive = complexity(symbol, one_image), AliveCounter(symbol, one_image)
         self.epoch, self.batch, self._best = 0, 0, None
@@ -66,12 +69,12 @@ class Run:
     def start(self):
         """Initialise, load the weights to start from, or resume."""
         args = self._args
-        optimizer = make_optimizer(args, self._symbol, len(self._train_data))
+        optimizer = make_optimizer(args, self._symbol, len(self._train_data), self._group)
         self._engine.seed(args.seed)
         if args.resume or args.load_epoch is not None:
             self._resume(optimizer)
         elif args.finetune:
-            self._engine.start(optimizer, *self._weights_of(args.finetune))
+            self._engine.start(optimizer, *self._of_first(lambda: self._weights_of(args.finetune)))
         else:
             self._engine.start(optimizer)
         if self._checkpoints:
@@ -85,23 +88,30 @@ class Run:
         self._train_data.set_epoch(epoch, self.batch)
         with Progress(epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches) as progress:
             for batch in self._train_data:
-                self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch)), self._engine.labels(batch))
+                self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch, self._group.rank)), self._engine.labels(batch))
                 self.batch += 1
+                self._group.moves()
                 if self._tally.is_spoilt or self.batch % args.disp_batches == 0:
                     self._require_finite(epoch, self._engine.lambdas())
                 progress.batch_done(self._tally)
-                if interruption.signal and self.batch < len(self._train_data):
+                if self.batch < len(self._train_data) and self._may_stop() and self.is_stopped_by(interruption):
                     self._save()
                     return False
+        self._engine.end_epoch()
         arg_params, aux_params = self._engine.parameters()
         everything = {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()}
         self._require_finite(epoch, {**self._engine.lambdas(), **everything})  # λ first: they are the first to be named
         self.epoch, self.batch = epoch + 1, 0
         return True
 
+    def is_stopped_by(self, interruption):
+        """Whether a signal has come to any worker; all of them hear of it here."""
+        interruption.signal = max(self._group.exchange(interruption.signal or 0))
+        return bool(interruption.signal)
+
     def finish_epoch(self, epoch):
         """Evaluate, say what there is to say, and save."""
-        self._engine.settle()
+        self._tally.sums = self._group.total(self._tally.sums)
         seconds = time.time() - self._started
         trained = self._tally.averages()
         for name, value in trained.items():
@@ -137,6 +147,8 @@ class Run:
         for batch in self._val_data:
             probabilities = self._engine.predict(batch)
             tally.add(probabilities, self._engine.labels(batch)[:len(probabilities)])
+            self._group.moves()
+        tally.sums = self._group.total(tally.sums)
         return tally.averages(), tally.count
 
     def _structure(self, epoch):
@@ -156,25 +168,46 @@ class Run:
         return {'lambda': statistics, 'lambda_values': values,
                 'alive': {'params': alive.params, 'macs': alive.macs}, 'full': {'params': full.params, 'macs': full.macs}}
 
+    def _may_stop(self):
+        """Whether all workers are at the same batch, so that they can agree: asynchronous ones meet now and then only."""
+        return self._group.is_synchronous or self.batch % self._args.disp_batches == 0
+
     def _save(self):
-        if not self._checkpoints:
+        if not self._args.model_prefix:
             return
         arg_params, aux_params = self._engine.parameters()
-        state = State(self.epoch, self.batch, arg_params, aux_params, self._engine.optimizer_state(), _plain(self._args), self._best,
-                      self._tally.sums)
-        self._checkpoints.save(self._symbol, state, all_versions(self._args))
+        state = State(self.epoch, self.batch, arg_params, aux_params, self._engine.optimizer_state(), self._arguments(), self._best,
+                      self._group.total(self._tally.sums))
+        if self._checkpoints:
+            self._checkpoints.save(self._symbol, state, all_versions(self._args))
 
     def _resume(self, optimizer):
+        state = self._of_first(self._load)
+        self._engine.start(optimizer, state.arg_params, state.aux_params, state.optimizer_state)
+        self.epoch, self.batch, self._best = state.epoch, state.batch, state.best
+        if self._group.rank == 0:  # the others' images are in these sums too
+            self._tally.sums = state.tally
+        logging.info('Resumed after %d epochs and %d batches', state.epoch, state.batch)
+        if self._group.compression:
+            logging.warning('What --gc-type %s had kept back of the gradients for the next step is lost', self._args.gc_type)
+
+    def _load(self):
         if not self._checkpoints:
             raise UserError('--resume and --load-epoch need --model-prefix, the run to go on with')
         state = self._checkpoints.load(self._args.load_epoch)
-        _check_same_run(state.arguments, _plain(self._args), self._args.model_prefix)
+        _check_same_run(state.arguments, self._arguments(), self._args.model_prefix)
         if self._checkpoints.are_of_another(self._symbol):
             raise CheckpointError(f'{symbol_path(self._args.model_prefix)} is not the network that --network {self._args.network} is now; start anew from '
                                   'its weights with --finetune')
-        self._engine.start(optimizer, state.arg_params, state.aux_params, state.optimizer_state)
-        self.epoch, self.batch, self._best, self._tally.sums = state.epoch, state.batch, state.best, state.tally
-        logging.info('Resumed after %d epochs and %d batches', state.epoch, state.batch)
+        return state
+
+    def _of_first(self, read):
+        """What ``read()`` finds on the first worker, which alone needs to have the files."""
+        return self._group.exchange(read() if self._group.rank == 0 else None)[0]
+
+    def _arguments(self):
+        """The arguments as they come back from JSON, and the number of workers."""
+        return {**json.loads(json.dumps(vars(self._args), default=str)), 'num_workers': self._group.size}
 
     def _weights_of(self, finetune):
         prefix, comma, epoch = finetune.rpartition(',')
@@ -223,15 +256,17 @@ class Interruption:
 
 
 def _check_same_run(before, now, prefix):
+    before, now = _of_whole_group(before), _of_whole_group(now)
     different = sorted(name for name in set(before) | set(now) if name not in FREE_TO_CHANGE and before.get(name) != now.get(name))
     if different:
         listed = ', '.join(f'--{name.replace("_", "-")} {before.get(name)} (now {now.get(name)})' for name in different)
         raise CheckpointError(f'{prefix} was trained with {listed}; resume with the same, or start anew from its weights with --finetune')
 
 
-def _plain(args):
-    """The arguments as they come back from JSON."""
-    return json.loads(json.dumps(vars(args), default=str))
+def _of_whole_group(arguments):
+    """With the batch and the rate of all workers together: two workers with 32 images each may go on as one with 64."""
+    workers = arguments.get('num_workers', 1)
+    return {**arguments, 'batch_size': arguments['batch_size'] * workers, 'lr': arguments['lr'] * (workers if arguments.get('scale_lr') else 1)}
 
 
 def _seed_of(*numbers):

@@ -121,18 +121,21 @@ class ImageTrainIterator(ImageIterator):
 
 
 class ImageEvalIterator(ImageIterator):
-    """Every image once, in order; a batch is filled up with blanks, which ``pad`` counts: the last one, and those that had a damaged image."""
+    """Every image once, in order; a batch is filled up with blanks, which ``pad`` counts: the last one, and those that had a damaged image.
 
-    def __init__(self, pool, reader, image_shape, batch_size, damage, count):
+    Worker ``part_index`` of ``num_parts`` gets images of its own; together they get all.
+    """
+
+    def __init__(self, pool, reader, image_shape, batch_size, damage, count, part_index=0, num_parts=1):
         super().__init__(pool, reader, image_shape, batch_size, damage)
-        self._count = count
+        self._share = np.arange(part_index, count, num_parts)
 
     def __len__(self):
-        return -(-self._count // self.batch_size)
+        return -(-len(self._share) // self.batch_size)
 
     def _submit(self, number):
         def replace(place, position, reason):
             self._damage.note(self.epoch, position, reason)
 
-        positions = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, self._count))
+        positions = self._share[number * self.batch_size:(number + 1) * self.batch_size]
         return self._pool.submit(self._reader, positions, None, replace)

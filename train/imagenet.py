@@ -56,7 +56,7 @@ def _add_training(group):
 def imagenet_from_args(args, image_shape, num_classes, batch_size, with_training=True, part_index=0, num_parts=1):
     """The ``ImageNet`` that the options of ``add_imagenet_args`` ask for.
 
-    Of ``num_parts`` workers, number ``part_index`` gets its part of each training step, as ``train.data.train_iterator`` has it; validation is not shared.
+    Of ``num_parts`` workers, number ``part_index`` gets its part of each training step, as ``train.data.train_iterator`` has it, and of the validation images.
     Raises DataError where there is no such data, or it does not fit ``image_shape`` or ``num_classes``; OSError for a file that cannot be opened.
     """
     if len(image_shape) != 3 or image_shape[0] != 3:
@@ -73,7 +73,7 @@ def imagenet_from_args(args, image_shape, num_classes, batch_size, with_training
     pool = DecoderPool(readers, image_shape, batch_size, DRAWS, args.data_nthreads or usable_cores())
     damage = {part: Damage(part, len(source), args.max_bad) for part, source in found.items()}
     common = image_shape, batch_size
-    validation = ImageEvalIterator(pool, 0, *common, damage['validation'], len(found['validation']))
+    validation = ImageEvalIterator(pool, 0, *common, damage['validation'], len(found['validation']), part_index, num_parts)
     if not with_training:
         return ImageNet(None, validation, pool)
     train = ImageTrainIterator(pool, 1, *common, damage['training'], len(found['training']), args.seed, part_index, num_parts, args.num_examples)

@@ -117,19 +117,23 @@ class TrainIterator(BatchIterator):
 
 
 class EvalIterator(BatchIterator):
-    """Every image once, in order; the last batch is filled up with blanks, which ``pad`` counts. ``epoch`` changes nothing."""
+    """Every image once, in order; the last batch is filled up with blanks, which ``pad`` counts. ``epoch`` changes nothing.
 
-    def __init__(self, images, labels, batch_size, preprocessor):
+    Of ``num_parts`` workers, number ``part_index`` takes every ``num_parts``-th image.
+    """
+
+    def __init__(self, images, labels, batch_size, preprocessor, part_index=0, num_parts=1):
         if batch_size < 1 or not len(images):
             raise DataError(f'nothing to evaluate: {len(images)} images in batches of {batch_size}')
         super().__init__(images.shape[1:], batch_size)
         self.images, self.labels, self.preprocessor = images, labels, preprocessor
+        self._share = np.arange(part_index, len(images), num_parts)
 
     def __len__(self):
-        return -(-len(self.images) // self.batch_size)
+        return -(-len(self._share) // self.batch_size)
 
     def _batch(self, number):
-        index = np.arange(number * self.batch_size, min((number + 1) * self.batch_size, len(self.images)))
+        index = self._share[number * self.batch_size:(number + 1) * self.batch_size]
         images = self.preprocessor.plain(self.images[index])
         pad = self.batch_size - len(index)
         images = np.pad(images, [(0, pad)] + [(0, 0)] * 3)

@@ -13,18 +13,21 @@ import tqdm
 from runtime import mx
 from runtime.files import naming, write_text
 
-MXNET_FORMAT = '%(asctime)-15s Node[0] %(message)s'
+MXNET_FORMAT = '%(asctime)-15s Node[{rank}] %(message)s'
 
 
-def open_log(prefix=None):
-    """Send log lines to stderr, without tearing a progress bar, and, with a ``prefix``, to ``PREFIX.log`` as well: see LogFile, which is returned."""
+def open_log(prefix=None, rank=0):
+    """Send log lines to stderr, without tearing a progress bar, and, with a ``prefix``, to ``PREFIX.log`` as well: see LogFile, which is returned.
+
+    ``rank`` is the number of this worker, which every line names.
+    """
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
     log = LogFile(prefix)
     for handler in (_AboveProgressBar(), log):
-        handler.setFormatter(logging.Formatter(MXNET_FORMAT))
+        handler.setFormatter(logging.Formatter(MXNET_FORMAT.format(rank=rank)))
         root.addHandler(handler)
     root.setLevel(logging.INFO)
     return log

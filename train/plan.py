@@ -15,6 +15,7 @@ from symbols.scaling import lambda_layout
 
 from .arguments import TORCH_ONLY
 from .engine import MXNetEngine
+from .group import ALONE, check_group
 from .half_engine import HalfEngine
 from .log import versions
 
@@ -30,28 +31,32 @@ def network(args, image_shape, num_classes):
     return symbol
 
 
-def make_optimizer(args, symbol, batches_per_epoch):
+def make_optimizer(args, symbol, batches_per_epoch, group=ALONE):
     """APG with the authors' step schedule; ``--optimizer nag`` is APG without its penalty."""
     if args.optimizer == 'apg' and not lambda_layout(symbol):
         raise TrainingError('this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train a baseline with '
                             '--optimizer nag')
     # MXNet's scheduler wants at least one step.
-    steps = [epoch * batches_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
-    warmup = int(args.warmup_epochs * batches_per_epoch)
-    scheduler = mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, args.lr, warmup_steps=warmup)
+    updates_per_epoch = batches_per_epoch * group.updates_per_step
+    steps = [epoch * updates_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
+    warmup = int(args.warmup_epochs * updates_per_epoch)
+    rate = args.lr * group.size if args.scale_lr else args.lr
+    scheduler = mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, rate, warmup_steps=warmup)
+    images = args.batch_size * group.size // group.updates_per_step
     optimizer = rules.create(args.lambda_rule, symbol, gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd,
-                             learning_rate=args.lr, lr_scheduler=scheduler, rescale_grad=1 / args.batch_size, clip_gradient=args.clip_gradient,
+                             learning_rate=rate, lr_scheduler=scheduler, rescale_grad=1 / images, clip_gradient=args.clip_gradient,
                              param_idx2name={})
     # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without decay, as MXNet does.
     optimizer.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
     return optimizer
 
 
-def make_engine(args, symbol, data):
+def make_engine(args, symbol, data, group=ALONE):
     """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
     if args.engine == 'torch':
         return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args))
-    return mxnet_engine(symbol, contexts(args.gpus), data.provide_data, data.provide_label, args.kv_store, dtype=args.dtype, memonger=args.memonger)
+    return mxnet_engine(symbol, group.devices(contexts(args.gpus, args.cpus)), data.provide_data, data.provide_label, group.store, group,
+                        dtype=args.dtype, memonger=args.memonger)
 
 
 def mxnet_engine(symbol, devices, *others, dtype='float32', memonger=False):
@@ -69,6 +74,7 @@ def all_versions(args):
 
 def check_arguments(args, image_shape, num_classes):
     """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
+    check_group(args)
     if args.engine == 'torch':
         if args.memonger:
             raise UserError('--memonger 1 needs --engine mxnet')
@@ -77,7 +83,9 @@ def check_arguments(args, image_shape, num_classes):
             raise UserError(f'--lambda-rule {args.lambda_rule} needs --engine mxnet; --engine torch has apg alone')
     else:
         _check_torch_only(args)
-        contexts(args.gpus)
+        devices = len(contexts(args.gpus, args.cpus))
+        if args.kv_store != 'horovod' and args.batch_size % devices:
+            raise UserError(f'--batch-size {args.batch_size} cannot be cut into equal shares for {devices} devices; it is the total of this machine')
     symbol = network(args, image_shape, num_classes)
     if args.dtype == 'float16' and args.engine == 'mxnet':
         half(symbol)

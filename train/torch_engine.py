@@ -115,6 +115,10 @@ class TorchEngine:
         """The labels (N,) of a batch, on the device."""
         return self._on_device(batch)[1]
 
+    def end_epoch(self):
+        """``settle``: there is one device, and its moving statistics are those of the network."""
+        self.settle()
+
     def settle(self):
         """Wait until every update has been carried out."""
         if self._device.type == 'cuda':

@@ -4,6 +4,7 @@ from symbols import parse_image_shape
 from train.arguments import training_parser
 from train.data import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
 from train.fit import fit
+from train.group import group_of
 from train.log import open_log
 from train.plan import check_arguments
 
@@ -17,17 +18,19 @@ def main(argv=None):
     shape = parse_image_shape(args.image_shape or DATASETS[args.dataset].image_shape)
     classes = args.num_classes or DATASETS[args.dataset].num_classes
     check_arguments(args, shape, classes)
-    open_log()
-    if args.benchmark:
-        train = val = synthetic_data(args.batch_size, shape, classes, args.num_examples or 50000)
-    else:
-        dataset = dataset_from_args(args)
-        train = train_iterator(dataset, args.batch_size, args.seed, args.augment, args.rgb_mean, args.rgb_std)
-        val = eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std)
-    if args.test_io:
-        test_io(train)
-        return 0
-    return fit(args, train, val, shape, classes)
+    with group_of(args) as group:
+        open_log(rank=group.rank)
+        if args.benchmark:
+            train = val = synthetic_data(args.batch_size, shape, classes, (args.num_examples or 50000) // group.size)
+        else:
+            dataset = dataset_from_args(args)
+            share = {'part_index': group.rank, 'num_parts': group.size}
+            train = train_iterator(dataset, args.batch_size, args.seed, args.augment, args.rgb_mean, args.rgb_std, **share)
+            val = eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std, **share)
+        if args.test_io:
+            test_io(train)
+            return 0
+        return fit(args, train, val, shape, classes, group=group)
 
 
 if __name__ == '__main__':

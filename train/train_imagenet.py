@@ -6,6 +6,7 @@ from symbols import parse_image_shape
 from train.arguments import training_parser
 from train.data import positive, synthetic_data, test_io
 from train.fit import fit
+from train.group import group_of
 from train.imagenet import add_imagenet_args, check_paths, imagenet_from_args
 from train.log import open_log
 from train.plan import check_arguments
@@ -27,15 +28,16 @@ def main(argv=None):
     if not args.benchmark:
         check_paths(args)
     check_arguments(args, shape, args.num_classes)
-    open_log()
-    if args.benchmark:
-        train = validation = synthetic_data(args.batch_size, shape, args.num_classes, args.num_examples or TRAINING_IMAGES)
-    else:
-        train, validation, _ = imagenet_from_args(args, shape, args.num_classes, args.batch_size)
-    if args.test_io:
-        logging.info('%.1f images/s over the epoch', test_io(train))
-        return 0
-    return fit(args, train, validation, shape, args.num_classes, top_k=5)
+    with group_of(args) as group:
+        open_log(rank=group.rank)
+        if args.benchmark:
+            train = validation = synthetic_data(args.batch_size, shape, args.num_classes, (args.num_examples or TRAINING_IMAGES) // group.size)
+        else:
+            train, validation, _ = imagenet_from_args(args, shape, args.num_classes, args.batch_size, part_index=group.rank, num_parts=group.size)
+        if args.test_io:
+            logging.info('%.1f images/s over the epoch', test_io(train))
+            return 0
+        return fit(args, train, validation, shape, args.num_classes, top_k=5, group=group)
 
 
 if __name__ == '__main__':

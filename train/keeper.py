@@ -1,0 +1,51 @@
+"""Run a command that ends when whoever started this does: ``keeper.py SHARES COMMAND...``, on this machine or at the other end of ssh.
+
+Numbers of signals that come in on stdin, one a line, go to the command and all that it started; when stdin ends, they are killed. ``SHARES`` says among how
+many such commands this machine's cores are divided, where OMP_NUM_THREADS does not. (It imports nothing of the project: it must start at once.)
+"""
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(shares, *command):
+    if 'OMP_NUM_THREADS' not in os.environ:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+        os.environ['OMP_NUM_THREADS'] = str(max(1, cores // int(shares)))
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509
+    except OSError as error:
+        print(f'error: {command[0]}: {error.strerror}', file=sys.stderr, flush=True)
+        return 127
+    threading.Thread(target=_obey, args=(child,), daemon=True).start()
+    code = child.wait()
+    _signal(child, signal.SIGKILL)
+    return code if code >= 0 else 128 - code
+
+
+def _obey(child):
+    for line in sys.stdin:
+        _signal(child, int(line))
+    _signal(child, signal.SIGKILL)
+
+
+def _signal(child, number):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
+
+
+def _die_with_parent():
+    """Even a keeper that is killed leaves nothing behind, where the system is Linux."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == '__main__':
+    # No clean end: a thread that reads stdin would be in its way.
+    os._exit(main(*sys.argv[1:]))
