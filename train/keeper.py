@@ -1,8 +1,9 @@
-"""Run a command that ends when whoever started this does: ``keeper.py SHARES COMMAND...``, on this machine or at the other end of ssh.
+"""Run a command that ends when whoever started this does, on this machine or at the other end of ssh: what train/launch.py keeps its processes by.
 
-Numbers of signals that come in on stdin, one a line, go to the command and all that it started; when stdin ends, they are killed. ``SHARES`` says among how
-many such commands this machine's cores are divided, where OMP_NUM_THREADS does not. (It imports nothing of the project: it must start at once.)
+Numbers of signals that come in on stdin, one a line, go to the command and all that it started; when stdin ends, they are killed. (It imports nothing of the
+project: it must start at once.)
 """
+import argparse
 import contextlib
 import ctypes
 import os
@@ -14,14 +15,18 @@ import threading
 PR_SET_PDEATHSIG = 1
 
 
-def main(shares, *command):
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('shares', type=int, help="among how many such commands this machine's cores are divided, where OMP_NUM_THREADS does not say")
+    parser.add_argument('command', nargs=argparse.REMAINDER)
+    args = parser.parse_args()
     if 'OMP_NUM_THREADS' not in os.environ:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-        os.environ['OMP_NUM_THREADS'] = str(max(1, cores // int(shares)))
+        os.environ['OMP_NUM_THREADS'] = str(max(1, cores // args.shares))
     try:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509
+        child = subprocess.Popen(args.command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509
     except OSError as error:
-        print(f'error: {command[0]}: {error.strerror}', file=sys.stderr, flush=True)
+        print(f'error: {args.command[0]}: {error.strerror}', file=sys.stderr, flush=True)
         return 127
     threading.Thread(target=_obey, args=(child,), daemon=True).start()
     code = child.wait()
@@ -48,4 +53,4 @@ def _die_with_parent():
 
 if __name__ == '__main__':
     # No clean end: a thread that reads stdin would be in its way.
-    os._exit(main(*sys.argv[1:]))
+    os._exit(main())

@@ -3,7 +3,7 @@ import contextlib
 import io
 import warnings
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 # What Pillow may try. Others are rare, and some (EPS) start programs.
 FORMATS = ('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP')
@@ -44,6 +44,7 @@ def require_readable(data):
 
 @contextlib.contextmanager
 def _opened(data):
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing GluonCV switches it on for the whole process
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # about EXIF data that make no sense, and about large images
