@@ -8,10 +8,11 @@ from runtime.errors import DataError
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = 'results'
 # Flags that change where a run is computed and what is kept of it, not what it is.
-FREE = ('--engine', '--gpus', '--kv-store', '--data-dir', '--disp-batches', '--keep', '--channels-last', '--cuda-graphs')
+FREE = ('--engine', '--gpus', '--cpus', '--kv-store', '--dist-timeout', '--data-dir', '--data-train', '--data-val', '--data-nthreads', '--disp-batches',
+        '--keep', '--memonger', '--channels-last', '--cuda-graphs')
 # What may differ between a network and the baseline that it is set against.
 SELECTION = ('optimizer', 'lambda_rule', 'gamma', 'scale', 'lambda_placement', 'seed', 'model_prefix', 'resume', 'keep', 'disp_batches', 'data_dir', 'engine',
-             'gpus', 'kv_store', 'dtype', 'channels_last', 'allow_tf32', 'cuda_graphs')
+             'gpus', 'cpus', 'kv_store', 'dist_timeout', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs')
 
 
 def read_results(folder=FOLDER):
