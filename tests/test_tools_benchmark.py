@@ -77,9 +77,11 @@ def test_io(tmp_path):
 
 def test_io_of_jpegs(tmp_path):
     """The pipelines have turns of the same images, which are made once and found again."""
-    flags = ['--synthetic', 8, '--scratch', tmp_path, '--batch-size', 4, '--clock', 'family', '--rounds', 1, '--steps', 1]
+    flags = ['--synthetic', 8, '--scratch', tmp_path, '--batch-size', 4, '--clock', 'family', '--rounds', 1, '--steps', 1,
+             '--network', 'resnet', '--num-layers', 18]
     rows = measured('io', *flags, path=tmp_path / 'io.json')
-    assert [row['pipeline'] for row in rows] == ['cv2.imdecode alone', 'ours', 'ImageRecordIter']
+    assert [row['pipeline'] for row in rows] == ['cv2.imdecode alone', 'ours', 'ImageRecordIter', 'a training step of resnet-18']
+    assert COMMON <= set(rows[0])  # the columns of 'train'
     assert rows[0]['of the limit'] == 1
     for row in rows:
         assert row['images/s'] > 0

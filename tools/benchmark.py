@@ -78,6 +78,8 @@ def _add_io(commands):
     command.add_argument('--synthetic', type=_positive, metavar='N', help='the same with N JPEGs that look like photographs to a decoder, made first')
     command.add_argument('--scratch', metavar='FOLDER', help='where to make them, 105 KB each, and to find them next time (default: where scratch files go)')
     command.add_argument('--seed', type=int, default=0, help='of the order and the augmentation')
+    command.add_argument('--network', help="also how many images a second this network takes in training, as 'train' measures it: who waits for whom")
+    command.add_argument('--num-layers', type=_positive, default=50, help='its depth (default: 50)')
     _add_turns(command)
     command.set_defaults(steps=100)  # what is decoded ahead between two turns must not count
     return command

@@ -12,7 +12,9 @@ from train.image_augment import DRAWS, ImageAugmentation, RandomView
 from train.image_iterators import Damage, ImageTrainIterator
 from train.image_sources import ImageReader, RecordSource
 
+from . import training
 from .contest import contest
+from .report import milliseconds
 from .synthetic_jpegs import write_records
 
 SHAPE, CLASSES = (3, 224, 224), 1000
@@ -20,14 +22,23 @@ LIMIT = 'cv2.imdecode alone'
 
 
 def measure(args):
-    """One row for each contestant, the limit first."""
+    """One row for each contestant, the limit first; and one for the network of ``--network``, by turns of its own, since its steps are far longer."""
     rec = args.data_train or write_records(args.scratch or tempfile.gettempdir(), args.synthetic)
     builds = {LIMIT: bare, 'ours': ours, 'ImageRecordIter': stock}
     measured = contest({name: partial(build, rec, args.batch_size, args.seed) for name, build in builds.items()}, args.rounds, args.steps, args.clock)
     limit = measured[LIMIT]
-    return [{'pipeline': name, 'images/s': args.batch_size / result.median, 'of the limit': 1 / result.time_over(limit),
-             'MiB at first': round(result.held_bytes[0] / 2 ** 20), 'MiB at last': round(result.held_bytes[-1] / 2 ** 20), 'ms': 1e3 * result.median,
-             'all ms': [round(1e3 * second, 3) for second in result.seconds]} for name, result in measured.items()]
+    rows = [_row(name, result, args.batch_size, 1 / result.time_over(limit)) for name, result in measured.items()]
+    if args.network:
+        build = partial(training.training, training.mxnet_engine, args.network, args.num_layers, CLASSES, ','.join(map(str, SHAPE)), args.batch_size,
+                        *training.LAMBDAS['weight'])
+        result = contest({'step': build}, args.rounds, steps=1, clock=args.clock)['step']
+        rows.append(_row(f'a training step of {args.network}-{args.num_layers}', result, args.batch_size, limit.median / result.median))
+    return rows
+
+
+def _row(name, result, batch_size, of_the_limit):
+    return {'pipeline': name, 'images/s': batch_size / result.median, 'of the limit': of_the_limit, 'MiB at first': round(result.held_bytes[0] / 2 ** 20),
+            'MiB at last': round(result.held_bytes[-1] / 2 ** 20), **milliseconds(result)}
 
 
 class BareReader:
