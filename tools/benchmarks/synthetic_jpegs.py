@@ -49,8 +49,9 @@ def _write_stretch(stretch):
     for number in range(begin, end):
         path = os.path.join(folder, _class(number % CLASSES), f'{number:07d}.JPEG')
         if not os.path.exists(path):
-            with open(path, 'wb') as out:
+            with open(f'{path}.part', 'wb') as out:
                 out.write(_jpeg(canvas, number))
+            os.replace(f'{path}.part', path)  # what stands there counts as done
     return end - begin
 
 
