@@ -134,6 +134,16 @@ def test_validation_shows_every_image_once(images, rec):
     assert_same(epoch_of(images.validation), batches)
 
 
+def test_workers_share_the_validation_images(opened, rec):
+    shares = [epoch_of(opened('--data-train', rec, '--data-val', rec, part_index=part, num_parts=4).validation) for part in range(4)]
+    seen = [[position for _, _, _, index in batches for position in index] for batches in shares]
+    assert [len(positions) for positions in seen] == [8, 8, 7, 7]
+    assert sorted(sum(seen, [])) == list(range(COUNT))
+    for batches in shares:
+        for _, labels, pad, index in batches:
+            assert labels[:8 - pad].tolist() == [position % 3 for position in index]
+
+
 def test_validation_in_the_middle_of_an_epoch_changes_nothing(images):
     train, expected = images.train, epoch_of(images.train)
     train.set_epoch(0)
