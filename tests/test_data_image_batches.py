@@ -135,13 +135,13 @@ def test_validation_shows_every_image_once(images, rec):
 
 
 def test_workers_share_the_validation_images(opened, rec):
-    shares = [epoch_of(opened('--data-train', rec, '--data-val', rec, part_index=part, num_parts=4).validation) for part in range(4)]
+    shares = [epoch_of(opened('--data-train', rec, '--data-val', rec, batch_size=4, part_index=part, num_parts=4).validation) for part in range(4)]
     seen = [[position for _, _, _, index in batches for position in index] for batches in shares]
     assert [len(positions) for positions in seen] == [8, 8, 7, 7]
     assert sorted(sum(seen, [])) == list(range(COUNT))
     for batches in shares:
         for _, labels, pad, index in batches:
-            assert labels[:8 - pad].tolist() == [position % 3 for position in index]
+            assert labels[:4 - pad].tolist() == [position % 3 for position in index]
 
 
 def test_validation_in_the_middle_of_an_epoch_changes_nothing(images):
