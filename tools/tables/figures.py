@@ -107,9 +107,9 @@ def lambdas(results):
         by_stage = {}
         for stage, value in _staged(_last_epoch(result)['lambda_values']):
             by_stage.setdefault(stage, []).append(value)
-        first = 1
+        first, is_crowded = 1, sum(map(len, by_stage.values())) >= 60
         for stage, values in sorted(by_stage.items()):
-            _stems(panel, first, values, COLOURS[(stage - 1) % len(COLOURS)], f'stage {stage}')
+            _stems(panel, first, values, COLOURS[(stage - 1) % len(COLOURS)], f'stage {stage}', is_crowded)
             first += len(values)
         arguments = result['arguments']
         _finish(panel, 'structure, from the first to the last', '‖W‖ of the structure' if arguments['lambda_rule'] == 'group-lasso' else 'λ')
@@ -190,10 +190,10 @@ def _staged(vectors):
             yield vector['stages'][position // share], value
 
 
-def _stems(panel, first, values, colour, label):
+def _stems(panel, first, values, colour, label, is_crowded):
     places = range(first, first + len(values))
-    panel.vlines(places, 0, values, color=colour, linewidth=1.5 if len(values) < 60 else 0.5, label=label)
-    size = 22 if len(values) < 60 else 4
+    panel.vlines(places, 0, values, color=colour, linewidth=0.5 if is_crowded else 1.5, label=label)
+    size = 4 if is_crowded else 22
     panel.scatter(places, values, s=size, color=[colour if value else 'white' for value in values], edgecolors=colour, zorder=3)
 
 
