@@ -13,7 +13,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 hypothesis.settings.register_profile('steady', deadline=None, derandomize=True, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile('steady')
 
-from tiny_runs import refused, train  # noqa: E402  (MXNet reads the number of threads when it is loaded)
+import image_batches  # noqa: E402  (MXNet reads the number of threads when it is loaded)
+from tiny_runs import refused, train  # noqa: E402
 
 
 def pytest_make_parametrize_id(config, val, argname):
@@ -40,3 +41,29 @@ def run(trained, tmp_path):
 def refusal(tmp_path, capfd):
     """``refused``, of a script that must leave ``tmp_path`` as it was."""
     return functools.partial(refused, capfd, tmp_path)
+
+
+@pytest.fixture(scope='module')
+def rec(tmp_path_factory):
+    """A record file of 30 images of 3 classes."""
+    return image_batches.save_images(tmp_path_factory.mktemp('images'))
+
+
+@pytest.fixture
+def open_images():
+    """``image_batches.open_images``; what it opened is closed after the test."""
+    opened = []
+
+    def open_them(*flags, **options):
+        opened.append(image_batches.open_images(*flags, **options))
+        return opened[-1]
+
+    yield open_them
+    for data in opened:
+        data.pool.close()
+
+
+@pytest.fixture
+def images(open_images, rec):
+    """Training and validation on the same 30 images, decoded by two processes."""
+    return open_images('--data-train', rec, '--data-val', rec, processes=2)

@@ -1,72 +1,17 @@
-"""Batches of image files: a function of seed, epoch and number alone, whoever decodes them and whoever dies of it; and nothing is left behind."""
-import argparse
+"""Batches of image files: a function of seed, epoch and number alone, and of a damaged file only where it lies; folders give what record files give."""
 import logging
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
-from jpegs import Poisoned, jpeg, offsets, overwrite, save_folders, save_records
+from image_batches import COUNT, SHAPE, assert_same, contents, epoch_of
+from jpegs import jpeg, offsets, overwrite, save_folders, save_records
 
-from runtime.errors import DataError, TrainingError
+from runtime.errors import DataError
 from runtime.record_file import RecordFile
-from train import decoder_pool
 from train.image_augment import CentreView
 from train.image_sources import FolderSource, RecordSource
-from train.imagenet import add_imagenet_args, imagenet_from_args
 from train.iterators import NO_CLASS
-
-SHAPE = (3, 32, 32)
-COUNT = 30
-
-
-@pytest.fixture(scope='module')
-def rec(tmp_path_factory):
-    """30 images of 3 classes."""
-    return save_records(tmp_path_factory.mktemp('images') / 'train', [jpeg(number) for number in range(COUNT)])
-
-
-@pytest.fixture
-def opened():
-    """A function that opens data with the command line's options; what it opened is closed after the test."""
-    pools = []
-
-    def open_images(*flags, batch_size=8, num_classes=3, shape=SHAPE, processes=1, **parts):
-        parser = argparse.ArgumentParser()
-        add_imagenet_args(parser).add_argument('--num-examples', type=int)
-        parser.set_defaults(seed=7)
-        data = imagenet_from_args(parser.parse_args([*map(str, flags), '--data-nthreads', str(processes)]), shape, num_classes, batch_size, **parts)
-        pools.append(data.pool)
-        return data
-
-    yield open_images
-    for pool in pools:
-        pool.close()
-
-
-@pytest.fixture
-def images(opened, rec):
-    """Training and validation on the same 30 images, decoded by two processes."""
-    return opened('--data-train', rec, '--data-val', rec, processes=2)
-
-
-def contents(batch):
-    return batch.data[0].asnumpy().copy(), batch.label[0].asnumpy(), batch.pad, batch.index.tolist()
-
-
-def epoch_of(iterator):
-    return [contents(batch) for batch in iterator]
-
-
-def assert_same(some, others):
-    assert len(some) == len(others)
-    for one, other in zip(some, others):
-        np.testing.assert_array_equal(one[0], other[0])
-        np.testing.assert_array_equal(one[1], other[1])
-        assert one[2:] == other[2:]
 
 
 def damaged_copy(rec, folder, spoil):
@@ -85,7 +30,7 @@ def spoil_image(*numbers):
     return spoil
 
 
-def test_a_batch_is_a_function_of_seed_epoch_and_number(images, opened, rec):
+def test_a_batch_is_a_function_of_seed_epoch_and_number(images, open_images, rec):
     train = images.train
     first = epoch_of(train)
     assert len(first) == len(train) == 3
@@ -99,7 +44,7 @@ def test_a_batch_is_a_function_of_seed_epoch_and_number(images, opened, rec):
     assert_same(epoch_of(train), first)
     train.set_epoch(1, first_batch=2)
     assert_same(epoch_of(train), second[2:])
-    assert_same(epoch_of(opened('--data-train', rec, '--data-val', rec).train), first)
+    assert_same(epoch_of(open_images('--data-train', rec, '--data-val', rec).train), first)
 
 
 def test_images_carry_their_labels(images):
@@ -109,9 +54,9 @@ def test_images_carry_their_labels(images):
 
 
 @pytest.mark.parametrize('parts', [2, 3])
-def test_workers_share_an_epoch_equally_and_see_together_what_one_would(opened, rec, parts):
-    alone = epoch_of(opened('--data-train', rec, '--data-val', rec, batch_size=4 * parts).train)
-    workers = [epoch_of(opened('--data-train', rec, '--data-val', rec, batch_size=4, part_index=part, num_parts=parts).train) for part in range(parts)]
+def test_workers_share_an_epoch_equally_and_see_together_what_one_would(open_images, rec, parts):
+    alone = epoch_of(open_images('--data-train', rec, '--data-val', rec, batch_size=4 * parts).train)
+    workers = [epoch_of(open_images('--data-train', rec, '--data-val', rec, batch_size=4, part_index=part, num_parts=parts).train) for part in range(parts)]
     assert {len(batches) for batches in workers} == {len(alone)} == {COUNT // (4 * parts)}
     for number, (pixels, labels, _, index) in enumerate(alone):
         np.testing.assert_array_equal(np.concatenate([worker[number][0] for worker in workers]), pixels)
@@ -134,8 +79,8 @@ def test_validation_shows_every_image_once(images, rec):
     assert_same(epoch_of(images.validation), batches)
 
 
-def test_workers_share_the_validation_images(opened, rec):
-    shares = [epoch_of(opened('--data-train', rec, '--data-val', rec, batch_size=4, part_index=part, num_parts=4).validation) for part in range(4)]
+def test_workers_share_the_validation_images(open_images, rec):
+    shares = [epoch_of(open_images('--data-train', rec, '--data-val', rec, batch_size=4, part_index=part, num_parts=4).validation) for part in range(4)]
     seen = [[position for _, _, _, index in batches for position in index] for batches in shares]
     assert [len(positions) for positions in seen] == [8, 8, 7, 7]
     assert sorted(sum(seen, [])) == list(range(COUNT))
@@ -153,8 +98,8 @@ def test_validation_in_the_middle_of_an_epoch_changes_nothing(images):
     assert_same(found, expected)
 
 
-def test_an_epoch_may_be_shorter_than_the_data(opened, rec):
-    train = opened('--data-train', rec, '--data-val', rec, '--num-examples', 17).train
+def test_an_epoch_may_be_shorter_than_the_data(open_images, rec):
+    train = open_images('--data-train', rec, '--data-val', rec, '--num-examples', 17).train
     epochs = []
     for epoch in range(10):
         train.set_epoch(epoch)
@@ -162,18 +107,18 @@ def test_an_epoch_may_be_shorter_than_the_data(opened, rec):
     assert len(epochs) == 20
     assert len(set(sum((batch[3] for batch in epochs), []))) == COUNT
     with pytest.raises(DataError, match='--num-examples 31: there are 30 training images'):
-        opened('--data-train', rec, '--data-val', rec, '--num-examples', 31)
+        open_images('--data-train', rec, '--data-val', rec, '--num-examples', 31)
 
 
 # Damage
 
-def test_another_image_takes_the_place_of_a_damaged_one(images, opened, rec, tmp_path, caplog):
+def test_another_image_takes_the_place_of_a_damaged_one(images, open_images, rec, tmp_path, caplog):
     expected = epoch_of(images.train)
     victims = expected[0][3][2], expected[2][3][5]
     copy = damaged_copy(rec, tmp_path, spoil_image(*victims))
     flags = '--data-train', copy, '--data-val', rec, '--max-bad', 0.1
     with caplog.at_level(logging.WARNING):
-        found = epoch_of(opened(*flags).train)
+        found = epoch_of(open_images(*flags).train)
     for number, (batch, before) in enumerate(zip(found, expected)):
         changed = [place for place in range(8) if (batch[0][place] != before[0][place]).any()]
         assert changed == {0: [2], 2: [5]}.get(number, [])
@@ -184,22 +129,22 @@ def test_another_image_takes_the_place_of_a_damaged_one(images, opened, rec, tmp
     assert len(lines) == 2
     for victim in victims:
         assert f'Epoch[0] Damaged training image {victim} left out: {copy}: record {victim} is no image that OpenCV can read' in lines
-    again = opened(*flags).train
+    again = open_images(*flags).train
     assert_same(epoch_of(again), found)
 
 
-def test_workers_agree_on_what_replaces_a_damaged_image(opened, rec, tmp_path):
+def test_workers_agree_on_what_replaces_a_damaged_image(open_images, rec, tmp_path):
     copy = damaged_copy(rec, tmp_path, spoil_image(3, 4, 17))
     flags = '--data-train', copy, '--data-val', rec, '--max-bad', 0.2
-    alone = epoch_of(opened(*flags, batch_size=8).train)
-    workers = [epoch_of(opened(*flags, batch_size=4, part_index=part, num_parts=2).train) for part in range(2)]
+    alone = epoch_of(open_images(*flags, batch_size=8).train)
+    workers = [epoch_of(open_images(*flags, batch_size=4, part_index=part, num_parts=2).train) for part in range(2)]
     for number, batch in enumerate(alone):
         np.testing.assert_array_equal(np.concatenate([worker[number][0] for worker in workers]), batch[0])
 
 
-def test_a_damaged_image_is_named_once_an_epoch(opened, rec, tmp_path, caplog):
+def test_a_damaged_image_is_named_once_an_epoch(open_images, rec, tmp_path, caplog):
     copy = damaged_copy(rec, tmp_path, spoil_image(*range(0, COUNT, 3)))
-    train = opened('--data-train', copy, '--data-val', rec, '--max-bad', 0.5).train
+    train = open_images('--data-train', copy, '--data-val', rec, '--max-bad', 0.5).train
     with caplog.at_level(logging.WARNING):
         for epoch in range(2):
             train.set_epoch(epoch)
@@ -209,9 +154,9 @@ def test_a_damaged_image_is_named_once_an_epoch(opened, rec, tmp_path, caplog):
     assert {line[:8] for line in lines} == {'Epoch[0]', 'Epoch[1]'}
 
 
-def test_validation_leaves_damaged_images_out(opened, rec, tmp_path, images):
+def test_validation_leaves_damaged_images_out(open_images, rec, tmp_path, images):
     copy = damaged_copy(rec, tmp_path, spoil_image(1, 9, 10, *range(24, 30)))
-    found = epoch_of(opened('--data-train', rec, '--data-val', copy, '--max-bad', 0.5).validation)
+    found = epoch_of(open_images('--data-train', rec, '--data-val', copy, '--max-bad', 0.5).validation)
     assert [batch[2] for batch in found] == [1, 2, 0, 8]
     assert found[1][3] == [8, 11, 12, 13, 14, 15]
     for batch, before in zip(found, epoch_of(images.validation)):
@@ -224,125 +169,28 @@ def test_validation_leaves_damaged_images_out(opened, rec, tmp_path, images):
 @pytest.mark.parametrize(('label', 'said'), [
     ([1., 2.], 'its label has 2 numbers, not one'), (3., 'its label is 3, which is none of the 3 classes'), (-1., 'its label is -1'), (0.5, 'its label is 0.5'),
     (float('nan'), 'its label is nan'), (float('inf'), 'its label is inf')])
-def test_labels_that_are_none(opened, tmp_path, label, said):
+def test_labels_that_are_none(open_images, tmp_path, label, said):
     rec = save_records(tmp_path / 'images', [jpeg(number) for number in range(8)], [0] * 7 + [label])
     with pytest.raises(DataError, match=f'1 of 8 training images are damaged, which is more than --max-bad 0.001 allows; the last one: .*record 7: {said}'):
-        epoch_of(opened('--data-train', rec, '--data-val', rec).train)
+        epoch_of(open_images('--data-train', rec, '--data-val', rec).train)
 
 
-def test_nothing_but_damage_ends(opened, tmp_path):
+def test_nothing_but_damage_ends(open_images, tmp_path):
     rec = save_records(tmp_path / 'images', [bytes(100)] * 8)
     with pytest.raises(DataError, match='20 images that were to replace a damaged one are damaged too'):
-        epoch_of(opened('--data-train', rec, '--data-val', rec, '--max-bad', 1).train)
-
-
-# Death
-
-def test_a_process_that_is_killed_is_replaced_and_the_batches_stay_the_same(images):
-    expected = [epoch_of(images.train)]
-    images.train.reset()
-    expected.append(epoch_of(images.train))
-    for epoch, batches in enumerate(expected):
-        images.train.set_epoch(epoch)
-        found = [contents(images.train.next())]
-        for pid in images.pool.pids:
-            os.kill(pid, signal.SIGKILL)
-        assert_same(found + epoch_of(images.train), batches)
-
-
-@pytest.mark.parametrize(('act', 'said'), [('die', 'SIGFPE'), ('hang', 'SIGKILL')])
-def test_an_image_at_which_processes_die_counts_as_damaged(opened, rec, monkeypatch, caplog, act, said):
-    monkeypatch.setattr(decoder_pool, 'PATIENCE', 2.)
-    monkeypatch.setattr('train.imagenet.RecordSource', lambda *paths: Poisoned(RecordSource(*paths), act))
-    validation = opened('--data-train', rec, '--data-val', rec, '--max-bad', 0.1).validation
-    found = epoch_of(validation)
-    assert [batch[2] for batch in found] == [1, 0, 0, 2]
-    assert [record.getMessage() for record in caplog.records] == [f'Epoch[0] Damaged validation image 5 left out: a process that read it was ended by {said}, '
-                                                                  'twice']
-
-
-def test_processes_that_cannot_start(opened, rec, monkeypatch, capfd):
-    monkeypatch.setattr(decoder_pool, 'START', 'import sys; sys.exit(3)')
-    data = opened('--data-train', rec, '--data-val', rec)
-    with pytest.raises(TrainingError, match=r'a process that decodes images could not start \(ended with code 3\)'):
-        data.train.next()
-
-
-def is_alive(pid):
-    try:
-        with open(f'/proc/{pid}/stat') as state:
-            return state.read().rpartition(')')[2].split()[0] != 'Z'
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition, seconds=20):
-    end = time.time() + seconds
-    while not condition() and time.time() < end:
-        time.sleep(0.05)
-    return condition()
-
-
-def test_closing_ends_the_processes(images):
-    images.train.next()
-    pids = images.pool.pids
-    assert all(map(is_alive, pids))
-    images.pool.close()
-    assert not any(os.path.exists(f'/proc/{pid}') for pid in pids)
-
-
-ONE_BATCH = """
-import sys, time
-sys.path.insert(0, {tests!r})
-import argparse
-from train.imagenet import add_imagenet_args, imagenet_from_args
-parser = argparse.ArgumentParser()
-add_imagenet_args(parser)
-parser.set_defaults(seed=0, num_examples=None)
-data = imagenet_from_args(parser.parse_args(['--data-train', {rec!r}, '--data-val', {rec!r}, '--data-nthreads', '2']), (3, 32, 32), 3, 8)
-data.train.next()
-print(*data.pool.pids, flush=True)
-{then}
-"""
-
-
-@pytest.mark.parametrize(('then', 'code'), [('time.sleep(1000)', -9), ('1 / 0', 1)])
-def test_however_the_trainer_ends_nothing_is_left(rec, then, code):
-    shared = set(os.listdir('/dev/shm'))
-    trainer = subprocess.Popen([sys.executable, '-c', ONE_BATCH.format(tests=os.path.dirname(__file__), rec=rec, then=then)], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
-    pids = [int(pid) for pid in trainer.stdout.readline().split()]
-    assert len(pids) == 2
-    if 'sleep' in then:
-        for pid in pids:  # they leave these to the trainer
-            os.kill(pid, signal.SIGINT)
-            os.kill(pid, signal.SIGTERM)
-        time.sleep(0.2)
-        assert all(map(is_alive, pids))
-        trainer.kill()
-    assert trainer.wait(60) == code
-    trainer.stdout.close()
-    assert wait_until(lambda: not any(map(is_alive, pids)))
-    assert set(os.listdir('/dev/shm')) <= shared
-
-
-def test_decoding_processes_do_without_mxnet(images):
-    images.train.next()
-    for pid in images.pool.pids:
-        with open(f'/proc/{pid}/maps') as maps:
-            assert 'libmxnet' not in maps.read()
+        epoch_of(open_images('--data-train', rec, '--data-val', rec, '--max-bad', 1).train)
 
 
 # Folders
 
-def test_folders_give_the_same_as_records(opened, rec, tmp_path):
+def test_folders_give_the_same_as_records(open_images, rec, tmp_path):
     for part in ('train', 'val'):
         save_folders(tmp_path / part, [jpeg(number) for number in range(COUNT)])
     source = FolderSource(str(tmp_path / 'train'))
     assert source.classes == ['ant', 'bee', 'cat']
     assert source.name(10) == f'{tmp_path}/train/bee/001.JPEG'
-    found = {pixels.tobytes(): label for batch in epoch_of(opened('--data-dir', tmp_path).validation) for pixels, label in zip(*batch[:2])}
-    expected = {pixels.tobytes(): label for batch in epoch_of(opened('--data-train', rec, '--data-val', rec).validation) for pixels, label in zip(*batch[:2])}
+    found = {pixels.tobytes(): label for batch in epoch_of(open_images('--data-dir', tmp_path).validation) for pixels, label in zip(*batch[:2])}
+    expected = {pixels.tobytes(): label for batch in epoch_of(open_images('--data-train', rec, '--data-val', rec).validation) for pixels, label in zip(*batch[:2])}
     assert found == expected
 
 
@@ -353,10 +201,10 @@ def test_files_that_are_no_images_are_passed_over(tmp_path):
     assert len(FolderSource(str(tmp_path))) == 2
 
 
-def test_a_file_that_vanishes_is_damage(opened, tmp_path):
+def test_a_file_that_vanishes_is_damage(open_images, tmp_path):
     for part in ('train', 'val'):
         save_folders(tmp_path / part, [jpeg(number) for number in range(10)])
-    data = opened('--data-dir', tmp_path)
+    data = open_images('--data-dir', tmp_path)
     (tmp_path / 'val' / 'bee' / '004.JPEG').unlink()
     with pytest.raises(DataError, match=r'bee/004\.JPEG: No such file'):
         epoch_of(data.validation)
@@ -366,12 +214,12 @@ def test_a_file_that_vanishes_is_damage(opened, tmp_path):
     (lambda folder: os.rename(folder / 'val', folder / 'test'), 'val: no such folder'),
     (lambda folder: os.rename(folder / 'val' / 'ant', folder / 'val' / 'eel'), r"different class folders; 'ant' is in one of them only"),
     (lambda folder: os.makedirs(folder / 'val' / 'dog'), 'val has 4 class folders, the network 3 classes; mind --num-classes')])
-def test_folders_that_do_not_fit(opened, tmp_path, spoil, said):
+def test_folders_that_do_not_fit(open_images, tmp_path, spoil, said):
     for part in ('train', 'val'):
         save_folders(tmp_path / part, [jpeg(number) for number in range(6)])
     spoil(tmp_path)
     with pytest.raises(DataError, match=said):
-        opened('--data-dir', tmp_path)
+        open_images('--data-dir', tmp_path)
 
 
 @pytest.mark.parametrize('make', [lambda folder: None, lambda folder: (folder / 'ant').mkdir(), lambda folder: (folder / '1.JPEG').write_bytes(jpeg(0))])
@@ -381,10 +229,10 @@ def test_folders_without_images(tmp_path, make):
         FolderSource(str(tmp_path))
 
 
-def test_shapes_that_cannot_be(opened, rec):
+def test_shapes_that_cannot_be(open_images, rec):
     with pytest.raises(DataError, match='three channels, not the 1'):
-        opened('--data-train', rec, '--data-val', rec, shape=(1, 32, 32))
+        open_images('--data-train', rec, '--data-val', rec, shape=(1, 32, 32))
     with pytest.raises(DataError, match='--resize 31: the centre of 32 x 32 pixels does not fit in'):
-        opened('--data-train', rec, '--data-val', rec, '--resize', 31)
+        open_images('--data-train', rec, '--data-val', rec, '--resize', 31)
     with pytest.raises(DataError, match='a batch size of 31 on 1 worker'):
-        opened('--data-train', rec, '--data-val', rec, batch_size=31)
+        open_images('--data-train', rec, '--data-val', rec, batch_size=31)
