@@ -184,14 +184,15 @@ def test_nothing_but_damage_ends(open_images, tmp_path):
 # Folders
 
 def test_folders_give_the_same_as_records(open_images, rec, tmp_path):
+    def labelled(*flags):
+        return {pixels.tobytes(): label for batch in epoch_of(open_images(*flags).validation) for pixels, label in zip(*batch[:2])}
+
     for part in ('train', 'val'):
         save_folders(tmp_path / part, [jpeg(number) for number in range(COUNT)])
     source = FolderSource(str(tmp_path / 'train'))
     assert source.classes == ['ant', 'bee', 'cat']
     assert source.name(10) == f'{tmp_path}/train/bee/001.JPEG'
-    found = {pixels.tobytes(): label for batch in epoch_of(open_images('--data-dir', tmp_path).validation) for pixels, label in zip(*batch[:2])}
-    expected = {pixels.tobytes(): label for batch in epoch_of(open_images('--data-train', rec, '--data-val', rec).validation) for pixels, label in zip(*batch[:2])}
-    assert found == expected
+    assert labelled('--data-dir', tmp_path) == labelled('--data-train', rec, '--data-val', rec)
 
 
 def test_files_that_are_no_images_are_passed_over(tmp_path):
