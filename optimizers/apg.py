@@ -70,6 +70,11 @@ class APG(mx.optimizer.Optimizer):
         """Whether an update's key belongs to a scaling factor."""
         return self.lambda_name in self.parameter_name(index)
 
+    @property
+    def pull(self):
+        """What a step takes from a λ that no gradient holds up, in the long run and in units of η: γ / (1 - μ). None where the penalty is not on λ."""
+        return self.gamma / (1 - self.momentum)
+
     def strengths(self, lambdas, read):
         """What says how alive each structure is, by the name of its λ, 0 for dead: λ itself. ``read(name)`` gives a parameter as a NumPy array."""
         return {name: read(name) for name in lambdas}

@@ -22,6 +22,10 @@ class ISTA(APG):
     Without momentum a step is 1 / (1 - μ) times as short as APG's in the long run, in the gradient and in γ alike. λ has no state.
     """
 
+    @property
+    def pull(self):
+        return self.gamma
+
     def create_state(self, index, weight):
         return None if self.is_lambda(index) else super().create_state(index, weight)
 
@@ -74,6 +78,10 @@ class GroupLasso(APG):
     def __init__(self, structures=(), **kwargs):
         super().__init__(**kwargs)
         self.structures = dict(structures)
+
+    @property
+    def pull(self):
+        return None
 
     def strengths(self, lambdas, read):
         """‖W_s‖₂ of every structure s, in the shape of the λ that names it."""

@@ -20,7 +20,7 @@ from .finetune import restart_weights
 from .group import ALONE
 from .log import Metrics, Progress, open_log
 from .metrics import lambda_statistics
-from .plan import all_versions, make_engine, make_optimizer, network
+from .plan import all_versions, make_engine, make_optimizer, network, pull_of_gamma
 
 # What may differ between a run and its continuation: what is kept and shown, and what it is computed with.
 FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'data_train', 'data_train_idx',
@@ -81,6 +81,7 @@ class Run:
             self._refuse_to_overwrite()
             self._checkpoints.clean()
         self._metrics.forget_from(self.epoch)
+        self._foresee(pull_of_gamma(args, optimizer, len(self._train_data), self._group))
 
     def train_epoch(self, epoch, interruption):
         """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and return False."""
@@ -129,6 +130,13 @@ class Run:
             self._best = [float(validated['accuracy']), self.epoch]
         self._tally.clear()
         self._save()
+
+    def _foresee(self, pulls):
+        """Say when γ alone would have taken a λ from 1 to 0: until then, only what the loss pushes down too can die."""
+        if pulls and pulls[-1] < 1:
+            logging.info('Gamma alone takes %.2f from a λ of 1 in the whole run: only those die that the loss pushes down too', pulls[-1])
+        elif pulls:
+            logging.info('Gamma alone takes a λ from 1 to 0 within epoch %d', next(epoch for epoch, pull in enumerate(pulls) if pull >= 1))
 
     def advise(self):
         """At the end of a run that was to select a structure and kept all of it, say what to try."""

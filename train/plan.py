@@ -1,4 +1,5 @@
 """What a run is made of: the network, the optimizer and the engine that the command line asks for."""
+import itertools
 import sys
 
 from optimizers import rules
@@ -49,6 +50,22 @@ def make_optimizer(args, symbol, batches_per_epoch, group=ALONE):
     # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without decay, as MXNet does.
     optimizer.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
     return optimizer
+
+
+def pull_of_gamma(args, optimizer, batches_per_epoch, group=ALONE):
+    """What γ alone has taken from a λ by the end of each epoch, where no gradient holds it up: the sum of η γ / (1 - μ) over the steps of APG.
+
+    A λ starts at 1, and 1 is what takes it to 0. Empty where nothing is taken from λ.
+    """
+    if not optimizer.pull:
+        return []
+
+    def rate(epoch):
+        warm = min(1., (epoch + 0.5) / args.warmup_epochs) if args.warmup_epochs else 1.
+        return optimizer.lr * warm * args.lr_factor ** sum(step <= epoch for step in args.lr_step_epochs)
+
+    updates = batches_per_epoch * group.updates_per_step
+    return list(itertools.accumulate(updates * optimizer.pull * rate(epoch) for epoch in range(args.num_epochs)))
 
 
 def make_engine(args, symbol, data, group=ALONE):
