@@ -1,6 +1,7 @@
 """The tables: published numbers against what is really built and stripped, and every sentence that is said about the difference."""
 import json
 import os
+import re
 
 import pytest
 
@@ -152,7 +153,9 @@ def test_runs_are_set_against_their_baseline(tmp_path):
     write_result(tmp_path, 'c', error={'top1': 9.25, 'unstripped': 9.26, 'onnx': 9.27})
     results = read_results(str(tmp_path))
     assert [os.path.basename(baseline_of(found, results)['folder']) if baseline_of(found, results) else None for found in results] == [None, None, 'a']
-    line, = (line for line in runs_markdown(results, str(tmp_path)).splitlines() if '[c](c)' in line)
+    table = runs_markdown(results, str(tmp_path))
+    assert re.findall(r'\[(.)\]\(', table) == ['a', 'c', 'b']  # a baseline before what is set against it
+    line, = (line for line in table.splitlines() if '[c](c)' in line)
     assert line.startswith('| resnet-20 on cifar10 | apg | 0.02 | 30 | 9.26 | 9.25 | 9.27 | +1.25 | 0.150 | 75.00 | 20.0 | 50.00 | block 5/6 |')
 
 

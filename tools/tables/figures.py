@@ -1,6 +1,7 @@
 """The pictures: error against what a network costs, the structure that is kept, and where λ ended."""
 import json
 import os
+import re
 
 import matplotlib
 
@@ -115,7 +116,7 @@ def lambdas(results):
         _finish(panel, 'structure, from the first to the last', '‖W‖ of the structure' if arguments['lambda_rule'] == 'group-lasso' else 'λ')
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylim(top=max(panel.get_ylim()[1], 0.1))
-        panel.set_title(f'{network_of(result)}, {arguments["lambda_rule"]}, γ = {arguments["gamma"]:g}', fontsize=9)
+        panel.set_title(f'{network_of(result)}, {arguments["lambda_rule"]}, γ = {arguments["gamma"]:g}, {arguments["num_epochs"]} epochs', fontsize=9)
         panel.legend(frameon=False, fontsize=7, ncol=5, loc='lower center', bbox_to_anchor=(0.5, 1.08))
     for panel in panels.flat[len(chosen):]:
         panel.set_visible(False)
@@ -191,10 +192,11 @@ def _staged(vectors):
 
 
 def _stems(panel, first, values, colour, label, is_crowded):
+    """A stem with a head for every value. A crowd of them is drawn as pixels: thousands of paths would make megabytes of SVG."""
     places = range(first, first + len(values))
-    panel.vlines(places, 0, values, color=colour, linewidth=0.5 if is_crowded else 1.5, label=label)
+    panel.vlines(places, 0, values, color=colour, linewidth=0.5 if is_crowded else 1.5, label=label, rasterized=is_crowded)
     size = 4 if is_crowded else 22
-    panel.scatter(places, values, s=size, color=[colour if value else 'white' for value in values], edgecolors=colour, zorder=3)
+    panel.scatter(places, values, s=size, color=[colour if value else 'white' for value in values], edgecolors=colour, zorder=3, rasterized=is_crowded)
 
 
 def _published_curves(panel, rows, column):
@@ -214,7 +216,7 @@ def _our_points(panel, results, column):
         own = sorted((COLUMNS[column].of_cost(cost_of(result)), result['error']['top1']) for result in results
                      if network_of(result) == network and result['arguments']['lambda_rule'] == 'apg')
         if own:
-            panel.plot(*zip(*own), MARKERS[number], color=COLOURS[-1 - number], label=f'{network.partition(" on ")[0]}, ours')
+            panel.plot(*zip(*own), MARKERS[number], color=COLOURS[-1 - number], label=f'{re.sub(" on [a-z0-9]+", "", network)}, ours')
 
 
 def _frontier_of(panel, results):
@@ -223,7 +225,8 @@ def _frontier_of(panel, results):
         points = sorted((result['arguments']['gamma'], result['left']['macs'] / 1e6, result['error']['top1']) for result in selected if _series(result) == rule)
         panel.plot([x for _, x, _ in points], [y for _, _, y in points], MARKERS[number % 7] + '-', color=COLOURS[number % 7], label=rule)
         for gamma, x, y in points:
-            panel.annotate(f'{gamma:g}', (x, y), xytext=(4, 4), textcoords='offset points', fontsize=7, color=COLOURS[number % 7])
+            # Points of two curves may lie close together, above all where nothing died: the second writes below its points.
+            panel.annotate(f'{gamma:g}', (x, y), xytext=(4, -10 if number % 2 else 4), textcoords='offset points', fontsize=7, color=COLOURS[number % 7])
     baselines = [(result['full']['macs'] / 1e6, result['error']['top1']) for result in results if is_baseline(result)]
     if baselines:
         panel.plot(*zip(*baselines), '*', color='black', markersize=11, linestyle='', label='baseline, without λ')

@@ -38,7 +38,7 @@ def published_json(table, results):
 
 
 def runs_markdown(results, base='.'):
-    """Every finished run, those of one network together, with what each lost against its baseline by the same schedule."""
+    """Every finished run, those of one network together behind their baseline, with what each lost against the one of the same schedule."""
     if not results:
         return 'None yet: `python tools/sweep.py --recipe train/recipes/cifar10/resnet20-sss.args --gamma 0.01,0.03` makes some.'
     names = ['network', 'λ rule', 'γ', 'epochs', 'error (%)', 'stripped (%)', 'in ONNX Runtime (%)', 'lost (points)', 'parameters (M)', 'kept (%)', 'MACs (M)',
@@ -75,7 +75,8 @@ def _link(folder, base):
 
 def _order(result):
     arguments = result['arguments']
-    return network_of(result), arguments['num_epochs'], is_baseline(result), arguments['lambda_rule'], arguments['gamma'], result['folder']
+    selection = arguments['lambda_rule'], arguments.get('scale') or '', arguments['gamma']
+    return network_of(result), arguments['num_epochs'], not is_baseline(result), *selection, result['folder']
 
 
 def _selection(result):
