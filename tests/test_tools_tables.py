@@ -11,6 +11,7 @@ from symbols.complexity import complexity
 from tools import reproduce_tables, sweep
 from tools.tables import figures
 from tools.tables.cells import COLUMNS, Cell, lines_of
+from tools.tables.gammas import gammas_json
 from tools.tables.published import Value, find_row, read_tables
 from tools.tables.readme import refreshed
 from tools.tables.render import runs_markdown
@@ -204,12 +205,24 @@ def test_rules_are_compared_by_one_network_schedule_and_gamma(tmp_path):
     assert ([1, 2], [75., 75.]) in [(list(x), list(y)) for x, y in (line.get_data() for line in macs.lines)]
 
 
+@pytest.mark.parametrize(('changes', 'needed'), [
+    ({}, '0.50'), ({'gamma': 0.001}, '10.00'), ({'mom': 0.}, '5.00'), ({'lambda_rule': 'ista'}, '5.00'), ({'lambda_rule': 'group-lasso'}, '–'),
+    ({'gamma': 0.0001}, '–'), ({'gamma': 0.001, 'lr_step_epochs': [9]}, '19.00'), ({'gamma': 0.001, 'lr_step_epochs': [9], 'num_epochs': 18}, '–')])
+def test_a_run_is_told_when_gamma_alone_would_have_taken_everything(tmp_path, changes, needed):
+    """100 batches an epoch; APG takes ηγ / (1 - μ) = 0.02 a step."""
+    schedule = {'batch_size': 128, 'lr': 0.1, 'mom': 0.9, 'lr_factor': 0.1, 'lr_step_epochs': [20], 'warmup_epochs': 0}
+    write_epochs(write_result(tmp_path, 'a', arguments={**schedule, **changes}), [0.6, 0.7])
+    row, = gammas_json(read_results(str(tmp_path)))
+    assert (row['γ alone needs (epochs)'], row['alive after one epoch (%)'], row['alive (%)'], row['MACs kept (%)']) == (needed, '67', '83', '50.0')
+
+
 def write_epochs(folder, accuracies):
-    """The metrics of a run whose λ did not move."""
+    """The metrics of a run of 100 batches of 128 images an epoch, whose λ did not move."""
     with open(os.path.join(folder, 'run-metrics.jsonl'), 'w') as out:
         for epoch, accuracy in enumerate(accuracies):
             values = {'lambda_block': {'stages': [1, 1, 2], 'values': [0, 0.5, 1]}}
-            record = {'epoch': epoch, 'validation': {'accuracy': accuracy}, 'lambda_values': values, 'alive': {'macs': 3}, 'full': {'macs': 4}}
+            record = {'epoch': epoch, 'validation': {'accuracy': accuracy}, 'lambda_values': values, 'alive': {'macs': 3}, 'full': {'macs': 4},
+                      'lambda': {'block': {'alive': 2, 'total': 3}}, 'seconds': 6.4, 'samples_per_second': 2000.}
             out.write(json.dumps(record) + '\n')
 
 

@@ -14,6 +14,7 @@ from runtime.errors import DataError
 from runtime.files import write_text
 from tools import sweep
 from tools.tables.figures import all_figures, save
+from tools.tables.gammas import gammas_json, gammas_markdown
 from tools.tables.measurements import measurements
 from tools.tables.published import find_row, read_tables
 from tools.tables.readme import refreshed
@@ -24,6 +25,7 @@ FIGURE = 'figure-'
 CAPTIONS = {'imagenet': 'Published error on ImageNet against parameters and MACs', 'cifar': 'Error on CIFAR against what is kept of the network',
             'structure': 'Residual blocks kept in each stage', 'runs': 'Error of our runs against their MACs', 'lambda': 'Where λ ended in our runs',
             'rules': 'APG against other rules for λ'}
+RUNS = {'runs': 'Our runs', 'gammas': 'What each γ took'}
 
 
 def main(argv=None):
@@ -39,7 +41,7 @@ def main(argv=None):
         update(args.update_readme, tables, results, args.figures, args.results)
         return 0
     figures = all_figures(tables, results)
-    names = chosen(args.table, [*tables, 'runs', *(FIGURE + name for name in figures)])
+    names = chosen(args.table, [*tables, *RUNS, *(FIGURE + name for name in figures)])
     for name in names:
         if name.startswith(FIGURE):
             save(figures[name[len(FIGURE):]](), os.path.join(args.figures, name[len(FIGURE):]))
@@ -49,7 +51,8 @@ def main(argv=None):
 
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('table', nargs='?', default='all', help="a table, 'runs' (everything that was run here), a figure ('figure-imagenet'), or all")
+    made.add_argument('table', nargs='?', default='all', help="a table, 'runs' (everything that was run here), 'gammas' (what each γ "
+                      "took), a figure ('figure-imagenet'), or all")
     made.add_argument('--json', action='store_true', help='print one object')
     made.add_argument('--results', default=FOLDER, help='where the runs of tools/sweep.py lie (default: results)')
     made.add_argument('--figures', default=os.path.join(FOLDER, 'figures'), help='where figures are written, as PNG and SVG (default: results/figures)')
@@ -77,6 +80,8 @@ def as_json(names, tables, results, folder):
             found[name] = published_json(tables[name], results)
         elif name == 'runs':
             found[name] = results
+        elif name == 'gammas':
+            found[name] = gammas_json(results)
         else:
             found[name] = [os.path.join(folder, f'{name[len(FIGURE):]}.{ending}') for ending in ('png', 'svg')]
     return json.dumps(found, indent=1)
@@ -86,13 +91,14 @@ def makers(tables, results, folder, base, where=FOLDER):
     """A dict from the name of every generated passage to a function that gives its Markdown; its links lead from the folder ``base``."""
     made = {name: lambda table=table: published_markdown(table, results, base) for name, table in tables.items()}
     made.update({FIGURE + name: lambda name=name: f'![{CAPTIONS[name]}]({os.path.relpath(os.path.join(folder, name), base)}.png)' for name in CAPTIONS})
-    return {**made, **measurements(where), 'runs': lambda: runs_markdown(results, base), 'legend': lambda: LEGEND}
+    return {**made, **measurements(where), 'runs': lambda: runs_markdown(results, base), 'gammas': lambda: gammas_markdown(results),
+            'legend': lambda: LEGEND}
 
 
 def title_of(name, tables):
     if name in tables:
         return tables[name].title
-    return 'Our runs' if name == 'runs' else CAPTIONS[name[len(FIGURE):]]
+    return RUNS.get(name) or CAPTIONS[name[len(FIGURE):]]
 
 
 def update(path, tables, results, folder, where):

@@ -1,6 +1,4 @@
 """The pictures: error against what a network costs, the structure that is kept, and where λ ended."""
-import json
-import os
 import re
 
 import matplotlib
@@ -11,7 +9,7 @@ from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen 
 from runtime.files import written_whole  # noqa: E402
 
 from .cells import COLUMNS, cost_of  # noqa: E402
-from .results import FREE, is_baseline, is_by_recipe, network_of, same_schedule  # noqa: E402
+from .results import FREE, epochs_of, is_baseline, is_by_recipe, network_of, same_schedule  # noqa: E402
 from .structures import structure_cost  # noqa: E402
 
 # Colours that stay apart for colour-blind readers (Okabe & Ito).
@@ -128,7 +126,7 @@ def rules(results):
     compared = comparable_rules(results)
     figure, (error, macs) = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
     for number, result in enumerate(compared):
-        epochs = _epochs(result)
+        epochs = epochs_of(result)
         arguments, colour = result['arguments'], COLOURS[number % len(COLOURS)]
         label = 'baseline, without λ' if is_baseline(result) else f'{arguments["lambda_rule"]}, γ = {arguments["gamma"]:g}'
         style = {'color': 'black' if is_baseline(result) else colour, 'linestyle': '--' if is_baseline(result) else '-', 'marker': '.'}
@@ -152,8 +150,8 @@ def comparable_rules(results):
 
     Empty where there is no such pair.
     """
-    for other in (result for result in results if result['arguments']['lambda_rule'] != 'apg' and _epochs(result)):
-        alike = [result for result in results if same_schedule(result, other) and _epochs(result)]
+    for other in (result for result in results if result['arguments']['lambda_rule'] != 'apg' and epochs_of(result)):
+        alike = [result for result in results if same_schedule(result, other) and epochs_of(result)]
         gammas = {result['arguments']['gamma'] for result in alike if result['arguments']['lambda_rule'] != 'apg'}
         chosen = [result for result in alike if is_baseline(result) or result['arguments']['lambda_rule'] != 'apg' or result['arguments']['gamma'] in gammas]
         if any(result['arguments']['lambda_rule'] == 'apg' and not is_baseline(result) for result in chosen):
@@ -241,17 +239,8 @@ def _series(result):
     return f'{arguments["lambda_rule"]}{scale}, {arguments["num_epochs"]} epochs'
 
 
-def _epochs(result):
-    """What a run measured in each epoch, [] where that is not there: only the result itself must have been kept."""
-    path = os.path.join(result['folder'], 'run-metrics.jsonl')
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding='utf-8') as lines:
-        return [json.loads(line) for line in lines]
-
-
 def _last_epoch(result):
-    return (_epochs(result) or [{}])[-1]
+    return (epochs_of(result) or [{}])[-1]
 
 
 def _finish(panel, x, y):

@@ -44,7 +44,7 @@ def runs_markdown(results, base='.'):
     names = ['network', 'λ rule', 'γ', 'epochs', 'error (%)', 'stripped (%)', 'in ONNX Runtime (%)', 'lost (points)', 'parameters (M)', 'kept (%)', 'MACs (M)',
              'kept (%)', 'alive', 'run']
     rows = [[network_of(result), *_selection(result), str(result['arguments']['num_epochs']), *_error(result, results), *_cost(result), _alive(result),
-             _link(result['folder'], base)] for result in sorted(results, key=_order)]
+             _link(result['folder'], base)] for result in sorted(results, key=runs_order)]
     return markdown(names, rows, aligned=3)
 
 
@@ -60,6 +60,19 @@ def markdown(names, rows, aligned=1):
     return '\n'.join(f'| {" | ".join(line)} |' for line in (names, marks, *rows))
 
 
+def runs_order(result):
+    """Sorts runs: those of one network together, and of one schedule behind their baseline."""
+    arguments = result['arguments']
+    selection = arguments['lambda_rule'], arguments.get('scale') or '', arguments['gamma']
+    return network_of(result), arguments['num_epochs'], not is_baseline(result), *selection, result['folder']
+
+
+def lost_against_baseline(result, results):
+    """The points of error that a run lost, as text; '–' for a baseline, and where there is none by the same schedule."""
+    baseline = baseline_of(result, results)
+    return f'{result["error"]["top1"] - baseline["error"]["top1"]:+.2f}' if baseline else '–'
+
+
 def _published(value):
     return f'{value.text} [{value.grade}]' if value else '–'
 
@@ -73,21 +86,14 @@ def _link(folder, base):
     return f'[{path}]({path})'
 
 
-def _order(result):
-    arguments = result['arguments']
-    selection = arguments['lambda_rule'], arguments.get('scale') or '', arguments['gamma']
-    return network_of(result), arguments['num_epochs'], not is_baseline(result), *selection, result['folder']
-
-
 def _selection(result):
     arguments = result['arguments']
     return ['none (baseline)', '–'] if is_baseline(result) else [arguments['lambda_rule'], f'{arguments["gamma"]:g}']
 
 
 def _error(result, results):
-    baseline = baseline_of(result, results)
-    lost = f'{result["error"]["top1"] - baseline["error"]["top1"]:+.2f}' if baseline else '–'
-    return [*(f'{result["error"][name]:.2f}' if name in result['error'] else '–' for name in ('unstripped', 'top1', 'onnx')), lost]
+    errors = (f'{result["error"][name]:.2f}' if name in result['error'] else '–' for name in ('unstripped', 'top1', 'onnx'))
+    return [*errors, lost_against_baseline(result, results)]
 
 
 def _cost(result):

@@ -71,5 +71,14 @@ def same_schedule(result, other):
     return _schedule(result) == _schedule(other)
 
 
+def epochs_of(result):
+    """What a run measured in each epoch, [] where that is not there: only the result itself must have been kept."""
+    path = os.path.join(result['folder'], 'run-metrics.jsonl')
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding='utf-8') as lines:
+        return [json.loads(line) for line in lines]
+
+
 def _schedule(result):
     return {name: value for name, value in result['arguments'].items() if name not in SELECTION}

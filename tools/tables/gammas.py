@@ -1,0 +1,62 @@
+"""What each γ took: how early γ alone would have killed everything, what was alive then, and what was left and lost at the end."""
+from types import SimpleNamespace
+
+from optimizers.rules import RULES
+from train.plan import pull_of_gamma
+
+from .cells import COLUMNS, cost_of
+from .render import lost_against_baseline, markdown, runs_order
+from .results import epochs_of, is_baseline, network_of
+
+NAMES = ['network', 'selects', 'λ rule', 'epochs', 'of them at the first rate', 'γ', 'γ alone needs (epochs)', 'alive after one epoch (%)', 'alive (%)',
+         'MACs kept (%)', 'lost (points)']
+
+
+def gammas_markdown(results):
+    """A row for every finished run that was to select something and whose epochs were kept."""
+    return markdown(NAMES, _rows(results), aligned=3)
+
+
+def gammas_json(results):
+    """The same as dicts."""
+    return [dict(zip(NAMES, row)) for row in _rows(results)]
+
+
+def epochs_of_gamma_alone(result):
+    """The epochs, in parts too, after which γ would have taken a λ from 1 to 0 if nothing had held it up; None where the run was too short for that.
+
+    Section 3.3 of the paper: APG takes ηγ / (1 - μ) a step in the long run.
+    """
+    arguments, first = SimpleNamespace(**result['arguments']), epochs_of(result)[0]
+    optimizer = RULES[arguments.lambda_rule](gamma=arguments.gamma, momentum=arguments.mom, learning_rate=arguments.lr)
+    batches = round(first['samples_per_second'] * first['seconds'] / arguments.batch_size)
+    before = 0
+    for epoch, pull in enumerate(pull_of_gamma(arguments, optimizer, batches)):
+        if pull >= 1:
+            return epoch + (1 - before) / (pull - before)
+        before = pull
+    return None
+
+
+def _rows(results):
+    chosen = [result for result in sorted(results, key=runs_order) if not is_baseline(result) and epochs_of(result)]
+    return [[network_of(result), *_selection(result), *_course(result), *_end(result, results)] for result in chosen]
+
+
+def _selection(result):
+    arguments = result['arguments']
+    at_first_rate = min([arguments['num_epochs'], *arguments['lr_step_epochs']])
+    return [arguments.get('scale') or '', arguments['lambda_rule'], str(arguments['num_epochs']), str(at_first_rate), f'{arguments["gamma"]:g}']
+
+
+def _course(result):
+    needed = epochs_of_gamma_alone(result)
+    return [f'{needed:.2f}' if needed else '–', _alive(epochs_of(result)[0]['lambda'])]
+
+
+def _end(result, results):
+    return [_alive(result['alive']), f'{COLUMNS["macs_kept"].of_cost(cost_of(result)):.1f}', lost_against_baseline(result, results)]
+
+
+def _alive(kinds):
+    return f'{100 * sum(kind["alive"] for kind in kinds.values()) / sum(kind["total"] for kind in kinds.values()):.0f}'
