@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_batches import assert_same
 
 from runtime import mx
 from runtime.errors import DataError
@@ -31,14 +32,6 @@ def contents(batch):
 
 def epoch_of(iterator):
     return [contents(batch) for batch in iterator]
-
-
-def assert_same(first, second):
-    assert len(first) == len(second)
-    for one, other in zip(first, second):
-        np.testing.assert_array_equal(one[0], other[0])
-        np.testing.assert_array_equal(one[1], other[1])
-        assert one[2] == other[2]
 
 
 def test_an_epoch_shows_each_image_at_most_once_and_leaves_out_the_remainder():
