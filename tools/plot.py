@@ -81,7 +81,8 @@ def _draw_loss(panel, epochs, records):
     panel.set_ylabel('cross-entropy (nats)')
     panel.set_yscale('log')
     panel.yaxis.set_major_formatter('{x:g}')
-    panel.yaxis.set_minor_formatter(matplotlib.ticker.LogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.5)))
+    low, high = panel.get_ylim()
+    panel.yaxis.set_minor_formatter('{x:g}' if high < 30 * low else matplotlib.ticker.NullFormatter())
     panel.legend(frameon=False)
 
 
