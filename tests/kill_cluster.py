@@ -33,7 +33,8 @@ FAULTS = {
     'worker killed': Fault('worker', signal.SIGKILL, 128 + signal.SIGKILL, 'was killed by signal 9'),
     'server killed': Fault('server', signal.SIGKILL, 128 + signal.SIGKILL, 'server 0 was killed by signal 9'),
     'worker cut off': Fault('worker', signal.SIGSTOP, 3, 'seconds (--dist-timeout) this worker has waited for'),
-    'server cut off': Fault('server', signal.SIGSTOP, 3, 'seconds (--dist-timeout) this worker has waited for the parameter servers'),
+    # For whom, depends on the moment: within a checkpoint the first worker waits for that server, and the others for the first worker.
+    'server cut off': Fault('server', signal.SIGSTOP, 3, 'seconds (--dist-timeout) this worker has waited for'),
     'launcher killed': Fault('launcher', signal.SIGKILL, -signal.SIGKILL, ''),
 }
 
