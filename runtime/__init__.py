@@ -14,6 +14,9 @@ def usable_cores():
     return os.cpu_count() or 1
 
 
+# Whether the user has decided about the number of threads.
+THREADS_GIVEN = 'OMP_NUM_THREADS' in os.environ
+
 # Left unset, MXNet trains on one thread however many cores there are.
 os.environ.setdefault('OMP_NUM_THREADS', str(usable_cores()))
 
@@ -37,4 +40,4 @@ def __getattr__(name):
 if os.environ.get('DMLC_ROLE') in ('server', 'scheduler'):
     __getattr__('mx')
 
-__all__ = ['mx', 'usable_cores']
+__all__ = ['THREADS_GIVEN', 'mx', 'usable_cores']

@@ -1,4 +1,6 @@
-"""From a network that is trained to one that is used: what stands at its end."""
+"""What stands at the end of a network: the loss that it is trained on, or the prediction that is used."""
+from runtime.errors import GraphError
+
 from .graph import LABEL_OPERATORS, Graph, Node, Output
 
 # What each loss puts out, without its label.
@@ -24,3 +26,17 @@ def logits(graph):
             head = head.node.inputs[0]
         heads.append(head)
     return Graph(heads, graph.attrs)
+
+
+def smoothed(symbol, amount, num_classes):
+    """``symbol`` trained with label smoothing: a target of 1 - amount + amount / K for the label, and amount / K for each other of K classes.
+
+    That is Szegedy et al. 2016, section 7. MXNet's ``smooth_alpha`` is shared among the K - 1 other classes only, so it is amount (K - 1) / K.
+    Raises GraphError for a network that does not end in one SoftmaxOutput, whose loss is then its own.
+    """
+    graph = Graph.from_symbol(symbol)
+    if [head.node.op for head in graph.heads] != ['SoftmaxOutput']:
+        raise GraphError(f'--label-smoothing needs a network that ends in SoftmaxOutput; this one ends in {", ".join(head.node.op for head in graph.heads)}. '
+                         'Smooth the labels inside its own loss')
+    graph.heads[0].node.attrs['smooth_alpha'] = repr(amount * (num_classes - 1) / num_classes)
+    return graph.to_symbol()

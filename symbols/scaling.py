@@ -16,6 +16,8 @@ from collections import namedtuple
 from runtime import mx
 from runtime.errors import UnknownNetworkError
 
+from .graph import Graph
+
 KINDS = ('block', 'group', 'neuron')
 PLACEMENTS = ('weight', 'output')
 
@@ -166,6 +168,16 @@ def lambda_layout(symbol):
         stages = tuple(int(stage) for stage in known.get('__stages__', '0').split(','))
         found.append(LambdaVector(name, kind, stages))
     return found
+
+
+def with_initial_lambda(symbol, value):
+    """``symbol`` whose λ all start at ``value`` instead of 1."""
+    graph = Graph.from_symbol(symbol)
+    names = {vector.name for vector in lambda_layout(symbol)}
+    for node in graph.variables():
+        if node.name in names:
+            node.attrs['__init__'] = mx.init.Constant(value).dumps()
+    return graph.to_symbol()
 
 
 def _variable(name, kind, shape, stages):

@@ -11,7 +11,7 @@ from train import train_cifar
 from train.arguments import TORCH_ONLY
 
 DTYPE = ['--dtype', 'bfloat16']
-FLAGS = {'channels_last': ['--channels-last'], 'allow_tf32': ['--allow-tf32'], 'cuda_graphs': ['--cuda-graphs', 'off']}
+FLAGS = {'channels_last': ['--channels-last'], 'allow_tf32': ['--allow-tf32'], 'cuda_graphs': ['--cuda-graphs', 'off'], 'compile': ['--compile', 'off']}
 
 
 @pytest.mark.parametrize('name', TORCH_ONLY)

@@ -79,7 +79,8 @@ def carry_out_all(plans, jobs):
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     pool = concurrent.futures.ThreadPoolExecutor(jobs)
     try:
-        pending = {pool.submit(_carry_out, plan, max(1, usable_cores() // jobs), running): plan for plan in waiting}
+        threads = max(1, usable_cores() // jobs) if jobs > 1 else None
+        pending = {pool.submit(_carry_out, plan, threads, running): plan for plan in waiting}
         for future in tqdm.tqdm(concurrent.futures.as_completed(pending), total=len(pending), unit='run', disable=None):
             reason = future.result()
             if reason:

@@ -11,7 +11,7 @@ SERVER_STORES = ('dist_sync', 'dist_device_sync', 'dist_async')
 KV_STORES = ('local', 'device', *SERVER_STORES, 'horovod')
 
 # The flags that only --engine torch has, and what they are when they are left out: MXNet's arithmetic, as fast as the card can be driven.
-TORCH_ONLY = {'channels_last': False, 'allow_tf32': False, 'cuda_graphs': 'auto'}
+TORCH_ONLY = {'channels_last': False, 'allow_tf32': False, 'cuda_graphs': 'auto', 'compile': 'auto'}
 
 
 def training_parser(description):
@@ -50,13 +50,19 @@ def _add_optimizer(group):
                        help='how λ moves under apg; the others are there to compare with: ista has no momentum, subgradient is network slimming (strip with '
                             '--threshold), group-lasso puts the penalty on the weights (see optimizers/rules.py)')
     group.add_argument('--gamma', type=float, default=0.01, help='weight γ of the L1 penalty on λ: larger removes more structures')
+    group.add_argument('--lambda-init', type=_above_zero, default=1., metavar='L',
+                       help='initial value of every λ: a smaller one needs fewer steps to reach 0; the paper and its follow-up start at 1')
     group.add_argument('--mom', type=float, default=0.9, help='momentum μ of λ and the weights')
     group.add_argument('--wd', type=_not_negative, default=1e-4, help='weight decay; λ has none')
     group.add_argument('--clip-gradient', type=_above_zero, help='clip each gradient to [-c, c]')
     group.add_argument('--lr', type=_not_negative, default=0.1, help='initial learning rate η; the threshold of λ is η γ')
+    group.add_argument('--lr-schedule', choices=('step', 'linear', 'cosine'), default='step',
+                       help='step: the rate drops at --lr-step-epochs; linear, cosine: it falls to 0 over the whole run, which suits short runs')
     group.add_argument('--lr-factor', type=_fraction, default=0.1, help='the learning rate is multiplied by this at each step')
     group.add_argument('--lr-step-epochs', type=_increasing, default='120,160', help='epochs at which the learning rate steps, for example 30,60,90')
     group.add_argument('--warmup-epochs', type=_not_negative, default=0, help='raise the rate linearly from 0 over these epochs; large batches need it')
+    group.add_argument('--label-smoothing', type=_below_one, default=0., metavar='S',
+                       help='train towards 1 - S + S/K for the label and S/K for each other of K classes, instead of 1 and 0')
     group.add_argument('--batch-size', type=_positive, default=64, help='images per step, over all devices of this machine together')
     group.add_argument('--num-epochs', type=_positive, default=240, help='epochs in total, those before a resume counted in')
 
@@ -72,6 +78,9 @@ def _add_run(group):
                        help='1: keep only the outputs of residual units and poolings, and compute what is inside again in the backward pass: less memory for '
                             'more time, and the same results; only with --engine mxnet')
     group.add_argument('--gpus', help='cards to use, for example 0 or 0,1; left out: the CPU')
+    group.add_argument('--threads', type=_positive, metavar='N',
+                       help='threads on the CPU; left out: OMP_NUM_THREADS or, where that is not set, one for each core that other processes leave '
+                            'free, watched while training. Another number rounds differently: give one to resume exactly')
     group.add_argument('--cpus', type=_positive, default=1, help='without --gpus: cut the batch over so many contexts on the CPU, as over cards, to try it')
     group.add_argument('--kv-store', choices=KV_STORES, default='local',
                        help='where gradients are summed: on the CPU (local) or a card (device) of this machine; by parameter servers (dist_sync, '
@@ -100,6 +109,9 @@ def _add_torch(group):
                        help='let float32 products round their factors to 10 bits of mantissa (TF32): faster on Ampere and later, not to be compared with MXNet')
     group.add_argument('--cuda-graphs', choices=('auto', 'on', 'off'),
                        help='record a training step and replay it by one launch: small networks are bound by launches otherwise; auto: on a card, yes')
+    group.add_argument('--compile', choices=('auto', 'on', 'off'),
+                       help='compile the training step with a C++ compiler, on the CPU: in bfloat16 about a third faster; auto: in bfloat16, where a compiler '
+                            'is found and the run is longer than about ten minutes')
     group.set_defaults(**TORCH_ONLY)
 
 
@@ -125,6 +137,10 @@ def _above_zero(text):
 
 def _fraction(text):
     return _number_within(text, lambda value: 0 < value <= 1, 'a number above 0, and 1 at most')
+
+
+def _below_one(text):
+    return _number_within(text, lambda value: 0 <= value < 1, 'a number of at least 0, and below 1')
 
 
 def _number_within(text, is_possible, description):

@@ -62,6 +62,10 @@ class MXNetEngine:
         """Seed the generators behind initial weights and dropout."""
         seed_everything(number)
 
+    def set_threads(self, number):
+        """Compute with ``number`` threads on the CPU from the next step on."""
+        mx.base._LIB.MXSetNumOMPThreads(number)
+
     def hold(self, iterator):
         """``iterator``, which an engine may put a faster one in the place of."""
         return iterator

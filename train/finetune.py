@@ -3,11 +3,11 @@ from runtime import mx
 from runtime.errors import CheckpointError
 
 
-def restart_weights(arg_params, aux_params, shapes, origin):
+def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.):
     """The weights of a checkpoint for a network that may have other λ.
 
-    ``shapes`` maps each parameter of the network to its shape; a λ that the checkpoint lacks starts at 1. Raises CheckpointError for any other parameter
-    that is missing, unknown to the network, or of another shape.
+    ``shapes`` maps each parameter of the network to its shape; a λ that the checkpoint lacks starts at ``lambda_init``. Raises CheckpointError for any other
+    parameter that is missing, unknown to the network, or of another shape.
     """
     found = dict(arg_params, **aux_params)
     missing = [name for name in shapes if name not in found and 'lambda' not in name]
@@ -19,5 +19,5 @@ def restart_weights(arg_params, aux_params, shapes, origin):
     for name, array in found.items():
         if array.shape != shapes[name]:
             raise CheckpointError(f'{origin}: {name} has shape {array.shape}, the network wants {shapes[name]}')
-    ones = {name: mx.nd.ones(shape) for name, shape in shapes.items() if name not in found}
-    return dict(arg_params, **ones), dict(aux_params)
+    fresh = {name: mx.nd.full(shape, lambda_init) for name, shape in shapes.items() if name not in found}
+    return dict(arg_params, **fresh), dict(aux_params)

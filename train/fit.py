@@ -11,6 +11,7 @@ import numpy as np
 
 from runtime.checkpoint_files import load_checkpoint, symbol_path
 from runtime.errors import CheckpointError, TrainingError, UserError
+from runtime.threads import ThreadChooser
 from symbols.alive import AliveCounter
 from symbols.complexity import complexity
 from symbols.scaling import lambda_layout
@@ -25,7 +26,10 @@ from .plan import all_versions, make_engine, make_optimizer, network, pull_of_ga
 # What may differ between a run and its continuation: what is kept and shown, and what it is computed with.
 FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'data_train', 'data_train_idx',
                   'data_val', 'data_val_idx', 'data_nthreads', 'max_bad', 'engine', 'gpus', 'cpus', 'kv_store', 'gc_type', 'gc_threshold', 'dist_timeout',
-                  'num_workers', 'scale_lr', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs'}
+                  'num_workers', 'scale_lr', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs', 'compile', 'threads'}
+
+# Arguments that older runs did not have, and what these runs did.
+SINCE_ADDED = {'lr_schedule': 'step', 'label_smoothing': 0., 'lambda_init': 1.}
 
 
 def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALONE):
@@ -59,6 +63,7 @@ class Run:
         self._engine = make_engine(args, symbol, train_data, group)
         self._train_data, self._val_data = self._engine.hold(train_data), self._engine.hold(val_data)
         self._tally = self._engine.tally(top_k)
+        self._threads = ThreadChooser(args.threads, self._engine.set_threads)
         prefix = args.model_prefix if group.rank == 0 else None
         self._metrics = Metrics(prefix)
         self._checkpoints = Checkpoints(prefix, args.keep) if prefix else None
@@ -92,6 +97,7 @@ class Run:
                 self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch, self._group.rank)), self._engine.labels(batch))
                 self.batch += 1
                 self._group.moves()
+                self._threads.look()
                 if self._tally.is_spoilt or self.batch % args.disp_batches == 0:
                     self._require_finite(epoch, self._engine.lambdas())
                 progress.batch_done(self._tally)
@@ -225,7 +231,8 @@ class Run:
         shapes = {desc.name: desc.shape for desc in self._train_data.provide_data + self._train_data.provide_label}
         arg_shapes, _, aux_shapes = self._symbol.infer_shape(**shapes)
         wanted = dict(zip(self._symbol.list_arguments(), arg_shapes), **dict(zip(self._symbol.list_auxiliary_states(), aux_shapes)))
-        return restart_weights(arg_params, aux_params, {name: shape for name, shape in wanted.items() if name not in shapes}, finetune)
+        return restart_weights(arg_params, aux_params, {name: shape for name, shape in wanted.items() if name not in shapes}, finetune,
+                               self._args.lambda_init)
 
     def _refuse_to_overwrite(self):
         fresh = not (self._args.resume or self._args.load_epoch is not None)
@@ -264,7 +271,10 @@ class Interruption:
 
 
 def _check_same_run(before, now, prefix):
-    before, now = _of_whole_group(before), _of_whole_group(now)
+    before, now = {**SINCE_ADDED, **_of_whole_group(before)}, _of_whole_group(now)
+    if now['lr_schedule'] != 'step' and before['num_epochs'] != now['num_epochs']:
+        raise CheckpointError(f'--num-epochs was {before["num_epochs"]} and is {now["num_epochs"]} now: --lr-schedule {now["lr_schedule"]} falls to 0 over the '
+                              'whole run, so its length must stay; resume with the same, or start anew from its weights with --finetune')
     different = sorted(name for name in set(before) | set(now) if name not in FREE_TO_CHANGE and before.get(name) != now.get(name))
     if different:
         listed = ', '.join(f'--{name.replace("_", "-")} {before.get(name)} (now {now.get(name)})' for name in different)

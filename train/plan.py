@@ -1,4 +1,5 @@
 """What a run is made of: the network, the optimizer and the engine that the command line asks for."""
+import copy
 import itertools
 import sys
 
@@ -10,9 +11,11 @@ from runtime.symbol_file import load_symbol
 from runtime.symbol_operators import first_line
 from runtime.symbol_shapes import check_shapes
 from symbols import get_symbol
+from symbols.complexity import complexity
 from symbols.half import half
+from symbols.losses import smoothed
 from symbols.memonger import recomputed
-from symbols.scaling import lambda_layout
+from symbols.scaling import lambda_layout, with_initial_lambda
 
 from .arguments import TORCH_ONLY
 from .engine import MXNetEngine
@@ -29,7 +32,9 @@ def network(args, image_shape, num_classes):
     else:
         symbol = get_symbol(args.network, args.num_layers, num_classes, image_shape, args.scale, args.lambda_placement)
     _check_fits_data(symbol, args.network, image_shape, num_classes)
-    return symbol
+    if args.label_smoothing:
+        symbol = smoothed(symbol, args.label_smoothing, num_classes)
+    return with_initial_lambda(symbol, args.lambda_init) if args.lambda_init != 1 else symbol
 
 
 def make_optimizer(args, symbol, batches_per_epoch, group=ALONE):
@@ -37,12 +42,8 @@ def make_optimizer(args, symbol, batches_per_epoch, group=ALONE):
     if args.optimizer == 'apg' and not lambda_layout(symbol):
         raise TrainingError('this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train a baseline with '
                             '--optimizer nag')
-    # MXNet's scheduler wants at least one step.
-    updates_per_epoch = batches_per_epoch * group.updates_per_step
-    steps = [epoch * updates_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
-    warmup = int(args.warmup_epochs * updates_per_epoch)
     rate = args.lr * group.size if args.scale_lr else args.lr
-    scheduler = mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, rate, warmup_steps=warmup)
+    scheduler = _schedule(args, rate, batches_per_epoch * group.updates_per_step)
     images = args.batch_size * group.size // group.updates_per_step
     optimizer = rules.create(args.lambda_rule, symbol, gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd,
                              learning_rate=rate, lr_scheduler=scheduler, rescale_grad=1 / images, clip_gradient=args.clip_gradient,
@@ -50,6 +51,21 @@ def make_optimizer(args, symbol, batches_per_epoch, group=ALONE):
     # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without decay, as MXNet does.
     optimizer.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
     return optimizer
+
+
+def _schedule(args, rate, updates_per_epoch):
+    """The learning rate by the number of updates, as one of MXNet's schedulers."""
+    warmup = int(args.warmup_epochs * updates_per_epoch)
+    updates = args.num_epochs * updates_per_epoch
+    if args.lr_schedule == 'step':
+        # MXNet's scheduler wants at least one step.
+        steps = [epoch * updates_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
+        return mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, rate, warmup_steps=warmup)
+    if warmup >= updates:
+        raise UserError(f'--warmup-epochs {args.warmup_epochs:g} leaves nothing of --num-epochs {args.num_epochs} for --lr-schedule {args.lr_schedule}')
+    if args.lr_schedule == 'cosine':
+        return mx.lr_scheduler.CosineScheduler(updates, rate, warmup_steps=warmup)
+    return mx.lr_scheduler.PolyScheduler(updates, rate, pwr=1, warmup_steps=warmup)
 
 
 def pull_of_gamma(args, optimizer, batches_per_epoch, group=ALONE):
@@ -60,18 +76,19 @@ def pull_of_gamma(args, optimizer, batches_per_epoch, group=ALONE):
     if not optimizer.pull:
         return []
 
-    def rate(epoch):
-        warm = min(1., (epoch + 0.5) / args.warmup_epochs) if args.warmup_epochs else 1.
-        return optimizer.lr * warm * args.lr_factor ** sum(step <= epoch for step in args.lr_step_epochs)
-
     updates = batches_per_epoch * group.updates_per_step
-    return list(itertools.accumulate(updates * optimizer.pull * rate(epoch) for epoch in range(args.num_epochs)))
+    schedule = copy.deepcopy(optimizer.lr_scheduler)  # a scheduler of MXNet's remembers how far it was asked
+    rates = (schedule(int((epoch + 0.5) * updates)) for epoch in range(args.num_epochs))
+    return list(itertools.accumulate(updates * optimizer.pull * rate for rate in rates))
 
 
 def make_engine(args, symbol, data, group=ALONE):
     """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
     if args.engine == 'torch':
-        return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args))
+        image = (1, *data.provide_data[0].shape[1:])
+        # A pass backward costs two passes forward.
+        macs = 3 * complexity(symbol, {'data': image}).macs * args.batch_size * len(data) * args.num_epochs
+        return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args), macs)
     return mxnet_engine(symbol, group.devices(contexts(args.gpus, args.cpus)), data.provide_data, data.provide_label, group.store, group,
                         dtype=args.dtype, memonger=args.memonger)
 

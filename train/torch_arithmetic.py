@@ -6,6 +6,7 @@ import torch
 from runtime.errors import UserError
 
 from .loss_scale import FACTOR, PATIENCE, first_scale
+from .torch_cpu import check_compile
 
 
 class Arithmetic(NamedTuple):
@@ -15,11 +16,13 @@ class Arithmetic(NamedTuple):
     channels_last: bool = False
     allow_tf32: bool = False
     cuda_graphs: str = 'auto'  # or 'on', 'off'
+    compile: str = 'off'  # or 'auto', 'on': on the CPU, through torch.compile
 
     def check(self, device):
         """Raise UserError for what ``device`` cannot do."""
         if self.cuda_graphs == 'on' and device.type != 'cuda':
             raise UserError('--cuda-graphs on needs a card, as in --gpus 0')
+        check_compile(self.compile, device)
         if self.dtype == 'bfloat16' and device.type == 'cuda' and torch.cuda.get_device_capability(device) < (8, 0):
             raise UserError(f'--dtype bfloat16: {torch.cuda.get_device_name(device)} has none; take float16')
 

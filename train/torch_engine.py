@@ -13,6 +13,7 @@ from runtime.errors import UserError
 
 from .engine import initial_parameters, seed_everything
 from .torch_arithmetic import Arithmetic
+from .torch_cpu import Compiled, configure_process, should_compile
 from .torch_data import on_device
 from .torch_replay import CudaRecorder, Replayed
 from .torch_tally import DeviceTally
@@ -27,9 +28,10 @@ class TorchEngine:
     gpus : None for the CPU, or the number of a card as text, '0'.
     data_shapes, label_shapes : what the iterators provide.
     arithmetic : what to compute in; by default float32 without TF32, so that results are MXNet's up to rounding.
+    macs_in_run : multiply-adds of the whole run, by which ``--compile auto`` decides.
     """
 
-    def __init__(self, symbol, gpus, data_shapes, label_shapes, arithmetic=None):
+    def __init__(self, symbol, gpus, data_shapes, label_shapes, arithmetic=None, macs_in_run=0.):
         self.symbol = symbol
         self._arithmetic = arithmetic or Arithmetic()
         self._device = self.check(gpus, self._arithmetic)
@@ -38,6 +40,9 @@ class TorchEngine:
         self._is_random = any(node['op'] == 'Dropout' for node in json.loads(symbol.tojson())['nodes'])
         if self._device.type == 'cuda':
             torch.cuda.set_device(self._device)
+        else:
+            configure_process()
+        self._compiles = should_compile(self._arithmetic.compile, self._arithmetic.dtype, self._device, macs_in_run)
         self._recorder = CudaRecorder(self._device) if self._arithmetic.records(self._device) else None
         self._batch, self._tensors = None, None
 
@@ -72,7 +77,11 @@ class TorchEngine:
                               clip_gradient=optimizer.clip_gradient, lr_mult=optimizer.lr_mult, wd_mult=optimizer.wd_mult)
         self._lambda_name = optimizer.lambda_name
         self._scaler = self._arithmetic.scaler(self._device, self._shapes[0][0].shape[0])
-        self._learn, self._infer = Replayed(self._learned, self._recorder), Replayed(self._inferred, self._recorder)
+        self._losses, probabilities = self._loss_and_probabilities, self._inferred
+        if self._compiles:
+            self._losses = Compiled(self._losses, 'training step', self._try_training_step)
+            probabilities = Compiled(probabilities, 'evaluation step', lambda function: function(self._blank_batch()[0]))
+        self._learn, self._infer = Replayed(self._learned, self._recorder), Replayed(probabilities, self._recorder)
         if state is not None:
             self._num_update, states = state
             self._optimizer.load_mxnet_state(states)
@@ -81,6 +90,10 @@ class TorchEngine:
         """Seed the generators behind initial weights and dropout."""
         seed_everything(number)
         torch.manual_seed(number)
+
+    def set_threads(self, number):
+        """Compute with ``number`` threads on the CPU from the next step on. A compiled step is compiled anew for a number that it has not had."""
+        torch.set_num_threads(number)
 
     def hold(self, iterator):
         """``iterator``, on a card with its images there if they can be."""
@@ -139,13 +152,34 @@ class TorchEngine:
     def _learned(self, images, labels):
         """The body of ``step``, which may be recorded: nothing here may wait for the card or depend on what is not in a tensor."""
         self._optimizer.zero_grad(set_to_none=True)
+        loss, probabilities = self._losses(images, labels)
+        self._scaler.scale(loss).backward()
+        if not self._scaler.is_enabled():
+            self._optimizer.step()
+        return probabilities
+
+    def _loss_and_probabilities(self, images, labels):
         with self._arithmetic.autocast(self._device):
             logits = self._net(images)
         logits = logits.float()
-        self._scaler.scale(self._net.loss(logits, labels)).backward()
-        if not self._scaler.is_enabled():
-            self._optimizer.step()
-        return torch.softmax(logits.detach(), dim=1)
+        return self._net.loss(logits, labels), torch.softmax(logits.detach(), dim=1)
+
+    def _try_training_step(self, function):
+        """A pass forward and backward that changes nothing: gradients are dropped, and the moving statistics put back."""
+        statistics = [buffer.clone() for buffer in self._net.buffers()]
+        try:
+            function(*self._blank_batch())[0].backward()
+        finally:
+            with torch.no_grad():
+                for buffer, value in zip(self._net.buffers(), statistics):
+                    buffer.copy_(value)
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def _blank_batch(self):
+        """(images, labels) of the shapes that training has, all zero."""
+        (data,), (label,) = self._shapes
+        images = torch.zeros(tuple(data.shape), device=self._device)
+        return self._arithmetic.laid_out(images), torch.zeros(tuple(label.shape), device=self._device)
 
     def _inferred(self, images):
         with self._arithmetic.autocast(self._device):

@@ -190,9 +190,10 @@ def _last_epoch(metrics):
 def run_command(command, log, threads, running):
     """(exit code, stdout) of a command line; its stderr goes to the file ``log``. ``running`` (a set) holds its process while it lasts, to be stopped.
 
-    It is the head of a process group of its own: Ctrl-C reaches it once, from us, and a trainer that is told once saves first.
+    ``threads`` None leaves their number to the program. It is the head of a process group of its own: Ctrl-C reaches it once, from us, and a
+    trainer that is told once saves first.
     """
-    environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
+    environment = {**os.environ, **({'OMP_NUM_THREADS': str(threads)} if threads else {})}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True, text=True)
     running.add(process)
     try:

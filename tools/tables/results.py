@@ -9,10 +9,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 FOLDER = 'results'
 # Flags that change where a run is computed and what is kept of it, not what it is.
 FREE = ('--engine', '--gpus', '--cpus', '--kv-store', '--dist-timeout', '--data-dir', '--data-train', '--data-val', '--data-nthreads', '--disp-batches',
-        '--keep', '--memonger', '--channels-last', '--cuda-graphs')
+        '--keep', '--memonger', '--channels-last', '--cuda-graphs', '--compile',
+        '--threads')
 # What may differ between a network and the baseline that it is set against.
 SELECTION = ('optimizer', 'lambda_rule', 'gamma', 'scale', 'lambda_placement', 'seed', 'model_prefix', 'resume', 'keep', 'disp_batches', 'data_dir', 'engine',
-             'gpus', 'cpus', 'kv_store', 'dist_timeout', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs')
+             'gpus', 'cpus', 'kv_store', 'dist_timeout', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs', 'compile', 'threads')
 
 
 def read_results(folder=FOLDER):

@@ -1,0 +1,85 @@
+"""How many threads a training run computes with: as many as there are cores that no other process needs.
+
+Waiting threads spin. Beside one busy process, two threads on two cores were 10 to 25 times slower than one, so a run gives up a thread for each busy core.
+"""
+import logging
+import os
+import time
+
+from . import THREADS_GIVEN, usable_cores
+
+# Shorter intervals count too few of the system's clock ticks.
+SECONDS_BETWEEN_LOOKS = 5.
+
+
+class ThreadChooser:
+    """Watches the machine, and says when the number of threads should change.
+
+    Parameters
+    ----------
+    wanted : None to choose by what other processes leave free, or a number to keep to. The variable OMP_NUM_THREADS, set by the user, is such a number.
+    apply : called with the number of threads at the start and at each change.
+    """
+
+    def __init__(self, wanted, apply):
+        self._fixed = wanted or (_given() if THREADS_GIVEN else None)
+        self._apply, self._cores = apply, usable_cores()
+        self.threads = self._fixed or self._cores
+        self._meter = None if self._fixed or self._cores == 1 else LoadMeter()
+        logging.info('Threads: %d of %d cores%s', self.threads, self._cores, '' if self._meter is None else '; fewer while other processes are busy')
+        apply(self.threads)
+
+    def look(self):
+        """Change the number of threads if other processes have taken or freed a core. Cheap: it looks every 5 seconds."""
+        if self._meter is None or self._meter.seconds < SECONDS_BETWEEN_LOOKS:
+            return
+        busy = self._meter.cores_busy_elsewhere()
+        threads = threads_beside(busy, self._cores, self.threads)
+        if threads != self.threads:
+            logging.info('Other processes use %.1f of %d cores: %d thread%s from here on', busy, self._cores, threads, 's' * (threads > 1))
+            self.threads = threads
+            self._apply(threads)
+
+
+def threads_beside(busy, cores, now):
+    """The number of threads for ``cores`` of which other processes use ``busy``, when it is ``now``; at least 1.
+
+    A thread is given up for 0.6 of a core and taken back below 0.3, so that a load in between does not change the number all the time.
+    """
+    fewest = max(1, cores - int(busy + 0.7))
+    most = max(1, cores - int(busy + 0.4))
+    return min(max(now, fewest), most)
+
+
+class LoadMeter:
+    """Processor time of all processes but this one, from Linux's /proc/stat; 0 where that cannot be read."""
+
+    def __init__(self):
+        self._before = self._read()
+
+    @property
+    def seconds(self):
+        """Seconds since the last reading."""
+        return time.monotonic() - self._before[0]
+
+    def cores_busy_elsewhere(self):
+        """How many cores other processes kept busy since the last reading, for example 0.8."""
+        before, self._before = self._before, self._read()
+        seconds, busy, own = (now - then for now, then in zip(self._before, before))
+        return max(0., busy - own) / seconds if busy else 0.
+
+    @staticmethod
+    def _read():
+        """(now, seconds of processor time of all processes, and of this one)"""
+        try:
+            with open('/proc/stat', encoding='ascii') as stat:
+                user, nice, system, _, _, irq, softirq = map(int, stat.readline().split()[1:8])
+        except (OSError, ValueError):
+            user = nice = system = irq = softirq = 0
+        ticks = os.sysconf('SC_CLK_TCK') if hasattr(os, 'sysconf') else 100
+        return time.monotonic(), (user + nice + system + irq + softirq) / ticks, time.process_time()
+
+
+def _given():
+    number = os.environ['OMP_NUM_THREADS'].split(',')[0]
+    return int(number) if number.isdecimal() and int(number) else usable_cores()
