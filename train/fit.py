@@ -16,6 +16,7 @@ from symbols.alive import AliveCounter
 from symbols.complexity import complexity
 from symbols.scaling import lambda_layout
 
+from .arguments import ADDED_LATER
 from .checkpoint import Checkpoints, State
 from .finetune import restart_weights
 from .group import ALONE
@@ -27,9 +28,6 @@ from .plan import all_versions, make_engine, make_optimizer, network, pull_of_ga
 FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'data_train', 'data_train_idx',
                   'data_val', 'data_val_idx', 'data_nthreads', 'max_bad', 'engine', 'gpus', 'cpus', 'kv_store', 'gc_type', 'gc_threshold', 'dist_timeout',
                   'num_workers', 'scale_lr', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs', 'compile', 'threads'}
-
-# Arguments that older runs did not have, and what these runs did.
-SINCE_ADDED = {'lr_schedule': 'step', 'label_smoothing': 0., 'lambda_init': 1.}
 
 
 def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALONE):
@@ -271,7 +269,7 @@ class Interruption:
 
 
 def _check_same_run(before, now, prefix):
-    before, now = {**SINCE_ADDED, **_of_whole_group(before)}, _of_whole_group(now)
+    before, now = {**ADDED_LATER, **_of_whole_group(before)}, _of_whole_group(now)
     if now['lr_schedule'] != 'step' and before['num_epochs'] != now['num_epochs']:
         raise CheckpointError(f'--num-epochs was {before["num_epochs"]} and is {now["num_epochs"]} now: --lr-schedule {now["lr_schedule"]} falls to 0 over the '
                               'whole run, so its length must stay; resume with the same, or start anew from its weights with --finetune')

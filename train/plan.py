@@ -1,5 +1,4 @@
 """What a run is made of: the network, the optimizer and the engine that the command line asks for."""
-import copy
 import itertools
 import sys
 
@@ -77,7 +76,7 @@ def pull_of_gamma(args, optimizer, batches_per_epoch, group=ALONE):
         return []
 
     updates = batches_per_epoch * group.updates_per_step
-    schedule = copy.deepcopy(optimizer.lr_scheduler)  # a scheduler of MXNet's remembers how far it was asked
+    schedule = _schedule(args, optimizer.lr, updates)  # a new one: MXNet's schedulers remember how far they were asked
     rates = (schedule(int((epoch + 0.5) * updates)) for epoch in range(args.num_epochs))
     return list(itertools.accumulate(updates * optimizer.pull * rate for rate in rates))
 

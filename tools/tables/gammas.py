@@ -2,6 +2,7 @@
 from types import SimpleNamespace
 
 from optimizers.rules import RULES
+from train.arguments import ADDED_LATER
 from train.plan import pull_of_gamma
 
 from .cells import COLUMNS, cost_of
@@ -27,7 +28,7 @@ def epochs_of_gamma_alone(result):
 
     Section 3.3 of the paper: APG takes ηγ / (1 - μ) a step in the long run.
     """
-    arguments, first = SimpleNamespace(**result['arguments']), epochs_of(result)[0]
+    arguments, first = SimpleNamespace(**{**ADDED_LATER, **result['arguments']}), epochs_of(result)[0]
     optimizer = RULES[arguments.lambda_rule](gamma=arguments.gamma, momentum=arguments.mom, learning_rate=arguments.lr)
     batches = round(first['samples_per_second'] * first['seconds'] / arguments.batch_size)
     before = 0
