@@ -3,9 +3,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from graphs.heads import example_images, relative_difference
 from runtime.errors import CheckpointError, UserError
-
-from .heads import example_images, relative_difference
 
 SAME_SHAPE, OTHER_SHAPE, ONLY_A, ONLY_B = 'compared', 'other shape', 'only in A', 'only in B'
 

@@ -13,9 +13,9 @@ from symbols import get_symbol
 from .data_bn import DATA_BN, does_nothing, neutral_data_bn
 from .gluon_zoo import zoo_file
 from .lambdas import without_lambda
-from .matching import recognise
-from .named_files import is_file_of_tensors, read_tensors
-from .names import PYTORCH_STYLE, STYLES, family_of
+from .naming_styles import PYTORCH_STYLE, STYLES, family_of
+from .recognise import recognise
+from .tensor_files import is_file_of_tensors, read_tensors
 
 
 def to_mxnet(source, network=None, num_layers=None):

@@ -5,7 +5,7 @@ kept, as a layer ``bn_data`` in the symbol, wherever it does anything.
 """
 import numpy as np
 
-from symbols.graph import Graph, Node, Output
+from graphs.graph import Graph, Node, Output
 
 DATA_BN = 'bn_data'
 EPS = 1e-5

@@ -1,11 +1,11 @@
 """Networks with scaling factors for frameworks and files that have none: λ multiplied into the parameters beside it."""
+from graphs.folding import evaluate, fold_constants
+from graphs.graph import Graph
+from graphs.lambdas import is_lambda
 from runtime.errors import CheckpointError
 from symbols import get_symbol
-from symbols.complexity import is_lambda
-from symbols.folding import evaluate, fold_constants
-from symbols.graph import Graph
 
-from .matching import recognise
+from .recognise import recognise
 
 
 def has_lambda(names):

@@ -10,19 +10,19 @@ import re
 
 import numpy as np
 
+from formats.checkpoint_files import load_checkpoint, symbol_path
+from formats.foreign_files import load_onnx
+from graphs.graph import data_shape_of
 from runtime import mx
-from runtime.checkpoint_files import load_checkpoint, symbol_path
 from runtime.errors import CheckpointError, MissingDependencyError, UserError
-from runtime.foreign_files import load_onnx
-from symbols.graph import data_shape_of
 
 from .convert import assembled
 from .data_bn import DATA_BN, does_nothing
 from .gluon_zoo import zoo_file
 from .lambdas import has_lambda, without_lambda
-from .matching import is_bookkeeping, recognise
-from .named_files import is_file_of_tensors, is_state_dict, read_tensors
+from .recognise import is_bookkeeping, recognise
 from .runners import MXNetRunner, OnnxRunner, TorchRunner, onnx_tensors
+from .tensor_files import is_file_of_tensors, is_state_dict, read_tensors
 
 ONNX_ENDING = '.onnx'
 _EPOCH = re.compile(r'(.+)[:,](\d+)')

@@ -8,12 +8,12 @@ import importlib
 
 import numpy as np
 
+from graphs import attributes
+from graphs.graph import Output
+from graphs.heads import input_name, logits_graph
 from runtime.errors import MissingDependencyError
 from runtime.files import written_whole
-from symbols.graph import Output
 
-from . import attributes
-from .heads import input_name, logits_graph
 from .onnx_operators import OPERATORS
 from .prepared import proven, shapes_of, single_precision, without_factors
 from .runners import MXNetRunner, OnnxRunner

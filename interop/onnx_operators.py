@@ -5,10 +5,9 @@ node reads, ``output`` the name that its first output shall have. Only nodes tha
 """
 import numpy as np
 
-from symbols.graph import Output
-
-from . import attributes
-from .attributes import flag, integers, number, require, text
+from graphs import attributes
+from graphs.attributes import flag, integers, number, require, text
+from graphs.graph import Output
 
 INT64 = 'int64'
 

@@ -1,9 +1,8 @@
 """What every conversion begins and ends with: parameters in single precision, λ out of the way, and the proof that nothing changed."""
+from graphs.folding import absorb_factors, cancel_repetitions, evaluate, fold_constants
+from graphs.heads import example_images, relative_difference
 from runtime import mx
 from runtime.errors import ProofError
-from symbols.folding import absorb_factors, cancel_repetitions, evaluate, fold_constants
-
-from .heads import example_images, relative_difference
 
 TOLERANCE = 1e-4
 PROOF_BATCHES = (1, 4)

@@ -3,13 +3,13 @@
 The pair that comes out is for stock MXNet (``mx.model.load_checkpoint``) on Linux. Its graph holds oneDNN's fused operators, which other tools, ours too,
 do not read.
 """
+from graphs.graph import Graph
+from graphs.heads import input_name, logits_graph
+from graphs.losses import drop_losses
+from graphs.onednn_workaround import guard_sums
 from runtime import mx
 from runtime.errors import UserError
-from symbols.fusion import guard_sums
-from symbols.graph import Graph
-from symbols.losses import drop_losses
 
-from .heads import input_name, logits_graph
 from .prepared import single_precision, without_factors
 
 BATCH = 32

@@ -3,15 +3,14 @@ import importlib
 
 import numpy as np
 
+from formats.symbol_operators import first_line
+from graphs.folding import widened
+from graphs.graph import Output
+from graphs.heads import input_name, logits_graph
+from graphs.onednn_workaround import guard_sums
+from graphs.proof import CASTS
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError, MissingDependencyError, UserError
-from runtime.symbol_operators import first_line
-from symbols.folding import widened
-from symbols.fusion import guard_sums
-from symbols.graph import Output
-from symbols.proof import CASTS
-
-from .heads import input_name, logits_graph
 
 
 class MXNetRunner:

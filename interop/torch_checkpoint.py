@@ -8,12 +8,12 @@ NAME of the symbol, ``aux.NAME`` a running statistic.
 """
 import torch
 
+from formats.foreign_files import load_torch_state
+from formats.symbol_file import load_symbol, save_symbol
+from graphs.heads import image_shape_of
 from runtime.errors import CheckpointError
 from runtime.files import written_whole
-from runtime.foreign_files import load_torch_state
-from runtime.symbol_file import load_symbol, save_symbol
 
-from .heads import image_shape_of
 from .prepared import proven, single_precision
 from .runners import MXNetRunner
 from .torch_graph import TorchGraph

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from graphs.attributes import flag, number, require, single, text
+from graphs.graph import Output
+from graphs.heads import image_shape_of, input_name, logits_graph
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError
-from symbols.graph import Output
 
-from .attributes import flag, number, require, single, text
-from .heads import image_shape_of, input_name, logits_graph
 from .torch_operators import converted
 
 DATA = 'data'

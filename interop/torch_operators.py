@@ -9,8 +9,8 @@ import operator
 import torch
 import torch.nn.functional as F
 
-from . import attributes
-from .attributes import flag, integers, number, require, single, text
+from graphs import attributes
+from graphs.attributes import flag, integers, number, require, single, text
 
 
 def convolution(node):

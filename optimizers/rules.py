@@ -5,8 +5,8 @@ every rule. η is the learning rate, γ the weight of the penalty, μ the moment
 """
 import numpy as np
 
+from graphs.scaled_parameters import scaled_parameters
 from runtime import mx
-from symbols.scaled_parameters import scaled_parameters
 
 from .apg import APG
 
@@ -71,7 +71,7 @@ class GroupLasso(APG):
 
     Parameters
     ----------
-    structures : what ``symbols.scaled_parameters`` says of the network.
+    structures : what ``graphs.scaled_parameters`` says of the network.
     **kwargs : those of ``APG``.
     """
 

@@ -7,7 +7,7 @@ import tarfile
 
 import numpy as np
 
-from train.cifar import CIFAR10
+from train.data.cifar import CIFAR10
 
 RECORDS = 6
 

@@ -13,9 +13,9 @@ import zipfile
 
 import numpy as np
 
+from formats.params_file import save_params
+from formats.symbol_operators import KNOWN
 from runtime import mx
-from runtime.params_file import save_params
-from runtime.symbol_operators import KNOWN
 from symbols import get_symbol
 
 # How often each kind of file is drawn.

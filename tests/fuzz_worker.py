@@ -15,13 +15,13 @@ import time
 import numpy as np
 from fuzz_cases import Corpus
 
+from formats.foreign_files import load_onnx, load_safetensors, load_torch_state
+from formats.params_file import load_params
+from formats.symbol_file import load_symbol
+from formats.symbol_fit import check_fit, expected_shapes
+from formats.symbol_shapes import check_shapes
 from runtime import mx
 from runtime.errors import UserError
-from runtime.foreign_files import load_onnx, load_safetensors, load_torch_state
-from runtime.params_file import load_params
-from runtime.symbol_file import load_symbol
-from runtime.symbol_fit import check_fit, expected_shapes
-from runtime.symbol_shapes import check_shapes
 
 LOADERS = {'params': load_params, 'symbol': load_symbol, 'torch': load_torch_state, 'safetensors': load_safetensors, 'onnx': load_onnx}
 ENDINGS = {'params': '.params', 'symbol': '-symbol.json', 'torch': '.pth', 'safetensors': '.safetensors', 'onnx': '.onnx'}

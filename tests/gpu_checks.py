@@ -9,13 +9,13 @@ import test_train_engine as several
 from apg_twin import Twin
 from mxnet_twin import BATCH, FAMILIES, PLACEMENTS, random_images, random_params, small_network
 
+from graphs.half import LOSS_SCALE, half
+from graphs.memonger import recomputed
+from graphs.strip import strip
 from optimizers import APG
 from runtime import mx
-from symbols.half import LOSS_SCALE, half
-from symbols.memonger import recomputed
-from symbols.strip import strip
-from train.engine import MXNetEngine
-from train.half_engine import HalfEngine
+from train.engines.mxnet import MXNetEngine
+from train.engines.mxnet_half import HalfEngine
 
 CPU = mx.cpu()
 NETWORKS = [(family, placement) for family in FAMILIES for placement in PLACEMENTS]
@@ -155,8 +155,8 @@ def torch_replays_what_it_computes(device):
     try:
         import torch
 
-        from train.torch_arithmetic import Arithmetic
-        from train.torch_engine import TorchEngine
+        from train.engines.torch import TorchEngine
+        from train.engines.torch_arithmetic import Arithmetic
     except ImportError:
         raise Skip('PyTorch is not installed; make venv EXTRAS=torch') from None
     if not torch.cuda.is_available():

@@ -4,7 +4,7 @@ import argparse
 import numpy as np
 from jpegs import jpeg, save_records
 
-from train.imagenet import add_imagenet_args, imagenet_from_args
+from train.data.imagenet import add_imagenet_args, imagenet_from_args
 
 SHAPE = (3, 32, 32)
 COUNT = 30

@@ -6,7 +6,7 @@ import time
 import cv2
 import numpy as np
 
-from runtime.record_file import RecordWriter
+from formats.record_file import RecordWriter
 
 COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200))
 

@@ -4,7 +4,7 @@ import json
 import cv2
 import numpy as np
 
-from runtime.record_file import RecordFile
+from formats.record_file import RecordFile
 from tools import make_record
 
 

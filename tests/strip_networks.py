@@ -3,9 +3,9 @@ import json
 
 import numpy as np
 
+from graphs.strip import strip
 from runtime import mx
 from symbols import resnet, resnet_v1, resnext, vgg
-from symbols.strip import strip
 
 SIDE = 8
 SHAPES = {'data': (2, 3, SIDE, SIDE)}

@@ -6,8 +6,8 @@ import gpu_checks
 import pytest
 
 from bootstrap.cards import Card, Driver
+from graphs.graph import Graph
 from runtime import mx
-from symbols.graph import Graph
 
 H200, T4 = Card('NVIDIA H200', (9, 0)), Card('Tesla T4', (7, 5))
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import DataError
-from train.augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, RGB_MEAN, RGB_STD, Augmentation, Draws, Preprocessor
+from train.data.augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, RGB_MEAN, RGB_STD, Augmentation, Draws, Preprocessor
 
 
 def naive(image, row, column, mirrored, mean, std, augmentation):

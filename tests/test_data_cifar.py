@@ -10,10 +10,10 @@ from cifar_fakes import archive_bytes, expected_arrays, fake_cifar, python2_pick
 
 from runtime import mx
 from runtime.errors import DataError
-from train import cifar as cifar_module
-from train.cifar import CIFAR10, CIFAR100, read_cifar
-from train.cifar_cache import cache_folder
-from train.cifar_pickle import read_batch
+from train.data import cifar as cifar_module
+from train.data.cifar import CIFAR10, CIFAR100, read_cifar
+from train.data.cifar_cache import cache_folder
+from train.data.cifar_pickle import read_batch
 
 
 def lay_out(where, layout, cifar, binary, python):

@@ -13,10 +13,10 @@ import pytest
 from cifar_fakes import archive_bytes, expected_arrays, fake_cifar, npm_package_bytes, write_folder
 
 from runtime.errors import DataError
-from train import cifar_cache, fetch
-from train.cifar import CIFAR100
-from train.cifar_cache import cache_folder, load_cifar
-from train.fetch import BLOCK, download
+from train.data import cifar_cache, fetch
+from train.data.cifar import CIFAR100
+from train.data.cifar_cache import cache_folder, load_cifar
+from train.data.fetch import BLOCK, download
 
 CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 500_000, np.uint8))
 
@@ -290,7 +290,7 @@ def test_killed_in_the_middle_it_is_taken_up_again(cache, server):
     server.stall.set()
     server.cuts = [60_000]
     script = ('from train import cifar_cache\n'
-              'from train.cifar import CIFAR10\n'
+              'from train.data.cifar import CIFAR10\n'
               f'cifar_cache.HOME = {server.url!r}\n'
               'cifar_cache.load_cifar(CIFAR10)\n')
     process = subprocess.Popen([sys.executable, '-c', script])

@@ -7,11 +7,11 @@ import pytest
 from image_batches import COUNT, SHAPE, assert_same, contents, epoch_of
 from jpegs import jpeg, offsets, overwrite, save_folders, save_records
 
+from formats.record_file import RecordFile
 from runtime.errors import DataError
-from runtime.record_file import RecordFile
-from train.image_augment import CentreView
-from train.image_sources import FolderSource, RecordSource
-from train.iterators import NO_CLASS
+from train.data.image_augment import CentreView
+from train.data.image_sources import FolderSource, RecordSource
+from train.data.iterators import NO_CLASS
 
 
 def damaged_copy(rec, folder, spoil):

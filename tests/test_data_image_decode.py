@@ -9,8 +9,8 @@ from jpegs import jpeg, picture
 from PIL import Image
 
 from runtime.errors import DataError
-from train.image_augment import CentreView, ImageAugmentation, RandomView, draw
-from train.image_decode import decode, inspect
+from train.data.image_augment import CentreView, ImageAugmentation, RandomView, draw
+from train.data.image_decode import decode, inspect
 
 PHOTOGRAPHS = sorted(glob.glob(os.path.join(os.path.dirname(__file__), '../../shared/data/imagenet-sample/*.JPEG')))
 
@@ -96,7 +96,7 @@ def test_a_crop_is_the_same_whether_decoded_in_part_or_whole(monkeypatch):
         return out
 
     in_part = views()
-    monkeypatch.setattr('train.image_augment.inspect', lambda data: None)
+    monkeypatch.setattr('train.data.image_augment.inspect', lambda data: None)
     np.testing.assert_array_equal(in_part, views())
 
 

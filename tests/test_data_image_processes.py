@@ -10,8 +10,8 @@ from image_batches import assert_same, contents, epoch_of
 from jpegs import Poisoned
 
 from runtime.errors import TrainingError
-from train import decoder_pool
-from train.image_sources import RecordSource
+from train.data import decoder_pool
+from train.data.image_sources import RecordSource
 
 
 def test_a_process_that_is_killed_is_replaced_and_the_batches_stay_the_same(images):
@@ -29,7 +29,7 @@ def test_a_process_that_is_killed_is_replaced_and_the_batches_stay_the_same(imag
 @pytest.mark.parametrize(('act', 'said'), [('die', 'SIGFPE'), ('hang', 'SIGKILL')])
 def test_an_image_at_which_processes_die_counts_as_damaged(open_images, rec, monkeypatch, caplog, act, said):
     monkeypatch.setattr(decoder_pool, 'PATIENCE', 2.)
-    monkeypatch.setattr('train.imagenet.RecordSource', lambda *paths: Poisoned(RecordSource(*paths), act))
+    monkeypatch.setattr('train.data.imagenet.RecordSource', lambda *paths: Poisoned(RecordSource(*paths), act))
     validation = open_images('--data-train', rec, '--data-val', rec, '--max-bad', 0.1).validation
     found = epoch_of(validation)
     assert [batch[2] for batch in found] == [1, 0, 0, 2]
@@ -71,7 +71,7 @@ ONE_BATCH = """
 import sys, time
 sys.path.insert(0, {tests!r})
 import argparse
-from train.imagenet import add_imagenet_args, imagenet_from_args
+from train.data.imagenet import add_imagenet_args, imagenet_from_args
 parser = argparse.ArgumentParser()
 add_imagenet_args(parser)
 parser.set_defaults(seed=0, num_examples=None)

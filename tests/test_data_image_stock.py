@@ -5,8 +5,18 @@ import pytest
 from jpegs import picture, save_records
 
 from runtime import mx
-from train import image_augment
-from train.image_augment import COMPONENTS, CentreView, ImageAugmentation, RandomView, change_brightness, change_contrast, change_saturation, draw, random_box
+from train.data import image_augment
+from train.data.image_augment import (
+    COMPONENTS,
+    CentreView,
+    ImageAugmentation,
+    RandomView,
+    change_brightness,
+    change_contrast,
+    change_saturation,
+    draw,
+    random_box,
+)
 
 SIDE = 64
 NOTHING = ImageAugmentation(area=(1., 1.), aspect=(1., 1.), brightness=0, contrast=0, saturation=0, pca_noise=0, mirror=False)

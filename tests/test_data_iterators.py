@@ -9,9 +9,9 @@ from image_batches import assert_same
 
 from runtime import mx
 from runtime.errors import DataError
-from train.augment import CIFAR_AUGMENTATION, Augmentation, Preprocessor
-from train.data import Dataset, eval_iterator, load_dataset, measure_throughput, synthetic_data, test_io, train_iterator
-from train.iterators import NO_CLASS, EvalIterator
+from train.data.augment import CIFAR_AUGMENTATION, Augmentation, Preprocessor
+from train.data.datasets import Dataset, eval_iterator, load_dataset, measure_throughput, synthetic_data, test_io, train_iterator
+from train.data.iterators import NO_CLASS, EvalIterator
 
 
 def small_dataset(train=50, test=23, size=8):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from runtime.errors import DataError
-from train.augment import RGB_MEAN, RGB_STD
-from train.data import DATASETS, add_data_args, dataset_from_args, eval_iterator, load_dataset, train_iterator
+from train.data.augment import RGB_MEAN, RGB_STD
+from train.data.datasets import DATASETS, add_data_args, dataset_from_args, eval_iterator, load_dataset, train_iterator
 
 sklearn_datasets = pytest.importorskip('sklearn.datasets')
 

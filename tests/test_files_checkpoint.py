@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
+from formats.checkpoint_files import known_epochs, load_checkpoint, save_model
 from runtime import mx
-from runtime.checkpoint_files import known_epochs, load_checkpoint, save_model
 from runtime.errors import CheckpointError, GraphError
 from symbols import get_symbol
 

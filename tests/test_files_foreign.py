@@ -13,8 +13,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from formats.foreign_files import load_onnx, load_safetensors, load_torch_state
 from runtime.errors import CheckpointError, MissingDependencyError
-from runtime.foreign_files import load_onnx, load_safetensors, load_torch_state
 
 REAL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), '..', 'shared', 'data', 'checkpoints')
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
+from formats.params_file import load_arrays, load_params, require_finite, save_arrays, save_params
 from runtime import mx
 from runtime.errors import CheckpointError
-from runtime.params_file import load_arrays, load_params, require_finite, save_arrays, save_params
 
 DTYPES = ['float32', 'float64', 'float16', 'uint8', 'int8', 'int32', 'int64', 'bool']
 NAMES = st.text(st.characters(blacklist_characters='\0', blacklist_categories=('Cs',)), min_size=1, max_size=20)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from formats.record_file import RecordFile, RecordWriter
+from formats.record_format import MAGIC, framed, packed
 from runtime import mx
 from runtime.errors import DataError
-from runtime.record_file import RecordFile, RecordWriter
-from runtime.record_format import MAGIC, framed, packed
 
 PIECES = st.lists(st.one_of(st.just(MAGIC), st.binary(min_size=1, max_size=9), st.just(MAGIC + b'\0')), min_size=1, max_size=8).map(b''.join)
 LABELS = st.one_of(st.integers(0, 999), st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=4), st.just([struct.unpack('<f', MAGIC)[0]]))

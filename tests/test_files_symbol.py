@@ -4,12 +4,12 @@ import time
 
 import pytest
 
+from formats.symbol_file import check_symbol_json, load_symbol, save_symbol, symbol_from_json
+from formats.symbol_json import MAX_BYTES
+from formats.symbol_shapes import check_shapes
 from interop.gluon_zoo import zoo_network
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError
-from runtime.symbol_file import check_symbol_json, load_symbol, save_symbol, symbol_from_json
-from runtime.symbol_json import MAX_BYTES
-from runtime.symbol_shapes import check_shapes
 from symbols import get_symbol
 
 FAMILIES = [

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from formats.params_file import save_arrays
 from interop.convert import to_gluoncv_params, to_mxnet, to_torch_state
 from interop.gluon_zoo import zoo_network
 from interop.runners import MXNetRunner
 from runtime import mx
 from runtime.errors import CheckpointError
-from runtime.params_file import save_arrays
 from symbols import get_symbol
-from train.cifar import CIFAR10
-from train.cifar_cache import cache_folder
-from train.data import eval_iterator, load_dataset
-from train.score import score
+from train.data.cifar import CIFAR10
+from train.data.cifar_cache import cache_folder
+from train.data.datasets import eval_iterator, load_dataset
+from train.evaluation import score
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'checkpoints'
 

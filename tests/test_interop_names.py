@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from interop.gluon_zoo import zoo_network, zoo_structure
-from interop.matching import expected_shapes, is_bookkeeping, recognise
-from interop.names import OWN_STYLES, STYLES, family_of
+from interop.naming_styles import OWN_STYLES, STYLES, family_of
+from interop.recognise import expected_shapes, is_bookkeeping, recognise
 from runtime import mx
 from runtime.errors import CheckpointError, UnknownNetworkError
 from symbols import get_symbol

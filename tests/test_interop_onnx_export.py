@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from mxnet_twin import FAMILIES, OPERATOR_CASES, PLACEMENTS, Pass, random_params, small_network
 
+from graphs.strip import strip
 from interop import onnx_export
 from interop.gluon_zoo import zoo_network
 from runtime import mx
 from runtime.errors import GraphError, MissingDependencyError, ProofError
-from symbols.strip import strip
 
 onnx = pytest.importorskip('onnx')
 onnxruntime = pytest.importorskip('onnxruntime')

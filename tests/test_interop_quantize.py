@@ -7,13 +7,13 @@ import pytest
 from mxnet_twin import FAMILIES, Pass, random_images, random_params, small_network
 from trained_digits import SHAPE, trained_network
 
+from formats.checkpoint_files import save_model
+from graphs.graph import Graph
 from interop.quantize import prepared, quantize
 from runtime import mx
-from runtime.checkpoint_files import save_model
 from runtime.errors import UserError
-from symbols.graph import Graph
-from train.data import eval_iterator, load_dataset
-from train.score import Predictor, score
+from train.data.datasets import eval_iterator, load_dataset
+from train.evaluation import Predictor, score
 
 
 def probabilities(network, images):
@@ -62,7 +62,7 @@ def test_preparing_changes_nothing():
 
 
 def test_a_sum_into_a_shared_convolution_is_right():
-    """oneDNN would add into the memory of the first convolution, which the second one reads (see ``symbols.fusion``)."""
+    """oneDNN would add into the memory of the first convolution, which the second one reads (see ``graphs.onednn_workaround``)."""
     first = mx.sym.Convolution(mx.sym.Variable('data'), num_filter=8, kernel=(3, 3), pad=(1, 1), name='conv0')
     sum_ = mx.sym.Convolution(mx.sym.Activation(first, act_type='relu'), num_filter=8, kernel=(3, 3), pad=(1, 1), name='conv1') + first
     pooled = mx.sym.Pooling(mx.sym.Activation(sum_, act_type='relu'), global_pool=True, kernel=(1, 1), pool_type='avg')

@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 from mxnet_twin import CIFAR, FAMILIES, OPERATOR_CASES, PLACEMENTS, Pass, random_images, random_params, small_network
 
+from graphs.graph import Graph
+from graphs.heads import logits_graph
+from graphs.strip import strip
 from interop.gluon_zoo import zoo_network
-from interop.heads import logits_graph
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError
 from symbols import get_symbol
-from symbols.graph import Graph
-from symbols.strip import strip
 
 torch = pytest.importorskip('torch')
 

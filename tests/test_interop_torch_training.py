@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from mxnet_twin import BATCH, FAMILIES, random_images, random_params, small_network
 
+from graphs.strip import strip
 from optimizers import APG as MXNetAPG
 from runtime import mx
-from symbols.strip import strip
 
 torch = pytest.importorskip('torch')
 

@@ -5,13 +5,13 @@ from apg_twin import Twin
 from strip_networks import SHAPES, assert_same_function, random_parameters, small
 from tiny_runs import checkpoint, log_lines, metrics, save_network, train
 
+from formats.checkpoint_files import load_checkpoint
+from graphs.scaled_parameters import scaled_parameters
+from graphs.strip import strip
 from optimizers import rules
 from runtime import mx
-from runtime.checkpoint_files import load_checkpoint
 from runtime.errors import GraphError
 from symbols import get_symbol
-from symbols.scaled_parameters import scaled_parameters
-from symbols.strip import strip
 
 STEPS = 12
 

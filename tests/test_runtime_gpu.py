@@ -2,7 +2,8 @@
 import pytest
 
 from bootstrap.cards import Card, Driver
-from runtime import gpu, mx
+from runtime import devices as gpu
+from runtime import mx
 from runtime.errors import UserError
 
 T4 = Card('Tesla T4', (7, 5))

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from strip_networks import SHAPES, images, operators, predict, random_parameters, small, strip_twice, with_dead
 
+from graphs.alive import AliveCounter, alive_complexity
+from graphs.complexity import complexity
+from graphs.graph import Graph
+from graphs.onednn_workaround import guard_sums
 from runtime import mx
 from symbols import get_symbol
-from symbols.alive import AliveCounter, alive_complexity
-from symbols.complexity import complexity
-from symbols.fusion import guard_sums
-from symbols.graph import Graph
 
 
 @pytest.mark.parametrize('placement', ['weight', 'output'])

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from strip_networks import IMAGE, SHAPES, assert_same_function, images, operators, predict, random_parameters, small, strip_twice, with_dead
 
+from graphs.complexity import complexity
+from graphs.strip import strip
 from runtime import mx
 from runtime.errors import CheckpointError, NothingLeftError, UserError
-from symbols.complexity import complexity
-from symbols.strip import strip
 
 
 def block_net(placement='output'):

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strip_networks import KINDS, SHAPES, assert_same_function, images, predict, random_parameters, small, strip_twice, with_dead
 
+from graphs.alive import AliveCounter
+from graphs.complexity import complexity
 from runtime.errors import NothingLeftError
-from symbols.alive import AliveCounter
-from symbols.complexity import complexity
 
 FAMILIES = ('resnet', 'resnet-basic', 'resnet-v1', 'resnext', 'resnext-neuron', 'vgg')
 EXAMPLES = 17                               # for each family and placement: 204 in all

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from strip_networks import random_parameters, with_dead
 
+from graphs.alive import AliveCounter
+from graphs.strip import strip
 from symbols import get_symbol
-from symbols.alive import AliveCounter
-from symbols.strip import strip
 
 
 class Full:

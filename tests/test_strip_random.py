@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strip_networks import IMAGE, SHAPES, images, predict, random_parameters, strip_twice, with_dead
 
+from graphs.alive import AliveCounter
+from graphs.graph import Graph
+from graphs.onednn_workaround import guard_sums
 from runtime import mx
 from runtime.errors import NothingLeftError
-from symbols.alive import AliveCounter
-from symbols.fusion import guard_sums
-from symbols.graph import Graph
 
 EXAMPLES = 60
 
@@ -128,7 +128,7 @@ def test_any_graph(seed, share, options):
 
 
 def logits(symbol, arg_params, aux_params, data):
-    """What stands in front of the softmax, by the operators as they are: MXNet 1.9.1 may merge a convolution and a sum wrongly (``symbols.fusion``)."""
+    """What stands in front of the softmax, by the operators as they are: see ``graphs.onednn_workaround``."""
     graph = Graph.from_symbol(symbol.get_internals()['fc1_output'])
     guard_sums(graph)
     return predict(graph.to_symbol(), arg_params, aux_params, data)

@@ -10,8 +10,8 @@ import pytest
 from strip_networks import images, predict, random_parameters, small, with_dead
 
 import tools.strip_params as tool
+from formats.checkpoint_files import load_checkpoint, save_model
 from runtime import mx
-from runtime.checkpoint_files import load_checkpoint, save_model
 from runtime.errors import CheckpointError, NothingLeftError, ProofError, UserError
 from symbols import get_symbol
 

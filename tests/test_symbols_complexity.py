@@ -3,11 +3,11 @@ import json
 
 import pytest
 
+from graphs.complexity import complexity
 from interop.gluon_zoo import zoo_network
 from runtime import mx
 from runtime.errors import GraphError
 from symbols import get_symbol
-from symbols.complexity import complexity
 from tools.summary import main
 
 

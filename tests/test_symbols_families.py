@@ -3,9 +3,9 @@ from collections import Counter
 
 import pytest
 
+from graphs.complexity import complexity
+from graphs.lambdas import lambda_layout
 from symbols import NETWORKS, get_symbol
-from symbols.complexity import complexity
-from symbols.scaling import lambda_layout
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
 SHAPES = {('resnet', 20): CIFAR, ('resnet', 164): CIFAR, ('resnext', 20): CIFAR, ('resnext', 164): CIFAR, ('vgg', 16): IMAGENET}

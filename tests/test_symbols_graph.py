@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 
+from graphs.graph import Graph, Node, Output, data_shape_of, labels
 from interop.gluon_zoo import zoo_network
 from runtime import mx
 from runtime.errors import GraphError
 from symbols import get_symbol
-from symbols.graph import Graph, Node, Output, data_shape_of, labels
 
 SYMBOLS = [get_symbol('resnext', 20, 10, (3, 32, 32), lambda_placement='output'),
            get_symbol('resnet-v1', 20, 10, (3, 32, 32)),

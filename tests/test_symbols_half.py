@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from mxnet_twin import BATCH, FAMILIES, PLACEMENTS, Pass, random_images, random_params, small_network
 
+from graphs.graph import Graph
+from graphs.half import LOSS_SCALE, half
 from runtime import mx
 from runtime.errors import GraphError
-from symbols.graph import Graph
-from symbols.half import LOSS_SCALE, half
 from symbols.layers import batch_norm, classifier, convolution, input_images, relu
 
 HALF, SINGLE = np.float16, np.float32

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from mxnet_twin import BATCH, FAMILIES, PLACEMENTS, Pass, random_images, random_params, small_network
 
+from graphs.half import LOSS_SCALE, half
+from graphs.memonger import recomputed
 from runtime import mx
 from symbols import get_symbol
-from symbols.half import LOSS_SCALE, half
 from symbols.layers import relu
-from symbols.memonger import recomputed
 
 
 def values(symbol, shape):

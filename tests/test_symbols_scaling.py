@@ -3,9 +3,9 @@ import json
 
 import pytest
 
+from graphs.graph import Graph
 from runtime.errors import UnknownNetworkError
 from symbols import NETWORKS, get_symbol
-from symbols.graph import Graph
 
 CIFAR = (3, 32, 32)
 SMALLEST = {'resnet': 20, 'resnet-v1': 20, 'resnext': 20, 'vgg': 16}

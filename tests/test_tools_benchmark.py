@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
+from formats.checkpoint_files import save_model
+from formats.record_file import RecordFile
+from graphs.strip import strip
 from runtime import mx
-from runtime.checkpoint_files import save_model
 from runtime.errors import UserError
-from runtime.record_file import RecordFile
 from symbols import resnet
-from symbols.strip import strip
 from tools import benchmark
 from tools.benchmarks import scaling
 from tools.benchmarks.contest import Measured, contest
-from tools.benchmarks.family import family_bytes, family_time, peak_bytes
+from tools.benchmarks.process_usage import family_bytes, family_time, peak_bytes
 from tools.benchmarks.report import markdown
 from tools.benchmarks.synthetic_jpegs import write_records
 

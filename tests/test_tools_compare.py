@@ -4,6 +4,9 @@ import json
 import numpy as np
 import pytest
 
+from formats.checkpoint_files import save_model
+from formats.params_file import save_arrays
+from graphs.strip import strip
 from interop import models
 from interop.compare import compare_tensors
 from interop.convert import to_gluoncv_params, to_torch_state
@@ -11,14 +14,11 @@ from interop.gluon_zoo import zoo_file
 from interop.models import read_model
 from interop.runners import MXNetRunner
 from runtime import mx
-from runtime.checkpoint_files import save_model
 from runtime.cli import run
 from runtime.errors import CheckpointError, UnknownNetworkError, UserError
-from runtime.params_file import save_arrays
 from symbols import get_symbol
-from symbols.strip import strip
 from tools.compare_checkpoints import main
-from train.data import eval_iterator, load_dataset
+from train.data.datasets import eval_iterator, load_dataset
 
 CIFAR = (3, 32, 32)
 

@@ -8,8 +8,8 @@ import pytest
 from mxnet_twin import random_images, random_params, small_network
 from trained_digits import trained_network
 
+from formats.checkpoint_files import load_checkpoint, save_model
 from interop.runners import MXNetRunner
-from runtime.checkpoint_files import load_checkpoint, save_model
 from runtime.errors import CheckpointError, GraphError, MissingDependencyError, UserError
 from runtime.files import sha256
 from symbols import get_symbol

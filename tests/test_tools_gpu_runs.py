@@ -8,7 +8,7 @@ import pytest
 from tools import gpu_runs
 from tools.gpu_runs import EPOCHS, IMAGES, RESERVE
 from train.arguments import training_parser
-from train.data import add_data_args
+from train.data.datasets import add_data_args
 
 
 @pytest.fixture

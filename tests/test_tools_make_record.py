@@ -10,8 +10,8 @@ from PIL import Image
 from record_sets import decoded, make, manifest_of, records_of
 from tiny_runs import contents, open_bytes, refused
 
+from formats.record_file import RecordFile
 from runtime import mx
-from runtime.record_file import RecordFile
 from tools import make_record
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

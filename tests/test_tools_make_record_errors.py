@@ -10,8 +10,8 @@ from image_fakes import WNIDS, class_folders, devkit_files, odd_images, tar_of, 
 from record_sets import make, manifest_of
 from tiny_runs import open_bytes, refused
 
+from formats.record_file import RecordFile, RecordWriter
 from runtime.cli import run
-from runtime.record_file import RecordFile, RecordWriter
 from tools import make_record
 from tools.records.manifest import sums
 

@@ -11,7 +11,7 @@ import time
 import pytest
 from tiny_runs import save_network, save_plain_network
 
-from runtime.checkpoint_files import load_checkpoint
+from formats.checkpoint_files import load_checkpoint
 from runtime.errors import UserError
 from tools import sweep
 from tools.sweeps.one_run import ROOT, Plan, StepError, carry_out, claim, run_command, stop

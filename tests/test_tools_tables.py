@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from graphs.complexity import complexity
 from runtime.errors import DataError
 from symbols import get_symbol
-from symbols.complexity import complexity
 from tools import reproduce_tables, sweep
 from tools.tables import figures
 from tools.tables.cells import COLUMNS, Cell, lines_of

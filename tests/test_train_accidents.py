@@ -14,7 +14,7 @@ from tiny_runs import BATCHES, LOG_LINE, NOISE, checkpoint, contents, manifests,
 from runtime import files
 from runtime.cli import run as run_script
 from train import fit, train_cifar
-from train.engine import MXNetEngine
+from train.engines.mxnet import MXNetEngine
 
 
 @pytest.fixture(scope='module')

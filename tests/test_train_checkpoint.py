@@ -13,11 +13,12 @@ from tiny_runs import BATCHES, checkpoint, contents, log_lines, manifests, metri
 
 from runtime import mx
 from runtime.errors import CheckpointError
+from train import build as plan
 from train import checkpoint as checkpoint_module
-from train import plan, train_cifar
+from train import train_cifar
 from train.checkpoint import Checkpoints, State
-from train.data import load_dataset, train_iterator
-from train.engine import MXNetEngine
+from train.data.datasets import load_dataset, train_iterator
+from train.engines.mxnet import MXNetEngine
 
 # The learning rate drops after two epochs, with momentum in every parameter.
 FLAGS = ['--lr-step-epochs', '2', '--lr', '0.1', '--gamma', '0.1', '--keep', '9']

@@ -10,7 +10,7 @@ from runtime import mx
 from runtime.errors import TrainingError
 from symbols.layers import convolution, input_images
 from symbols.scaling import Scaling
-from train.engine import MXNetEngine
+from train.engines.mxnet import MXNetEngine
 
 BATCH, STEPS, SHAPE = 12, 5, (3, 6, 6)
 DATA = [mx.io.DataDesc('data', (BATCH, *SHAPE))]

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from tiny_runs import BATCHES, DIGITS, NOISE, checkpoint, log_lines, metrics, save_network, save_plain_network, train
 
+from graphs.complexity import complexity
 from runtime.errors import TrainingError
-from symbols.complexity import complexity
 from train import fit as fit_module
 from train import train_cifar
-from train.digits import load_digits_split
-from train.engine import MXNetEngine
+from train.data.digits import load_digits_split
+from train.engines.mxnet import MXNetEngine
 
 # What MXNet's tools/parse_log.py looks for, metric by metric.
 PARSED = {name: re.compile(rf'.*Epoch\[(\d+)\] {name}.*=([.\d]+)') for name in ('Train-accuracy', 'Validation-accuracy', 'Time')}

@@ -45,7 +45,7 @@ def test_two_devices_resume_in_the_middle_of_an_epoch(network, reference, tmp_pa
 
 
 def stop_after(steps, monkeypatch):
-    from train.engine import MXNetEngine
+    from train.engines.mxnet import MXNetEngine
     step, done = MXNetEngine.step, []
 
     def stopping(self, *args):

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from tiny_runs import BATCHES, IMAGE_SHAPE, NOISE, checkpoint, log_lines, refused, save_network, train
 
+from formats.params_file import load_params
+from graphs.half import half
+from graphs.memonger import recomputed
 from runtime import mx
 from runtime.errors import TrainingError
-from runtime.params_file import load_params
 from symbols import resnet
-from symbols.half import half
 from symbols.layers import batch_norm, classifier, convolution, input_images, relu
-from symbols.memonger import recomputed
-from train import loss_scale
-from train.data import load_dataset, train_iterator
-from train.engine import MXNetEngine
-from train.half_engine import HalfEngine
-from train.loss_scale import STATE, LossScale, first_scale
+from train.data.datasets import load_dataset, train_iterator
+from train.engines import loss_scale
+from train.engines.loss_scale import STATE, LossScale, first_scale
+from train.engines.mxnet import MXNetEngine
+from train.engines.mxnet_half import HalfEngine
 
 BATCH = 32
 DATA, LABEL = [mx.io.DataDesc('data', (BATCH, *IMAGE_SHAPE))], [mx.io.DataDesc('softmax_label', (BATCH,))]

@@ -13,16 +13,16 @@ from image_fakes import tar_of_tars
 from jpegs import jpeg, offsets, overwrite, save_folders, save_records
 from tiny_runs import LOG_LINE, checkpoint, log_lines, metrics
 
+from formats.checkpoint_files import load_checkpoint, save_model
+from graphs.strip import strip
 from runtime import mx
-from runtime.checkpoint_files import load_checkpoint, save_model
 from symbols import resnet
-from symbols.strip import strip
 from tools import evaluate, make_record
 from train import train_imagenet
-from train.engine import MXNetEngine
-from train.image_augment import CentreView
-from train.image_sources import ImageReader, RecordSource
-from train.imagenet import add_imagenet_args, imagenet_from_args
+from train.data.image_augment import CentreView
+from train.data.image_sources import ImageReader, RecordSource
+from train.data.imagenet import add_imagenet_args, imagenet_from_args
+from train.engines.mxnet import MXNetEngine
 
 PHOTOGRAPHS = sorted(glob.glob(os.path.join(os.path.dirname(__file__), '../../shared/data/imagenet-sample/*.JPEG')))
 FLAGS = ['--image-shape', '3,32,32', '--num-classes', 3, '--batch-size', 8, '--lr-step-epochs', 2, '--gamma', 0.1, '--data-nthreads', 1, '--disp-batches', 3]

@@ -3,9 +3,9 @@ import mxnet
 import pytest
 from tiny_runs import log_lines, save_network, train
 
-from runtime.symbol_file import load_symbol
+from formats.symbol_file import load_symbol
 from train.arguments import training_parser
-from train.plan import make_optimizer, pull_of_gamma
+from train.build import make_optimizer, pull_of_gamma
 
 UPDATES = 500
 

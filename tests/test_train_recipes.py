@@ -5,13 +5,13 @@ import re
 
 import pytest
 
+from graphs.lambdas import lambda_layout
 from symbols import NETWORKS, get_symbol
-from symbols.scaling import lambda_layout
 from tools import benchmark, sweep
 from tools.sweeps.one_run import RECIPES, ROOT, script_of
 from tools.tables.published import read_tables
 from train.arguments import training_parser
-from train.data import DATASETS, add_data_args
+from train.data.datasets import DATASETS, add_data_args
 from train.train_imagenet import TRAINING_IMAGES
 
 NAMES = sorted(os.path.relpath(path, RECIPES) for path in glob.glob(os.path.join(RECIPES, '**', '*.args'), recursive=True))

@@ -9,7 +9,7 @@ from tiny_runs import DIGITS, metrics, save_network
 from runtime.errors import MissingDependencyError, UserError
 from runtime.parameter_server import Updater
 from train import train_cifar
-from train.plan import make_optimizer, network
+from train.build import make_optimizer, network
 
 FLAGS = [*DIGITS, '--num-epochs', '1', '--batch-size', '16', '--gamma', '0.05']
 
@@ -101,13 +101,13 @@ def test_the_schedule_counts_updates_and_a_gradient_is_the_mean_of_what_is_summe
     (['--batch-size', '15', '--cpus', '2'], UserError, 'cannot be cut into equal shares for 2 devices'),
 ])
 def test_what_cannot_be_is_refused(flags, error, message, tiny):
-    from train.plan import check_arguments
+    from train.build import check_arguments
     with pytest.raises(error, match=message):
         check_arguments(parsed('--network', tiny, *flags), (3, 8, 8), 10)
 
 
 def test_horovod_that_is_not_installed_is_named(monkeypatch, tiny):
-    from train.plan import check_arguments
+    from train.build import check_arguments
     monkeypatch.setitem(sys.modules, 'horovod', None)
     with pytest.raises(MissingDependencyError, match='--kv-store horovod needs Horovod'):
         check_arguments(parsed('--network', tiny, '--kv-store', 'horovod'), (3, 8, 8), 10)

@@ -2,14 +2,14 @@
 import numpy as np
 import pytest
 
-from train.augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, Augmentation, Preprocessor
-from train.iterators import EvalIterator, Recycled, SyntheticIterator, TrainIterator
+from train.data.augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, Augmentation, Preprocessor
+from train.data.iterators import EvalIterator, Recycled, SyntheticIterator, TrainIterator
 from train.metrics import Tally
 
 torch = pytest.importorskip('torch')
 
-from train.torch_data import on_device  # noqa: E402  (where PyTorch is missing there is nothing to import it for)
-from train.torch_tally import DeviceTally  # noqa: E402
+from train.engines.torch_data import on_device  # noqa: E402  (where PyTorch is missing there is nothing to import it for)
+from train.engines.torch_tally import DeviceTally  # noqa: E402
 
 CPU = torch.device('cpu')
 random = np.random.default_rng(0)

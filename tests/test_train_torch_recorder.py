@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip('torch')
 
-from train.torch_replay import CudaRecorder, Replayed  # noqa: E402  (needs PyTorch)
+from train.engines.torch_replay import CudaRecorder, Replayed  # noqa: E402  (needs PyTorch)
 
 
 class Card:

@@ -6,20 +6,20 @@ import pytest
 from mxnet_twin import BATCH, FAMILIES, random_images, random_params, small_network
 from test_interop_torch_graph import half_dead, smooth
 
+from graphs.strip import strip
 from optimizers import APG
 from runtime import mx
 from runtime.errors import UserError
-from symbols.strip import strip
-from train.engine import MXNetEngine
+from train.engines.mxnet import MXNetEngine
 
 torch = pytest.importorskip('torch')
 
 from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402  (needs PyTorch)
 
 from interop.torch_optim import APG as TorchAPG  # noqa: E402
-from train.torch_arithmetic import Arithmetic  # noqa: E402
-from train.torch_engine import TorchEngine  # noqa: E402
-from train.torch_replay import Replayed  # noqa: E402
+from train.engines.torch import TorchEngine  # noqa: E402
+from train.engines.torch_arithmetic import Arithmetic  # noqa: E402
+from train.engines.torch_replay import Replayed  # noqa: E402
 
 STEPS = 5
 

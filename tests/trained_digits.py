@@ -6,7 +6,7 @@ from mxnet_twin import random_params
 
 from runtime import mx
 from symbols import vgg
-from train.data import load_dataset, train_iterator
+from train.data.datasets import load_dataset, train_iterator
 
 SHAPE = (3, 16, 16)
 

@@ -17,9 +17,9 @@ from interop.models import read_model
 from runtime.cli import run
 from runtime.errors import UserError
 from symbols import parse_image_shape
-from train.augment import RGB_MEAN, RGB_STD
-from train.data import DATASETS, eval_iterator, load_dataset
-from train.score import score
+from train.data.augment import RGB_MEAN, RGB_STD
+from train.data.datasets import DATASETS, eval_iterator, load_dataset
+from train.evaluation import score
 
 SHOWN = 10
 SOURCES = """PREFIX:EPOCH or PREFIX,EPOCH (MXNet), a .params file (MXNet's or GluonCV's), .pth, .pt, .th or .safetensors (PyTorch state dicts), .onnx, or the

@@ -14,20 +14,20 @@ import os
 
 import numpy as np
 
+from formats.checkpoint_files import load_checkpoint, params_path, save_model, symbol_path
+from formats.params_file import save_arrays
+from graphs.heads import image_shape_of
 from interop import convert, prepared
-from interop.heads import image_shape_of
 from interop.models import read_model
 from interop.onnx_export import export_onnx
 from interop.quantize import quantize
 from interop.runners import MXNetRunner
-from runtime.checkpoint_files import load_checkpoint, params_path, save_model, symbol_path
 from runtime.cli import run
 from runtime.errors import MissingDependencyError, UserError
 from runtime.files import written_whole
-from runtime.params_file import save_arrays
 from symbols import parse_image_shape
-from train.data import DATASETS, eval_iterator, load_dataset, train_iterator
-from train.score import Predictor, score
+from train.data.datasets import DATASETS, eval_iterator, load_dataset, train_iterator
+from train.evaluation import Predictor, score
 
 TEST_BATCH = 100
 CALIBRATION_BATCH = 32

@@ -7,15 +7,15 @@
 import argparse
 import json
 
-from runtime.checkpoint_files import load_checkpoint
+from formats.checkpoint_files import load_checkpoint
+from graphs.graph import data_shape_of
 from runtime.cli import run
+from runtime.devices import contexts
 from runtime.errors import UserError
-from runtime.gpu import contexts
-from symbols.graph import data_shape_of
-from train.data import add_data_args, dataset_from_args, eval_iterator
-from train.imagenet import add_imagenet_args, check_paths, imagenet_from_args
+from train.data.datasets import add_data_args, dataset_from_args, eval_iterator
+from train.data.imagenet import add_imagenet_args, check_paths, imagenet_from_args
+from train.evaluation import Predictor, score
 from train.log import open_log
-from train.score import Predictor, score
 
 IMAGENET = 'imagenet'
 

@@ -27,11 +27,12 @@ from contextlib import contextmanager
 from runtime.cli import run
 from runtime.errors import MissingDependencyError, TrainingError
 from runtime.files import write_text
-from tools.sweep import carry_out_all, numbers, summarise
-from tools.sweeps.one_run import RECIPES, ROOT, Plan, claim
-from tools.tables.render import markdown
-from train.data import load_dataset
+from train.data.datasets import load_dataset
 from train.log import open_log
+
+from .sweep import carry_out_all, numbers, summarise
+from .sweeps.one_run import RECIPES, ROOT, Plan, claim
+from .tables.render import markdown
 
 RESERVE = 3.  # minutes that stripping, proving and evaluating take after training
 EPOCHS, IMAGES = 240, 50000  # of the paper's schedule, and of an epoch
@@ -78,7 +79,7 @@ def main(argv=None):
 def versions_of_card(gpu):
     """PyTorch, and the card (None: the CPU) with its libraries. Raises UserError where there is none such."""
     try:
-        from train.torch_engine import TorchEngine
+        from train.engines.torch import TorchEngine
     except ImportError as error:
         raise MissingDependencyError(f'PyTorch is needed here ({error}); install it with make venv EXTRAS=torch') from None
     return TorchEngine.versions(gpu)

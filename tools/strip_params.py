@@ -9,17 +9,17 @@ import time
 
 import numpy as np
 
+from formats.checkpoint_files import load_checkpoint, params_path, save_model, symbol_path
+from graphs.graph import data_shape_of
+from graphs.proof import Network, default_tolerance, difference, noise, prove, run_to_logits
+from graphs.strip import strip, switched_off
 from runtime import mx
-from runtime.checkpoint_files import load_checkpoint, params_path, save_model, symbol_path
 from runtime.cli import run
 from runtime.errors import UserError
 from runtime.files import write_text
 from symbols import parse_image_shape
-from symbols.graph import data_shape_of
-from symbols.proof import Network, default_tolerance, difference, noise, prove, run_to_logits
-from symbols.strip import strip, switched_off
-from train.data import DATASETS, eval_iterator, load_dataset
-from train.score import Predictor, score
+from train.data.datasets import DATASETS, eval_iterator, load_dataset
+from train.evaluation import Predictor, score
 
 TEST_BATCH = 100
 WARM_UP, TURNS = 3, 21

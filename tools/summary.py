@@ -6,13 +6,13 @@
 import argparse
 import json
 
-from runtime.checkpoint_files import load_checkpoint
+from formats.checkpoint_files import load_checkpoint
+from formats.symbol_file import load_symbol
+from graphs.complexity import complexity
+from graphs.graph import data_shape_of
 from runtime.cli import run
 from runtime.errors import UserError
-from runtime.symbol_file import load_symbol
 from symbols import NETWORKS, get_symbol, parse_image_shape
-from symbols.complexity import complexity
-from symbols.graph import data_shape_of
 
 CIFAR_DEPTHS = {'resnet': (20, 164), 'resnext': (20, 164), 'resnet-v1': (20, 32, 44, 56, 110)}
 

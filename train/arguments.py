@@ -6,7 +6,7 @@ from runtime.errors import UserError
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS
 
-# Where gradients are summed: see train.group.
+# Where gradients are summed: see train.distributed.group.
 SERVER_STORES = ('dist_sync', 'dist_device_sync', 'dist_async')
 KV_STORES = ('local', 'device', *SERVER_STORES, 'horovod')
 

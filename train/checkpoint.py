@@ -13,12 +13,12 @@ import os
 import re
 from collections import namedtuple
 
+from formats.checkpoint_files import symbol_path
+from formats.params_file import load_arrays, load_params, require_finite, save_arrays, save_params
+from formats.symbol_file import save_symbol
 from runtime import mx
-from runtime.checkpoint_files import symbol_path
 from runtime.errors import CheckpointError
 from runtime.files import sha256, write_text
-from runtime.params_file import load_arrays, load_params, require_finite, save_arrays, save_params
-from runtime.symbol_file import save_symbol
 
 STOPPED = 'stopped'
 LABEL = rf'\d{{4,}}|{STOPPED}-\d{{4,}}-\d+'

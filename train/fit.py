@@ -9,20 +9,20 @@ import time
 
 import numpy as np
 
-from runtime.checkpoint_files import load_checkpoint, symbol_path
+from formats.checkpoint_files import load_checkpoint, symbol_path
+from graphs.alive import AliveCounter
+from graphs.complexity import complexity
+from graphs.lambdas import lambda_layout
 from runtime.errors import CheckpointError, TrainingError, UserError
 from runtime.threads import ThreadChooser
-from symbols.alive import AliveCounter
-from symbols.complexity import complexity
-from symbols.scaling import lambda_layout
 
 from .arguments import ADDED_LATER
+from .build import all_versions, make_engine, make_optimizer, network, pull_of_gamma
 from .checkpoint import Checkpoints, State
+from .distributed.group import ALONE
 from .finetune import restart_weights
-from .group import ALONE
 from .log import Metrics, Progress, open_log
 from .metrics import lambda_statistics
-from .plan import all_versions, make_engine, make_optimizer, network, pull_of_gamma
 
 # What may differ between a run and its continuation: what is kept and shown, and what it is computed with.
 FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'data_train', 'data_train_idx',

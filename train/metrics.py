@@ -3,7 +3,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from symbols.scaling import lambda_layout
+from graphs.lambdas import lambda_layout
 
 
 class Tally:

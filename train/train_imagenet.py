@@ -3,13 +3,14 @@ import logging
 
 from runtime.cli import run
 from symbols import parse_image_shape
-from train.arguments import training_parser
-from train.data import positive, synthetic_data, test_io
-from train.fit import fit
-from train.group import group_of
-from train.imagenet import add_imagenet_args, check_paths, imagenet_from_args
-from train.log import open_log
-from train.plan import check_arguments
+
+from .arguments import training_parser
+from .build import check_arguments
+from .data.datasets import positive, synthetic_data, test_io
+from .data.imagenet import add_imagenet_args, check_paths, imagenet_from_args
+from .distributed.group import group_of
+from .fit import fit
+from .log import open_log
 
 TRAINING_IMAGES = 1281167
 

@@ -21,7 +21,7 @@ from typing import List, NamedTuple, Sequence
 
 from runtime.errors import UserError
 
-from .family import family_bytes, family_time, peak_bytes
+from .process_usage import family_bytes, family_time, peak_bytes
 
 ROUNDS, STEPS, WARM_UP = 7, 3, 2
 # 'family' is the processor time of a process and of those that it started.

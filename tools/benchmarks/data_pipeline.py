@@ -1,5 +1,5 @@
 """How fast images are read, augmented and handed to MXNet: what the network must not have to wait for."""
-from train.data import DATASETS, dataset_from_args, measure_throughput
+from train.data.datasets import DATASETS, dataset_from_args, measure_throughput
 
 from . import image_pipeline
 

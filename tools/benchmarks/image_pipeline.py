@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 
 from runtime import mx, usable_cores
-from train.augment import RGB_MEAN, RGB_STD
-from train.decoder_pool import DecoderPool
-from train.image_augment import DRAWS, ImageAugmentation, RandomView
-from train.image_iterators import Damage, ImageTrainIterator
-from train.image_sources import ImageReader, RecordSource
+from train.data.augment import RGB_MEAN, RGB_STD
+from train.data.decoder_pool import DecoderPool
+from train.data.image_augment import DRAWS, ImageAugmentation, RandomView
+from train.data.image_iterators import Damage, ImageTrainIterator
+from train.data.image_sources import ImageReader, RecordSource
 
 from . import training
 from .contest import contest

@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from formats.checkpoint_files import load_checkpoint, save_model
+from graphs.complexity import complexity
+from graphs.graph import data_shape_of
+from graphs.lambdas import is_lambda
+from graphs.strip import strip
 from interop.models import checkpoint_of
 from runtime import mx
-from runtime.checkpoint_files import load_checkpoint, save_model
 from runtime.errors import DataError, UserError
 from symbols import parse_image_shape
-from symbols.complexity import complexity, is_lambda
-from symbols.graph import data_shape_of
-from symbols.strip import strip
 from tools.tables.published import find_row, read_tables
 from tools.tables.structures import random_network
 

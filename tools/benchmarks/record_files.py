@@ -8,7 +8,7 @@ import time
 import cv2
 import numpy as np
 
-from runtime.record_file import RecordFile
+from formats.record_file import RecordFile
 from tools.records.labels import label_images
 from tools.records.sources import find_images
 from tools.records.verifying import faults

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 
+from formats.record_file import RecordWriter
 from runtime import usable_cores
-from runtime.record_file import RecordWriter
 from tools.records.progress import Progress
 from tools.records.workers import in_order
 

@@ -6,8 +6,8 @@ from optimizers import APG
 from runtime import mx
 from runtime.errors import MissingDependencyError, UserError
 from symbols import get_symbol, parse_image_shape
-from train import plan
-from train.data import synthetic_data
+from train import build as plan
+from train.data.datasets import synthetic_data
 
 from .contest import contest
 from .report import milliseconds
@@ -63,7 +63,7 @@ def mxnet_engine(symbol, data_shapes, label_shapes, dtype, memonger):
 def torch_engine(symbol, data_shapes, label_shapes, dtype, memonger):
     """PyTorch's, channels last, which is its faster layout on a CPU too; on a card steps are recorded as CUDA graphs."""
     try:
-        torch, arithmetic, engine = (importlib.import_module(name) for name in ('torch', 'train.torch_arithmetic', 'train.torch_engine'))
+        torch, arithmetic, engine = (importlib.import_module(name) for name in ('torch', 'train.engines.torch_arithmetic', 'train.engines.torch'))
     except ImportError:
         raise MissingDependencyError('--engines torch needs PyTorch: make venv EXTRAS=torch') from None
     card = '0' if torch.cuda.is_available() else None

@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 
+from formats.record_file import RecordFile
 from runtime.errors import DataError
 from runtime.files import sha256
-from runtime.record_file import RecordFile
 
 from .images import Undecodable, require_readable
 from .manifest import ENDINGS, read_manifest, set_paths

@@ -11,9 +11,9 @@ from typing import List, NamedTuple, Optional
 import numpy as np
 import PIL
 
+from formats.record_format import framed, packed
 from runtime.errors import DataError, UserError
 from runtime.files import write_text
-from runtime.record_format import framed, packed
 
 from .images import Undecodable, prepared
 from .manifest import describe, set_paths, sums

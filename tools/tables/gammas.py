@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 from optimizers.rules import RULES
 from train.arguments import ADDED_LATER
-from train.plan import pull_of_gamma
+from train.build import pull_of_gamma
 
 from .cells import COLUMNS, cost_of
 from .render import lost_against_baseline, markdown, runs_order

@@ -4,11 +4,11 @@ import json
 import re
 from typing import NamedTuple
 
+from graphs.complexity import complexity
+from graphs.strip import strip
 from runtime import mx
 from runtime.errors import DataError
 from symbols import get_symbol, parse_image_shape
-from symbols.complexity import complexity
-from symbols.strip import strip
 
 
 class Cost(NamedTuple):

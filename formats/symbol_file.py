@@ -1,0 +1,44 @@
+"""MXNet's ``-symbol.json`` files: checked in Python before C++ sees them, written atomically."""
+from runtime import mx
+from runtime.errors import GraphError
+from runtime.files import write_text
+
+from .array_format import require_regular_file
+from .symbol_json import MAX_BYTES, checked_json
+from .symbol_operators import first_line
+
+
+def load_symbol(path):
+    """Read a symbol. Raises CheckpointError for a missing file, GraphError, naming the file and the reason, for a damaged or hostile one."""
+    size = require_regular_file(path)
+    if size > MAX_BYTES:
+        raise GraphError(f'{path}: {size} bytes are more than any symbol has')
+    with open(path, 'rb') as source:
+        data = source.read(size)
+    try:
+        text = data.decode('utf-8')
+    except UnicodeDecodeError:
+        raise GraphError(f'{path}: not text') from None
+    return symbol_from_json(text, path)
+
+
+def symbol_from_json(text, path):
+    """The symbol that the JSON ``text`` describes; ``path`` is what errors call it. Raises GraphError."""
+    checked = check_symbol_json(text, path)
+    try:
+        return mx.sym.load_json(checked)
+    except mx.MXNetError as error:
+        raise GraphError(f'{path}: MXNet cannot read it: {first_line(error)}') from None
+
+
+def check_symbol_json(text, path):
+    """Check the JSON ``text`` of a symbol and return it as it may safely be given to MXNet. Raises GraphError naming ``path`` and the reason."""
+    try:
+        return checked_json(text)
+    except GraphError as error:
+        raise GraphError(f'{path}: {error}') from None
+
+
+def save_symbol(path, symbol):
+    """Write a symbol atomically, as ``symbol.save`` would."""
+    write_text(path, symbol.tojson())

@@ -1,0 +1,112 @@
+"""How big and how costly a network is: parameters and multiply-accumulates (MACs), counted exactly by walking the graph.
+
+What counts:
+
+* **params** — every argument that is learned: weights, biases, BN's gamma and beta. Scaling factors are not among them (they vanish into the parameters
+  beside them once training is over) and are given as ``lambdas``; moving means and variances are states, not parameters. A shared parameter counts once.
+* **params_without_bn** — the same without BN's gamma and beta: the parameters of the paper's tables.
+* **macs** — multiply-accumulates of convolutions (grouped ones too), transposed convolutions and fully connected layers for **one** image, each use of a
+  shared weight counted: the "FLOPs" of the paper's tables. BN, activations, pooling, additions and scaling by λ count nothing.
+* **bias_adds** — the additions of biases, which the MACs leave out.
+"""
+from typing import NamedTuple
+
+from .graph import AUXILIARY_INPUTS, Graph, Output, labels
+from .lambdas import is_lambda
+
+MULTIPLIERS = ('Convolution', 'Deconvolution', 'FullyConnected')
+NORMALISERS = ('BatchNorm', '_contrib_SyncBatchNorm')
+
+
+class Layer(NamedTuple):
+    """One operator that has parameters or multiplies: its output's shape (without the batch) and what it costs."""
+
+    name: str
+    op: str
+    output: tuple
+    params: int
+    macs: int
+
+
+class Complexity(NamedTuple):
+    """Parameters and costs of a network for one image; see the module's text for what counts."""
+
+    params: int
+    params_without_bn: int
+    macs: int
+    bias_adds: int
+    lambdas: int
+    layers: tuple
+
+    def totals(self):
+        """Everything but the layers, as a dict."""
+        return {name: value for name, value in self._asdict().items() if name != 'layers'}
+
+
+def complexity(symbol, data_shapes, lambda_name='lambda'):
+    """Count a symbol for inputs of ``data_shapes`` (name → shape with the batch first; any batch gives the same numbers) and return a ``Complexity``.
+
+    Raises ``GraphError`` where the shapes cannot be inferred.
+    """
+    graph = Graph.from_symbol(symbol)
+    batch = next(iter(data_shapes.values()))[0]
+    return count(graph, graph.shapes(data_shapes), set(data_shapes) | labels(graph), batch, lambda_name)
+
+
+def count(graph, shapes, inputs, batch, lambda_name='lambda'):
+    """Count a ``Graph`` whose outputs have ``shapes`` for ``batch`` images; ``inputs`` names the variables that are no parameters."""
+    owners = _parameters_by_layer(graph, inputs)
+    layers, counted, bn, lambdas, bias_adds = [], set(), 0, 0, 0
+    for node, parameters in owners.items():
+        own = {parameter for parameter in parameters if parameter not in counted}
+        counted |= own
+        scaling = {parameter for parameter in own if is_lambda(parameter.name, lambda_name)}
+        sizes = sum(_size(shapes[Output(parameter)]) for parameter in own - scaling)
+        lambdas += sum(_size(shapes[Output(parameter)]) for parameter in scaling)
+        bn += sizes if node.op in NORMALISERS else 0
+        bias_adds += _bias_adds(node, shapes) // batch
+        if own - scaling or node.op in MULTIPLIERS:
+            layers.append(Layer(node.name, node.op, _output_shape(node, shapes)[1:], sizes, _macs(node, shapes) // batch))
+    params = sum(layer.params for layer in layers)
+    return Complexity(params, params - bn, sum(layer.macs for layer in layers), bias_adds, lambdas, tuple(layers))
+
+
+def _parameters_by_layer(graph, inputs):
+    """Every operator that works on data, with the parameters it reads, directly or through operators that see nothing but parameters (λ·W)."""
+    reached, layers = {}, {}
+    for node in graph.nodes():
+        if node.is_variable:
+            reached[node] = None if node.name in inputs else (node,)
+        elif node.inputs and all(reached[source] is not None for source in node.sources):
+            reached[node] = tuple(parameter for source in node.sources for parameter in reached[source])
+        else:
+            reached[node] = None
+            states = AUXILIARY_INPUTS.get(node.op, ())
+            layers[node] = [parameter for position, source in enumerate(node.sources) if position not in states for parameter in reached[source] or ()]
+    return layers
+
+
+def _macs(node, shapes):
+    """Multiply-accumulates of one operator on the whole batch: each position of the output (of a transposed convolution: the input) meets each weight."""
+    if node.op not in MULTIPLIERS:
+        return 0
+    image = shapes[node.inputs[0]] if node.op == 'Deconvolution' else _output_shape(node, shapes)
+    weight = shapes[node.inputs[1]]
+    channels = weight[0]
+    return _size(image) // channels * _size(weight)
+
+
+def _bias_adds(node, shapes):
+    has_bias = node.op in MULTIPLIERS and len(node.inputs) > 2
+    return _size(_output_shape(node, shapes)) if has_bias else 0
+
+
+def _output_shape(node, shapes):
+    return shapes.get(Output(node), ())
+
+
+def _size(shape):
+    size = 1
+    for length in shape:
+        size *= length
+    return size

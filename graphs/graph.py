@@ -1,0 +1,211 @@
+"""A small readable view of any MXNet symbol: nodes, what they read, their shapes; made to be rewritten and turned back into a symbol.
+
+    graph = Graph.from_symbol(symbol)
+    for node in graph.nodes():              # inputs before those who read them
+        print(node.op, node.name, [source.node.name for source in node.inputs])
+    graph.replace(Output(dead, 0), Output(alive, 0))
+    symbol = graph.to_symbol()              # whatever no head needs any more is gone
+
+Nothing here knows any network: all structure is read from the symbol itself.
+"""
+import ast
+import functools
+import json
+from typing import NamedTuple
+
+from formats.symbol_operators import first_line
+from runtime import mx
+from runtime.errors import GraphError
+
+LABEL_OPERATORS = ('SoftmaxOutput', 'SVMOutput', 'LinearRegressionOutput', 'LogisticRegressionOutput', 'MAERegressionOutput')
+# MXNet takes a graph that does not say its version for one of 2016 and converts it.
+MADE_BY = {'mxnet_version': ['int', 10901]}
+AUXILIARY_INPUTS = {'BatchNorm': (3, 4), '_contrib_SyncBatchNorm': (3, 4)}
+
+
+class Node:
+    """One operator or, where ``op`` is ``'null'``, one variable. ``inputs`` is a list of ``Output``; ``attrs`` maps names to texts, as MXNet writes them."""
+
+    __slots__ = ('op', 'name', 'attrs', 'inputs', 'subgraphs')
+
+    def __init__(self, op, name, attrs=None, inputs=(), subgraphs=None):
+        self.op = op
+        self.name = name
+        self.attrs = dict(attrs or {})
+        self.inputs = list(inputs)
+        self.subgraphs = subgraphs
+
+    def __repr__(self):
+        return f'{self.op}({self.name})'
+
+    @property
+    def is_variable(self):
+        return self.op == 'null'
+
+    @property
+    def sources(self):
+        """The nodes that this one reads, in order."""
+        return [source.node for source in self.inputs]
+
+    def value(self, name, default=None):
+        """An attribute as the number, flag or tuple that it spells, or ``default`` where it is not set."""
+        found = _parsed(self.attrs.get(name, 'None'))
+        return default if found is None else found
+
+
+class Output(NamedTuple):
+    """One output of a node: what another node reads."""
+
+    node: Node
+    index: int = 0
+
+
+class Graph:
+    """A network: ``heads`` are its outputs, and everything they need hangs below them."""
+
+    def __init__(self, heads, attrs=None):
+        self.heads = list(heads)
+        self.attrs = dict(attrs or MADE_BY)
+
+    @classmethod
+    def from_symbol(cls, symbol):
+        """Read a graph out of an ``mx.sym.Symbol``."""
+        plan = json.loads(symbol.tojson())
+        nodes = []
+        for entry in plan['nodes']:
+            inputs = [Output(nodes[source], index) for source, index, *_ in entry['inputs']]
+            nodes.append(Node(entry['op'], entry['name'], entry.get('attrs'), inputs, entry.get('subgraphs')))
+        return cls([Output(nodes[source], index) for source, index, *_ in plan['heads']], plan.get('attrs'))
+
+    def to_symbol(self):
+        """The ``mx.sym.Symbol`` of this graph: names kept, nodes that no head needs left out, the same text for the same graph."""
+        return mx.sym.load_json(self.to_json())
+
+    def to_json(self):
+        """The text of this graph in MXNet's own format."""
+        nodes = self.nodes()
+        number = {node: position for position, node in enumerate(nodes)}
+        entries = []
+        for node in nodes:
+            entry = {'op': node.op, 'name': node.name, 'inputs': [[number[source], index, 0] for source, index in node.inputs]}
+            if node.attrs:
+                entry['attrs'] = {key: node.attrs[key] for key in sorted(node.attrs)}
+            if node.subgraphs:
+                entry['subgraphs'] = node.subgraphs
+            entries.append(entry)
+        return json.dumps({'nodes': entries,
+                           'arg_nodes': [position for position, node in enumerate(nodes) if node.is_variable],
+                           'node_row_ptr': list(range(len(nodes) + 1)),
+                           'heads': [[number[node], index, 0] for node, index in self.heads],
+                           'attrs': self.attrs})
+
+    def nodes(self):
+        """All nodes that the heads need, each after everything it reads, in the order in which MXNet lists them."""
+        order, seen = [], set()
+        for head in self.heads:
+            stack = [(head.node, iter(head.node.sources))] if head.node not in seen else []
+            seen.add(head.node)
+            while stack:
+                node, pending = stack[-1]
+                fresh = next((source for source in pending if source not in seen), None)
+                if fresh is None:
+                    order.append(node)
+                    stack.pop()
+                else:
+                    seen.add(fresh)
+                    stack.append((fresh, iter(fresh.sources)))
+        return order
+
+    def variables(self):
+        """The variables (parameters, auxiliary states, data, labels), in MXNet's order."""
+        return [node for node in self.nodes() if node.is_variable]
+
+    def readers(self):
+        """For every node, the nodes that read it as ``[(reader, position among its inputs)]``; heads count as readers named ``None``."""
+        found = {node: [] for node in self.nodes()}
+        for node in found:
+            for position, source in enumerate(node.inputs):
+                found[source.node].append((node, position))
+        for position, head in enumerate(self.heads):
+            found[head.node].append((None, position))
+        return found
+
+    def replace(self, replacements):
+        """Let everyone who reads a key of ``replacements`` (``Output`` → ``Output``) read its value instead, chains of them included.
+
+        The values' own nodes are among the readers, so that a value must not be computed from its key.
+        """
+        def settled(source):
+            while source in replacements:
+                source = replacements[source]
+            return source
+        for node in Graph([*self.heads, *replacements.values()]).nodes():
+            node.inputs = [settled(source) for source in node.inputs]
+        self.heads = [settled(head) for head in self.heads]
+
+    def copy(self):
+        """The same graph with nodes of its own."""
+        twins = {}
+        for node in self.nodes():
+            inputs = [Output(twins[source], index) for source, index in node.inputs]
+            twins[node] = Node(node.op, node.name, node.attrs, inputs, node.subgraphs)
+        return Graph([Output(twins[node], index) for node, index in self.heads], self.attrs)
+
+    def fresh_name(self, wish):
+        """``wish``, or ``wish`` with the first number behind it that makes a name no node has."""
+        taken = {node.name for node in self.nodes()}
+        name, number = wish, 1
+        while name in taken:
+            name, number = f'{wish}_{number}', number + 1
+        return name
+
+    def shapes(self, known):
+        """The shape of every output that a node or head reads: a dict ``Output`` → tuple of ints.
+
+        ``known`` maps names of variables to shapes; at least the data's must be there. Raises ``GraphError`` where MXNet cannot tell a shape.
+        """
+        wanted = list(dict.fromkeys([source for node in self.nodes() for source in node.inputs] + self.heads))
+        everything = Graph(wanted, self.attrs).to_symbol()
+        names = {node.name for node in self.variables()}
+        try:
+            _, shapes, _ = everything.infer_shape_partial(**{name: tuple(shape) for name, shape in known.items() if name in names})
+        except mx.base.MXNetError as error:
+            raise GraphError(f'the shapes of this network do not fit together: {first_line(error)}') from None
+        for source, shape in zip(wanted, shapes):
+            if not shape or 0 in shape:
+                raise GraphError(f'the shape of {source.node.name} does not follow from those of {", ".join(sorted(known))}; give the shape of every input')
+        return dict(zip(wanted, shapes))
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def labels(graph):
+    """The names of the variables that only a loss reads, as labels."""
+    found = set()
+    for node, readers in graph.readers().items():
+        as_label = [reader is not None and reader.op in LABEL_OPERATORS and position == 1 for reader, position in readers]
+        if node.is_variable and as_label and (all(as_label) or node.name.endswith('_label')):
+            found.add(node.name)
+    return found
+
+
+def fed(graph, inputs=('data',)):
+    """The nodes that images enter, directly or through others, as a set: all but parameters, labels and what is computed of parameters alone."""
+    found = set()
+    for node in graph.nodes():
+        if node.name in inputs if node.is_variable else any(source in found for source in node.sources):
+            found.add(node)
+    return found
+
+
+def data_shape_of(symbol, name='data'):
+    """The shape of one image that a symbol of ours was built for (the variable's ``__image_shape__``), or None where it does not say."""
+    text = symbol.attr_dict().get(name, {}).get('__image_shape__')
+    return tuple(int(size) for size in text.split(',')) if text else None
+

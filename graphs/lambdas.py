@@ -1,0 +1,44 @@
+"""The scaling factors λ of any network: which variables they are, and which structures each one scales."""
+from collections import namedtuple
+
+from runtime import mx
+
+from .graph import Graph
+
+LambdaVector = namedtuple('LambdaVector', 'name kind stages')
+LambdaVector.__doc__ = """A λ variable: its name, its kind (block, group, neuron) and, for each entry along its first axis, the stage it stands in.
+
+For ``group`` an entry is a row, the groups of one block; a neuron vector lies whole in one stage and has a single entry in ``stages``.
+"""
+
+
+def is_lambda(name, lambda_name='lambda'):
+    """Whether a variable of this name is a vector or matrix of scaling factors: they are found by name, as the optimizer finds them."""
+    return lambda_name in name
+
+
+def lambda_layout(symbol):
+    """Every λ of ``symbol`` as a list of :class:`LambdaVector`, in the graph's order.
+
+    λ variables made here carry their kind and stages as attributes; in a graph from elsewhere the kind is read off the name, and the stage is 0 (unknown).
+    """
+    attributes = symbol.attr_dict()
+    found = []
+    for name in symbol.list_arguments():
+        if 'lambda' not in name:
+            continue
+        known = attributes.get(name, {})
+        kind = known.get('__kind__') or next((kind for kind in ('block', 'group') if name.endswith(kind)), 'neuron')
+        stages = tuple(int(stage) for stage in known.get('__stages__', '0').split(','))
+        found.append(LambdaVector(name, kind, stages))
+    return found
+
+
+def with_initial_lambda(symbol, value):
+    """``symbol`` whose λ all start at ``value`` instead of 1."""
+    graph = Graph.from_symbol(symbol)
+    names = {vector.name for vector in lambda_layout(symbol)}
+    for node in graph.variables():
+        if node.name in names:
+            node.attrs['__init__'] = mx.init.Constant(value).dumps()
+    return graph.to_symbol()

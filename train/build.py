@@ -1,0 +1,159 @@
+"""What a run is made of: the network, the optimizer and the engine that the command line asks for."""
+import itertools
+import sys
+
+from formats.symbol_file import load_symbol
+from formats.symbol_operators import first_line
+from formats.symbol_shapes import check_shapes
+from graphs.complexity import complexity
+from graphs.half import half
+from graphs.lambdas import lambda_layout, with_initial_lambda
+from graphs.losses import smoothed
+from graphs.memonger import recomputed
+from optimizers import rules
+from runtime import mx
+from runtime.devices import contexts
+from runtime.errors import GraphError, MissingDependencyError, TrainingError, UserError
+from symbols import get_symbol
+
+from .arguments import TORCH_ONLY
+from .distributed.group import ALONE, check_group
+from .engines.mxnet import MXNetEngine
+from .engines.mxnet_half import HalfEngine
+from .log import versions
+
+
+def network(args, image_shape, num_classes):
+    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. GraphError where it does not fit the data."""
+    if args.network.endswith('.json'):
+        symbol = load_symbol(args.network)
+        check_shapes(symbol, {'data': (1, *image_shape)}, args.network)
+    else:
+        symbol = get_symbol(args.network, args.num_layers, num_classes, image_shape, args.scale, args.lambda_placement)
+    _check_fits_data(symbol, args.network, image_shape, num_classes)
+    if args.label_smoothing:
+        symbol = smoothed(symbol, args.label_smoothing, num_classes)
+    return with_initial_lambda(symbol, args.lambda_init) if args.lambda_init != 1 else symbol
+
+
+def make_optimizer(args, symbol, batches_per_epoch, group=ALONE):
+    """APG with the authors' step schedule; ``--optimizer nag`` is APG without its penalty."""
+    if args.optimizer == 'apg' and not lambda_layout(symbol):
+        raise TrainingError('this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train a baseline with '
+                            '--optimizer nag')
+    rate = args.lr * group.size if args.scale_lr else args.lr
+    scheduler = _schedule(args, rate, batches_per_epoch * group.updates_per_step)
+    images = args.batch_size * group.size // group.updates_per_step
+    optimizer = rules.create(args.lambda_rule, symbol, gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd,
+                             learning_rate=rate, lr_scheduler=scheduler, rescale_grad=1 / images, clip_gradient=args.clip_gradient,
+                             param_idx2name={})
+    # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without decay, as MXNet does.
+    optimizer.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
+    return optimizer
+
+
+def _schedule(args, rate, updates_per_epoch):
+    """The learning rate by the number of updates, as one of MXNet's schedulers."""
+    warmup = int(args.warmup_epochs * updates_per_epoch)
+    updates = args.num_epochs * updates_per_epoch
+    if args.lr_schedule == 'step':
+        # MXNet's scheduler wants at least one step.
+        steps = [epoch * updates_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
+        return mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, rate, warmup_steps=warmup)
+    if warmup >= updates:
+        raise UserError(f'--warmup-epochs {args.warmup_epochs:g} leaves nothing of --num-epochs {args.num_epochs} for --lr-schedule {args.lr_schedule}')
+    if args.lr_schedule == 'cosine':
+        return mx.lr_scheduler.CosineScheduler(updates, rate, warmup_steps=warmup)
+    return mx.lr_scheduler.PolyScheduler(updates, rate, pwr=1, warmup_steps=warmup)
+
+
+def pull_of_gamma(args, optimizer, batches_per_epoch, group=ALONE):
+    """What γ alone has taken from a λ by the end of each epoch, where no gradient holds it up: the sum of η γ / (1 - μ) over the steps of APG.
+
+    A λ starts at 1, and 1 is what takes it to 0. Empty where nothing is taken from λ.
+    """
+    if not optimizer.pull:
+        return []
+
+    updates = batches_per_epoch * group.updates_per_step
+    schedule = _schedule(args, optimizer.lr, updates)  # a new one: MXNet's schedulers remember how far they were asked
+    rates = (schedule(int((epoch + 0.5) * updates)) for epoch in range(args.num_epochs))
+    return list(itertools.accumulate(updates * optimizer.pull * rate for rate in rates))
+
+
+def make_engine(args, symbol, data, group=ALONE):
+    """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
+    if args.engine == 'torch':
+        image = (1, *data.provide_data[0].shape[1:])
+        # A pass backward costs two passes forward.
+        macs = 3 * complexity(symbol, {'data': image}).macs * args.batch_size * len(data) * args.num_epochs
+        return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args), macs)
+    return mxnet_engine(symbol, group.devices(contexts(args.gpus, args.cpus)), data.provide_data, data.provide_label, group.store, group,
+                        dtype=args.dtype, memonger=args.memonger)
+
+
+def mxnet_engine(symbol, devices, *others, dtype='float32', memonger=False):
+    """``MXNetEngine(symbol, devices, *others)``, or what computes the same in ``dtype``, with feature maps computed twice instead of kept if ``memonger``."""
+    engine = MXNetEngine
+    if dtype == 'float16':
+        symbol, engine = half(symbol, wide_products=devices[0].device_type == 'cpu'), HalfEngine
+    return engine(recomputed(symbol) if memonger else symbol, devices, *others)
+
+
+def all_versions(args):
+    """What a result may depend on besides the code: the versions that every run has, and those of its engine."""
+    return {**versions(), **(_torch_engine().versions(args.gpus) if args.engine == 'torch' else {})}
+
+
+def check_arguments(args, image_shape, num_classes):
+    """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
+    check_group(args)
+    if args.engine == 'torch':
+        if args.memonger:
+            raise UserError('--memonger 1 needs --engine mxnet')
+        _torch_engine().check(args.gpus, _arithmetic(args))
+        if args.lambda_rule != 'apg':
+            raise UserError(f'--lambda-rule {args.lambda_rule} needs --engine mxnet; --engine torch has apg alone')
+    else:
+        _check_torch_only(args)
+        devices = len(contexts(args.gpus, args.cpus))
+        if args.kv_store != 'horovod' and args.batch_size % devices:
+            raise UserError(f'--batch-size {args.batch_size} cannot be cut into equal shares for {devices} devices; it is the total of this machine')
+    symbol = network(args, image_shape, num_classes)
+    if args.dtype == 'float16' and args.engine == 'mxnet':
+        half(symbol)
+    make_optimizer(args, symbol, batches_per_epoch=1)
+
+
+def _torch_engine():
+    try:
+        from .engines.torch import TorchEngine
+    except ImportError as error:
+        raise MissingDependencyError(f'--engine torch needs PyTorch ({error}); install it with make venv EXTRAS=torch') from None
+    return TorchEngine
+
+
+def _arithmetic(args):
+    # Never imported before _torch_engine has said that PyTorch is there.
+    from .engines.torch_arithmetic import Arithmetic
+    return Arithmetic(args.dtype, **{name: getattr(args, name) for name in TORCH_ONLY})
+
+
+def _check_torch_only(args):
+    if args.dtype == 'bfloat16':
+        raise UserError('--dtype bfloat16 needs --engine torch; MXNet has no kernels that train in it; take --dtype float16')
+    for name, default in TORCH_ONLY.items():
+        if getattr(args, name) != default:
+            raise UserError(f'--{name.replace("_", "-")} needs --engine torch; --engine mxnet computes kernel by kernel, in its own layout')
+
+
+def _check_fits_data(symbol, name, image_shape, num_classes):
+    missing = sorted({'data', 'softmax_label'} - set(symbol.list_arguments()))
+    if missing:
+        raise GraphError(f'--network {name}: the symbol has no input {" and no input ".join(missing)}, so it cannot be trained')
+    try:
+        _, outputs, _ = symbol.infer_shape_partial(data=(1, *image_shape))
+    except mx.MXNetError as error:
+        raise GraphError(f'--network {name} cannot take images of {",".join(map(str, image_shape))}: {first_line(error)}') from None
+    if outputs != [(1, num_classes)]:
+        raise GraphError(f'--network {name} has outputs of shape {outputs} for one image, the data has {num_classes} classes')

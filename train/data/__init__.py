@@ -1,0 +1,1 @@
+"""Data sets and the iterators over them: decoding, augmentation, batches."""

@@ -1,0 +1,1 @@
+"""Several workers in one run: groups, messages between them, supervision."""

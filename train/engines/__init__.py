@@ -1,0 +1,1 @@
+"""What computes a training step: MXNet, or PyTorch, behind one interface."""

@@ -1,0 +1,249 @@
+"""The arithmetic of training, on MXNet: a bound network, its optimizer, and their state.
+
+``train.fit`` is written against this interface alone. What ``step`` and ``predict`` return is an array of the engine's own, for its ``tally`` to count.
+"""
+import json
+import pickle
+
+import numpy as np
+
+from runtime import mx
+from runtime.errors import TrainingError
+from train.distributed.group import ALONE
+from train.metrics import Tally
+
+# Xavier(gaussian, in, 2): He et al.'s initialisation, which the authors train with.
+INITIALIZER = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
+
+
+class MXNetEngine:
+    """One ``mx.mod.Module`` over one or several devices.
+
+    Parameters
+    ----------
+    symbol : network with inputs ``data`` and ``softmax_label``.
+    contexts : list of devices; each takes an equal share of the batch.
+    data_shapes, label_shapes : what the iterators provide.
+    kvstore : MXNet's store that sums gradients over devices, or its name ('local', 'device').
+    group : the workers that train together. What is collective, ``start``, ``step``, ``end_epoch``, ``parameters`` and ``optimizer_state``, all must call.
+    """
+
+    def __init__(self, symbol, contexts, data_shapes, label_shapes, kvstore='local', group=ALONE):
+        self.symbol = symbol
+        self._kvstore, self._group = kvstore, group
+        self._contexts = contexts
+        self._replicas = len(contexts) * group.size
+        self._module = mx.mod.Module(symbol, context=contexts, label_names=[label[0] for label in label_shapes], compression_params=group.compression)
+        self._module.bind(data_shapes=data_shapes, label_shapes=label_shapes)
+        self._proved = False
+        self._is_random = any(node['op'] == 'Dropout' for node in json.loads(symbol.tojson())['nodes'])
+
+    def start(self, optimizer, arg_params=None, aux_params=None, state=None):
+        """Set parameters (None: initialise as the authors do) and the optimizer, with its ``state`` where a run is resumed."""
+        if arg_params is None:
+            self._module.init_params(INITIALIZER)
+        else:
+            self._module.init_params(None, arg_params=arg_params, aux_params=aux_params, allow_missing=False)
+        self._optimizer = optimizer
+        if state is not None:
+            # A scheduler counts from where the optimizer begins; the states hold no count.
+            optimizer.begin_num_update = optimizer.num_update = state[0]
+        self._group.begins(optimizer, self._module._param_names)
+        self._module.init_optimizer(kvstore=self._kvstore, optimizer=optimizer)
+        self._on_servers = self._group.has_servers and self._module._update_on_kvstore
+        if state is not None:
+            self._restore(state[1])
+        if self._on_servers:
+            self._group.prove(optimizer)
+            self._proved = True
+
+    def seed(self, number):
+        """Seed the generators behind initial weights and dropout."""
+        seed_everything(number)
+
+    def set_threads(self, number):
+        """Compute with ``number`` threads on the CPU from the next step on."""
+        mx.base._LIB.MXSetNumOMPThreads(number)
+
+    def hold(self, iterator):
+        """``iterator``, which an engine may put a faster one in the place of."""
+        return iterator
+
+    def tally(self, top_k):
+        """A fresh ``Tally`` for what ``step`` or ``predict`` and ``labels`` return."""
+        return Tally(top_k)
+
+    def step(self, batch, seed):
+        """One pass forward and backward and one update; the class probabilities (N, K) before it, as a NumPy array.
+
+        Dropout draws from a generator whose state cannot be saved; so ``seed`` sets it, and a step depends on nothing that came before.
+        """
+        if self._is_random:
+            self.seed(seed)
+        if self._gradients(batch):
+            self._group.sum_gradients([gradients[0] for gradients in self._module._exec_group.grad_arrays])
+            expected = None if self._proved else self._expected_update()
+            self._update()
+            if expected is not None:
+                self._prove(expected)
+        if self._on_servers:
+            self._optimizer.num_update += self._group.updates_per_step  # the servers count for themselves
+        return self._module.get_outputs()[0].asnumpy()
+
+    def _gradients(self, batch):
+        """The pass forward and backward; whether its gradients are to be followed."""
+        self._module.forward_backward(batch)
+        return True
+
+    def _update(self):
+        if not (self._on_servers and self._group.compression):
+            self._module.update()
+            return
+        # What Module does in one call, which MXNet has not for compressed gradients.
+        group = self._module._exec_group
+        self._module._params_dirty = True
+        for index, name in enumerate(group.param_names):
+            self._group.store.push(name, group.grad_arrays[index], priority=-index)
+            self._group.store.pull(name, out=group.param_arrays[index], priority=-index)
+
+    def predict(self, batch):
+        """The class probabilities (N - pad, K) of a batch, by the moving statistics, as a NumPy array."""
+        self._module.forward(batch, is_train=False)
+        return self._module.get_outputs()[0].asnumpy()[:batch.data[0].shape[0] - batch.pad]
+
+    def labels(self, batch):
+        """The labels (N,) of a batch, as a NumPy array."""
+        return batch.label[0].asnumpy()
+
+    def settle(self):
+        """Wait until every update has been carried out: BatchNorm's moving statistics are stale until then."""
+        mx.nd.waitall()
+
+    def end_epoch(self):
+        """``settle``, and let all devices of all workers go on from the mean of their moving statistics, which each takes of its own images alone."""
+        self.settle()
+        for name, array in _means(self._statistics()).items():
+            for device in self._module._exec_group.aux_arrays[self._module._aux_names.index(name)]:
+                device[:] = array
+
+    def parameters(self):
+        """(arg_params, aux_params), copies on the CPU; moving statistics are the mean over the devices of all workers."""
+        self.settle()
+        arg_params, aux_params = self._module.get_params()
+        return arg_params, {**aux_params, **_means(self._statistics())}
+
+    def lambdas(self):
+        """The scaling factors, or what the optimizer selects structures by in their place: dict from name to NumPy array."""
+        names = [name for name in self._module._param_names if self._optimizer.lambda_name in name]
+        return self._optimizer.strengths(names, lambda name: self._weight(name).asnumpy())
+
+    def optimizer_state(self):
+        """(number of updates done, dict from parameter name to its state): see ``APG`` for what a state is.
+
+        With several devices, the moving statistics of each are there too: a list under the name of their mean. On workers besides the first, the dict may be
+        None.
+        """
+        self.settle()
+        statistics = self._statistics()
+        if self._on_servers:
+            states = self._group.states({name: self._weight(name).shape for name in self._module._param_names})
+        else:
+            known = self._updater().states
+            states = {name: known[self._keys(name)[0]] for name in self._module._param_names if self._keys(name)[0] in known}
+        return self._optimizer.num_update, states if states is None else {**states, **statistics}
+
+    def _restore(self, states):
+        # What belongs to no parameter nor statistic is another engine's.
+        for name, devices in zip(self._module._aux_names, self._module._exec_group.aux_arrays):
+            of_each = states.get(name, ())
+            if len(of_each) == self._replicas:
+                for device, array in zip(devices, of_each[self._group.rank * len(devices):]):
+                    array.copyto(device)
+        states = {name: state for name, state in states.items() if name in self._module._param_names}
+        if self._on_servers:
+            self._group.resume(states)
+            return
+        self._optimizer._index_update_count.clear()
+        updater = self._updater()
+        for name, state in states.items():
+            for key in self._keys(name):
+                updater.states[key] = _copy(state)
+                updater.states_synced[key] = False
+
+    def _statistics(self):
+        """The moving statistics of every device of every worker: dict from name to list of arrays; nothing where there is one device."""
+        if self._replicas == 1:
+            return {}
+        here = {name: [device.asnumpy() for device in devices] for name, devices in zip(self._module._aux_names, self._module._exec_group.aux_arrays)}
+        of_all = self._group.exchange(here)
+        return {name: [mx.nd.array(array) for worker in of_all for array in worker[name]] for name in here}
+
+    def _updater(self):
+        return self._module._kvstore._updater if self._module._update_on_kvstore else self._module._updater
+
+    def _keys(self, name):
+        """What the updates of a parameter are known by: its name on a kvstore, else a number for each device."""
+        if self._module._update_on_kvstore:
+            return [name]
+        devices = len(self._contexts)
+        return [self._position(name) * devices + device for device in range(devices)]
+
+    def _weight(self, name):
+        return self._module._exec_group.param_arrays[self._position(name)][0]
+
+    def _position(self, name):
+        return self._module._exec_group.param_names.index(name)
+
+    def _expected_update(self):
+        """What one update by the rule, carried out here, makes of the smallest weight and the smallest λ: dict from name to array."""
+        by_size = sorted(self._module._exec_group.param_names, key=lambda name: self._weight(name).size)
+        is_lambda = [name for name in by_size if self._optimizer.lambda_name in name]
+        others = [name for name in by_size if self._optimizer.lambda_name not in name]
+        twin = _copy(self._optimizer)
+        return {name: self._updated(twin, name) for name in is_lambda[:1] + others[:1]}
+
+    def _updated(self, twin, name):
+        gradient = mx.nd.array(sum(self._as_sent(grad.asnumpy()) for grad in self._module._exec_group.grad_arrays[self._position(name)]))
+        weight = self._weight(name).copyto(mx.cpu())
+        key, states = self._keys(name)[0], self._updater().states
+        state = _copy(states[key]) if key in states else twin.create_state_multi_precision(name, weight)
+        twin.update_multi_precision(name, weight, gradient, state)
+        return weight.asnumpy()
+
+    def _as_sent(self, gradient):
+        """What compression leaves of the first gradient, before it has kept anything back."""
+        if not self._group.compression:
+            return gradient
+        threshold = float(self._group.compression['threshold'])
+        return threshold * (gradient >= threshold) - threshold * (gradient <= -threshold)
+
+    def _prove(self, expected):
+        """An optimizer that fails inside a kvstore leaves weights as they were, or worse, and says nothing; so the first update is compared."""
+        for name, weight in expected.items():
+            if not np.allclose(self._weight(name).asnumpy(), weight, rtol=1e-4, atol=1e-6, equal_nan=True):
+                raise TrainingError(f'the first update did not move {name} by the rule of the optimizer: it does not run inside kvstore {self._kvstore!r}; '
+                                    'look above for an exception that was ignored, and check that every process can import optimizers')
+        self._proved = True
+
+
+def seed_everything(number):
+    """Seed the generators that MXNet draws from, its own and NumPy's."""
+    mx.random.seed(number)
+    np.random.seed(number)
+
+
+def initial_parameters(symbol, data_shapes, label_shapes):
+    """(arg_params, aux_params) as MXNetEngine starts from after the same seed."""
+    module = mx.mod.Module(symbol, label_names=[label_shapes[0][0]])
+    module.bind(data_shapes=data_shapes, label_shapes=label_shapes, for_training=False)
+    module.init_params(INITIALIZER)
+    return module.get_params()
+
+
+def _means(statistics):
+    # In float64, where the mean of equal numbers is that number, of however many.
+    return {name: mx.nd.array(np.mean([array.asnumpy() for array in arrays], axis=0, dtype=np.float64)) for name, arrays in statistics.items()}
+
+
+def _copy(thing):
+    return pickle.loads(pickle.dumps(thing))

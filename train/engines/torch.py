@@ -1,0 +1,225 @@
+"""The arithmetic of training, on PyTorch: for cards that MXNet's wheels have no kernels for.
+
+The network is still an MXNet symbol, the optimizer still equations 10 to 12 and the authors' NAG, and a checkpoint is the same files: what one engine wrote,
+the other goes on from. The interface is that of ``train.engines.mxnet.MXNetEngine``.
+"""
+import json
+
+import torch
+
+from interop.torch_graph import TorchGraph
+from interop.torch_optim import APG
+from runtime.errors import UserError
+
+from .mxnet import initial_parameters, seed_everything
+from .torch_arithmetic import Arithmetic
+from .torch_cpu import Compiled, configure_process, should_compile
+from .torch_data import on_device
+from .torch_replay import CudaRecorder, Replayed
+from .torch_tally import DeviceTally
+
+
+class TorchEngine:
+    """One ``TorchGraph`` on one device. On a card, nothing here waits for it but ``settle`` and what returns values to the CPU.
+
+    Parameters
+    ----------
+    symbol : network with inputs ``data`` and ``softmax_label``.
+    gpus : None for the CPU, or the number of a card as text, '0'.
+    data_shapes, label_shapes : what the iterators provide.
+    arithmetic : what to compute in; by default float32 without TF32, so that results are MXNet's up to rounding.
+    macs_in_run : multiply-adds of the whole run, by which ``--compile auto`` decides.
+    """
+
+    def __init__(self, symbol, gpus, data_shapes, label_shapes, arithmetic=None, macs_in_run=0.):
+        self.symbol = symbol
+        self._arithmetic = arithmetic or Arithmetic()
+        self._device = self.check(gpus, self._arithmetic)
+        self._shapes = data_shapes, label_shapes
+        self._arithmetic.apply()
+        self._is_random = any(node['op'] == 'Dropout' for node in json.loads(symbol.tojson())['nodes'])
+        if self._device.type == 'cuda':
+            torch.cuda.set_device(self._device)
+        else:
+            configure_process()
+        self._compiles = should_compile(self._arithmetic.compile, self._arithmetic.dtype, self._device, macs_in_run)
+        self._recorder = CudaRecorder(self._device) if self._arithmetic.records(self._device) else None
+        self._batch, self._tensors = None, None
+
+    @staticmethod
+    def check(gpus, arithmetic=None):
+        """The device that ``--gpus`` names. Raises UserError where there is none such, or it cannot do the arithmetic."""
+        device = _device(gpus)
+        if arithmetic:
+            arithmetic.check(device)
+        return device
+
+    @staticmethod
+    def versions(gpus):
+        """What a result depends on besides ``train.log.versions``: PyTorch, and the card with its libraries."""
+        device = _device(gpus)
+        if device.type == 'cpu':
+            return {'torch': torch.__version__, 'card': None}
+        return {'torch': torch.__version__, 'card': torch.cuda.get_device_name(device), 'cuda': torch.version.cuda, 'cudnn': torch.backends.cudnn.version()}
+
+    def start(self, optimizer, arg_params=None, aux_params=None, state=None):
+        """Set parameters (None: those that MXNet would start from after the same ``seed``) and the optimizer, by the settings of MXNet's one."""
+        if arg_params is None:
+            arg_params, aux_params = initial_parameters(self.symbol, *self._shapes)
+        layout = {'memory_format': torch.channels_last} if self._arithmetic.channels_last else {}
+        self._net = TorchGraph(self.symbol, arg_params, aux_params).to(self._device, **layout)
+        self._schedule, self._num_update = optimizer.lr_scheduler or (lambda num_update: optimizer.lr), 0
+        self._rate = None
+        # A recorded step reads the rate where it stands; a number would be recorded with it.
+        rate = torch.tensor(optimizer.learning_rate, device=self._device) if self._recorder else optimizer.learning_rate
+        self._optimizer = APG(self._net.mxnet_parameters(), lr=rate, gamma=optimizer.gamma, momentum=optimizer.momentum, wd=optimizer.wd,
+                              lambda_name=optimizer.lambda_name, nonnegative=optimizer.nonnegative, rescale_grad=optimizer.rescale_grad,
+                              clip_gradient=optimizer.clip_gradient, lr_mult=optimizer.lr_mult, wd_mult=optimizer.wd_mult)
+        self._lambda_name = optimizer.lambda_name
+        self._scaler = self._arithmetic.scaler(self._device, self._shapes[0][0].shape[0])
+        self._losses, probabilities = self._loss_and_probabilities, self._inferred
+        if self._compiles:
+            self._losses = Compiled(self._losses, 'training step', self._try_training_step)
+            probabilities = Compiled(probabilities, 'evaluation step', lambda function: function(self._blank_batch()[0]))
+        self._learn, self._infer = Replayed(self._learned, self._recorder), Replayed(probabilities, self._recorder)
+        if state is not None:
+            self._num_update, states = state
+            self._optimizer.load_mxnet_state(states)
+
+    def seed(self, number):
+        """Seed the generators behind initial weights and dropout."""
+        seed_everything(number)
+        torch.manual_seed(number)
+
+    def set_threads(self, number):
+        """Compute with ``number`` threads on the CPU from the next step on. A compiled step is compiled anew for a number that it has not had."""
+        torch.set_num_threads(number)
+
+    def hold(self, iterator):
+        """``iterator``, on a card with its images there if they can be."""
+        return on_device(iterator, self._device) if self._device.type == 'cuda' else iterator
+
+    def tally(self, top_k):
+        """A fresh ``Tally`` for what ``step`` or ``predict`` and ``labels`` return."""
+        return DeviceTally(top_k, self._device)
+
+    def step(self, batch, seed):
+        """One pass forward and backward and one update; the class probabilities (N, K) before it, on the device, until the next step."""
+        if self._is_random:
+            torch.manual_seed(seed)
+        self._num_update += 1
+        self._set_rate(self._schedule(self._num_update))
+        self._train(True)
+        probabilities = self._learn(*self._on_device(batch))
+        if self._scaler.is_enabled():
+            # Whether float16 was left for infinity decides about the update, so here a card is waited for.
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        return probabilities
+
+    @torch.no_grad()
+    def predict(self, batch):
+        """The class probabilities (N - pad, K) of a batch, by the moving statistics, on the device, until the next call."""
+        self._train(False)
+        images, _ = self._on_device(batch)
+        return self._infer(images)[:len(images) - batch.pad]
+
+    def labels(self, batch):
+        """The labels (N,) of a batch, on the device."""
+        return self._on_device(batch)[1]
+
+    def end_epoch(self):
+        """``settle``: there is one device, and its moving statistics are those of the network."""
+        self.settle()
+
+    def settle(self):
+        """Wait until every update has been carried out."""
+        if self._device.type == 'cuda':
+            torch.cuda.synchronize(self._device)
+
+    def parameters(self):
+        """(arg_params, aux_params), copies on the CPU."""
+        return self._net.to_mxnet()
+
+    def lambdas(self):
+        """The scaling factors, dict from name to NumPy array."""
+        return {name: parameter.detach().cpu().numpy().copy() for name, parameter in self._net.mxnet_parameters() if self._lambda_name in name}
+
+    def optimizer_state(self):
+        """(number of updates done, dict from parameter name to its state), as MXNetEngine's."""
+        return self._num_update, self._optimizer.mxnet_state()
+
+    def _learned(self, images, labels):
+        """The body of ``step``, which may be recorded: nothing here may wait for the card or depend on what is not in a tensor."""
+        self._optimizer.zero_grad(set_to_none=True)
+        loss, probabilities = self._losses(images, labels)
+        self._scaler.scale(loss).backward()
+        if not self._scaler.is_enabled():
+            self._optimizer.step()
+        return probabilities
+
+    def _loss_and_probabilities(self, images, labels):
+        with self._arithmetic.autocast(self._device):
+            logits = self._net(images)
+        logits = logits.float()
+        return self._net.loss(logits, labels), torch.softmax(logits.detach(), dim=1)
+
+    def _try_training_step(self, function):
+        """A pass forward and backward that changes nothing: gradients are dropped, and the moving statistics put back."""
+        statistics = [buffer.clone() for buffer in self._net.buffers()]
+        try:
+            function(*self._blank_batch())[0].backward()
+        finally:
+            with torch.no_grad():
+                for buffer, value in zip(self._net.buffers(), statistics):
+                    buffer.copy_(value)
+            self._optimizer.zero_grad(set_to_none=True)
+
+    def _blank_batch(self):
+        """(images, labels) of the shapes that training has, all zero."""
+        (data,), (label,) = self._shapes
+        images = torch.zeros(tuple(data.shape), device=self._device)
+        return self._arithmetic.laid_out(images), torch.zeros(tuple(label.shape), device=self._device)
+
+    def _inferred(self, images):
+        with self._arithmetic.autocast(self._device):
+            logits = self._net(images)
+        return torch.softmax(logits.float(), dim=1)
+
+    def _set_rate(self, rate):
+        if rate == self._rate:
+            return
+        self._rate = rate
+        for group in self._optimizer.param_groups:
+            if isinstance(group['lr'], torch.Tensor):
+                group['lr'].fill_(rate)
+            else:
+                group['lr'] = rate
+
+    def _train(self, is_training):
+        if self._net.training != is_training:
+            self._net.train(is_training)
+
+    def _on_device(self, batch):
+        """(images, labels); a batch that comes again, as synthetic ones do, is there already."""
+        if batch is not self._batch:
+            images, labels = (self._uploaded(array) for array in (batch.data[0], batch.label[0]))
+            self._batch, self._tensors = batch, (self._arithmetic.laid_out(images), labels)
+        return self._tensors
+
+    def _uploaded(self, array):
+        if not isinstance(array, torch.Tensor):
+            array = torch.from_numpy(array.asnumpy())
+            # Out of other memory the copy would wait for all that the card has still to do.
+            array = array.pin_memory() if self._device.type == 'cuda' else array
+        return array.to(self._device, non_blocking=True)
+
+
+def _device(gpus):
+    if not gpus:
+        return torch.device('cpu')
+    if not gpus.isdecimal():
+        raise UserError(f'--gpus {gpus}: --engine torch computes on one card; give its number, as in --gpus 0')
+    if int(gpus) >= torch.cuda.device_count():
+        raise UserError(f'--gpus {gpus}: PyTorch {torch.__version__} sees {torch.cuda.device_count()} cards; leave --gpus out to compute on the CPU')
+    return torch.device('cuda', int(gpus))

@@ -1,0 +1,47 @@
+"""Accuracy and loss, counted where the probabilities are: a card is asked for the sums only when somebody wants to see them."""
+import torch
+
+from train.metrics import Tally
+
+
+class DeviceTally(Tally):
+    """A ``Tally`` of tensors on ``device``. On a card, adding does not wait for the step that it counts."""
+
+    def __init__(self, top_k, device):
+        self._unread, self._unread_count = torch.zeros(3, dtype=torch.float64, device=device), 0
+        super().__init__(top_k)
+
+    @torch.no_grad()
+    def add(self, probabilities, labels):
+        """Count images with class ``probabilities`` (N, K) and ``labels`` (N,) of any dtype, tensors both."""
+        labels = labels.long()
+        of_label = probabilities.gather(1, labels[:, None])
+        correct = (probabilities.argmax(1) == labels).sum(dtype=torch.float64)
+        in_top_k = ((probabilities > of_label).sum(1) < self._top_k).sum(dtype=torch.float64)
+        loss = of_label.clamp(min=1e-12).log().neg().sum(dtype=torch.float64)
+        self._unread += torch.stack((correct, in_top_k, loss))
+        self._unread_count += len(labels)
+
+    @property
+    def is_spoilt(self):
+        """As a ``Tally``'s, without waiting for a card: what it has not been asked for yet is taken to be well."""
+        return self._unread.device.type == 'cpu' and super().is_spoilt
+
+    @property
+    def sums(self):
+        """The sums so far, all of them read."""
+        if self._unread_count:
+            correct, in_top_k, loss = self._unread.tolist()
+            self._sums = {'count': self._sums['count'] + self._unread_count, 'correct': self._sums['correct'] + int(correct),
+                          'in_top_k': self._sums['in_top_k'] + int(in_top_k), 'loss': self._sums['loss'] + loss}
+            self._forget()
+        return self._sums
+
+    @sums.setter
+    def sums(self, sums):
+        self._forget()
+        self._sums = sums
+
+    def _forget(self):
+        self._unread.zero_()
+        self._unread_count = 0
