@@ -31,6 +31,10 @@ class NothingLeftError(UserError):
     """Stripping would leave no path from the data to the output."""
 
 
+class CannotShrinkError(UserError):
+    """The network cannot be rebuilt without its dead structures and stay the same network otherwise."""
+
+
 class ProofError(UserError):
     """Two networks that must compute the same do not."""
 

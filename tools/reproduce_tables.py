@@ -12,15 +12,14 @@ import os
 from runtime.cli import run
 from runtime.errors import DataError
 from runtime.files import write_text
-
-from . import sweep
-from .tables.figures import all_figures, save
-from .tables.gammas import gammas_json, gammas_markdown
-from .tables.measurements import measurements
-from .tables.published import find_row, read_tables
-from .tables.readme import refreshed
-from .tables.render import LEGEND, published_json, published_markdown, runs_markdown
-from .tables.results import FOLDER, read_results
+from tools import sweep
+from tools.tables.figures import all_figures, save
+from tools.tables.gammas import gammas_json, gammas_markdown
+from tools.tables.measurements import measurements
+from tools.tables.published import find_row, read_tables
+from tools.tables.readme import refreshed
+from tools.tables.render import LEGEND, published_json, published_markdown, runs_markdown
+from tools.tables.results import FOLDER, read_results
 
 FIGURE = 'figure-'
 CAPTIONS = {'imagenet': 'Published error on ImageNet against parameters and MACs', 'cifar': 'Error on CIFAR against what is kept of the network',

@@ -1,13 +1,12 @@
 """Train a network with scaling factors on CIFAR-10, CIFAR-100 or, without any download, on scikit-learn's handwritten digits."""
 from runtime.cli import run
 from symbols import parse_image_shape
-
-from .arguments import training_parser
-from .build import check_arguments
-from .data.datasets import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
-from .distributed.group import group_of
-from .fit import fit
-from .log import open_log
+from train.arguments import training_parser
+from train.build import check_arguments
+from train.data.datasets import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
+from train.distributed.group import group_of
+from train.fit import fit
+from train.log import open_log
 
 
 def main(argv=None):

@@ -3,14 +3,13 @@ import logging
 
 from runtime.cli import run
 from symbols import parse_image_shape
-
-from .arguments import training_parser
-from .build import check_arguments
-from .data.datasets import positive, synthetic_data, test_io
-from .data.imagenet import add_imagenet_args, check_paths, imagenet_from_args
-from .distributed.group import group_of
-from .fit import fit
-from .log import open_log
+from train.arguments import training_parser
+from train.build import check_arguments
+from train.data.datasets import positive, synthetic_data, test_io
+from train.data.imagenet import add_imagenet_args, check_paths, imagenet_from_args
+from train.distributed.group import group_of
+from train.fit import fit
+from train.log import open_log
 
 TRAINING_IMAGES = 1281167
 
