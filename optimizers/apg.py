@@ -34,6 +34,9 @@ class APG(mx.optimizer.Optimizer):
     nonnegative : clip λ at 0 from below after equation 12, as the authors do. v is not clipped.
     **kwargs : those of ``mx.optimizer.Optimizer`` (``learning_rate``, ``wd``, ``rescale_grad``, ``clip_gradient``, ``multi_precision``, ...).
 
+    ``bounds`` maps a λ to an NDArray that |λ| must not exceed: where it is 0, λ is 0 and has no momentum. ``gamma_weights`` maps every λ to an NDArray that γ
+    is multiplied by. ``importance``, None or a dict, adds up (λ ∂G/∂λ)² for each λ while it is a dict.
+
     State of a scaling factor: v, of its shape. State of a weight: [b, η], where b = -η m is the momentum in the form that MXNet's fused kernel keeps, and
     η the learning rate it is scaled by; None without momentum. In multi precision: (the float32 master copy, that state).
 
@@ -41,6 +44,8 @@ class APG(mx.optimizer.Optimizer):
     ------
     UserError for γ < 0, μ outside [0, 1) or a sparse gradient; TrainingError when an update's key leads to no parameter name.
     """
+
+    rule = 'apg'  # the name of what moves λ, see optimizers.rules
 
     # It does not derive from NAG or SGD: those make the Updater pass over update().
     def __init__(self, gamma=0.01, momentum=0.9, lambda_name='lambda', nonnegative=True, **kwargs):
@@ -53,6 +58,7 @@ class APG(mx.optimizer.Optimizer):
         self.momentum = momentum
         self.lambda_name = lambda_name
         self.nonnegative = nonnegative
+        self.bounds, self.gamma_weights, self.importance = {}, {}, None
         self._scratch = Scratch()
 
     def parameter_name(self, index):
@@ -108,17 +114,41 @@ class APG(mx.optimizer.Optimizer):
         eta = self._get_lr(index)
         gradient = {'rescale_grad': self.rescale_grad, 'clip_gradient': self.clip_gradient or -1}
         if self.is_lambda(index):
-            self._update_lambda(weight, grad, state, eta, gradient)
+            name = self.parameter_name(index)
+            self._note_importance(name, weight, grad)
+            self._update_lambda(weight, grad, state, eta, self._gamma_of(name, weight), gradient)
+            self._keep_within_bound(name, weight, state)
         elif state is None:
             nd.sgd_update(weight, grad, out=weight, lr=eta, wd=self._get_wd(index), **gradient)
         else:
             self._update_weight(weight, grad, state, eta, self._get_wd(index), gradient)
 
-    def _update_lambda(self, lambda_, grad, v, eta, gradient):
+    def _gamma_of(self, name, lambda_):
+        """γ of a λ: a number, or an NDArray of its shape."""
+        weights = self.gamma_weights.get(name)
+        return self.gamma if weights is None else self.gamma * weights.as_in_context(lambda_.context)
+
+    def _note_importance(self, name, lambda_, grad):
+        if self.importance is not None:
+            effect = (lambda_ * grad * self.rescale_grad) ** 2
+            known = self.importance.get(name)
+            self.importance[name] = effect if known is None else known + effect.as_in_context(known.context)
+
+    def _keep_within_bound(self, name, lambda_, state):
+        bound = self.bounds.get(name)
+        if bound is None:
+            return
+        bound = bound.as_in_context(lambda_.context)
+        clipped(lambda_, bound, out=lambda_)
+        lambda_ += 0  # makes 0 of -0
+        if isinstance(state, nd.NDArray):
+            state *= bound > 0
+
+    def _update_lambda(self, lambda_, grad, v, eta, gamma, gradient):
         """Equations 10 to 12."""
         z, excess = self._scratch.like(lambda_, 'z'), self._scratch.like(lambda_, 'excess')
         nd.sgd_update(lambda_, grad, out=z, lr=eta, wd=0, **gradient)       # (10)
-        nd.clip(z, -eta * self.gamma, eta * self.gamma, out=excess)
+        clipped(z, eta * gamma, out=excess)
         soft = nd.elemwise_sub(z, excess, out=z)                            # S_ηγ(z) = z - clip(z, -ηγ, ηγ)
         v *= self.momentum
         v += nd.elemwise_sub(soft, lambda_, out=excess)                     # (11); the small difference first, which is exact
@@ -144,6 +174,13 @@ class APG(mx.optimizer.Optimizer):
         # gluon.Trainer explains its keys by parameters, which are not pickled: a parameter server must know the names without them.
         names = {index: parameter.name for index, parameter in self.param_dict.items()}
         return {**super().__getstate__(), 'idx2name': {**self.idx2name, **names}}
+
+
+def clipped(array, bound, out=None):
+    """``array`` clipped to [-bound, bound]; the bound is a number, or an NDArray of the same shape."""
+    if isinstance(bound, nd.NDArray):
+        return nd.broadcast_maximum(nd.broadcast_minimum(array, bound), -bound, out=out)
+    return nd.clip(array, -bound, bound, out=out)
 
 
 @mx.optimizer.register

@@ -8,7 +8,7 @@ import numpy as np
 from graphs.scaled_parameters import scaled_parameters
 from runtime import mx
 
-from .apg import APG
+from .apg import APG, clipped
 
 nd = mx.nd
 
@@ -29,9 +29,9 @@ class ISTA(APG):
     def create_state(self, index, weight):
         return None if self.is_lambda(index) else super().create_state(index, weight)
 
-    def _update_lambda(self, lambda_, grad, state, eta, gradient):
+    def _update_lambda(self, lambda_, grad, state, eta, gamma, gradient):
         nd.sgd_update(lambda_, grad, out=lambda_, lr=eta, wd=0, **gradient)
-        lambda_ -= nd.clip(lambda_, -eta * self.gamma, eta * self.gamma)
+        lambda_ -= clipped(lambda_, eta * gamma)
         if self.nonnegative:
             nd.relu(lambda_, out=lambda_)
 
@@ -46,11 +46,11 @@ class SubGradient(APG):
     negative. The state of λ is m.
     """
 
-    def _update_lambda(self, lambda_, grad, m, eta, gradient):
+    def _update_lambda(self, lambda_, grad, m, eta, gamma, gradient):
         g = grad * gradient['rescale_grad']
         if gradient['clip_gradient'] > 0:
             g = nd.clip(g, -gradient['clip_gradient'], gradient['clip_gradient'])
-        g += self.gamma * nd.sign(lambda_)
+        g += gamma * nd.sign(lambda_)
         m *= self.momentum
         m += g
         lambda_ -= eta * (g + self.momentum * m)
@@ -114,6 +114,12 @@ class GroupLasso(APG):
         v *= self.momentum
         v += shrunk - weight
         nd.elemwise_add(shrunk, self.momentum * v, out=weight)
+        for name, entries in factors.items():
+            if name in self.bounds:
+                is_free = (self.bounds[name].asnumpy().reshape(-1)[entries] > 0).reshape((-1,) + (1,) * (weight.ndim - 1))
+                mask = nd.array(is_free, ctx=weight.context, dtype=weight.dtype)
+                nd.broadcast_mul(weight, mask, out=weight)
+                nd.broadcast_mul(v, mask, out=v)
 
 
 def shrink_groups(array, count, amount):
@@ -132,4 +138,6 @@ def create(rule, symbol, **settings):
     """The optimizer that selects structures of ``symbol`` by ``rule``, a key of RULES, with the settings of ``APG``."""
     if rule == 'group-lasso':
         settings['structures'] = scaled_parameters(symbol)
-    return RULES[rule](sym=symbol, **settings)
+    optimizer = RULES[rule](sym=symbol, **settings)
+    optimizer.rule = rule
+    return optimizer

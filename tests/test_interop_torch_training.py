@@ -10,7 +10,7 @@ from runtime import mx
 torch = pytest.importorskip('torch')
 
 from interop.torch_graph import TorchGraph  # noqa: E402  (needs PyTorch)
-from interop.torch_optim import APG  # noqa: E402
+from optimizers.torch_apg import APG  # noqa: E402
 
 STEPS = 5
 # MXNet holds its settings in single precision; these lose nothing by it.

@@ -34,13 +34,12 @@ def assert_alike(first, second, tolerance):
     assert updates == other_updates
     assert states.keys() == other_states.keys()
     for name, state in states.items():
-        close(arrays_of(state), arrays_of(other_states[name]), tolerance, name)
-        if 'lambda' not in name:
-            assert state[1] == pytest.approx(other_states[name][1])
+        close(arrays_of(state), arrays_of(other_states[name]), 5 * tolerance, name)
 
 
 def arrays_of(state):
-    return state[0] if isinstance(state, list) else state
+    """The momentum of a weight, whatever learning rate it is scaled by; v of a λ."""
+    return state[0] / state[1] if isinstance(state, list) else state
 
 
 def close(mine, other, tolerance, name):
@@ -66,7 +65,7 @@ def test_either_engine_goes_on_from_the_other(network, tmp_path, first, then):
 def test_resumed_on_torch_equals_uninterrupted(network, tmp_path):
     whole = run(network, tmp_path / 'whole', 'torch', 3)
     run(network, tmp_path / 'parts', 'torch', 2)
-    assert_alike(whole, run(network, tmp_path / 'parts', 'torch', 3, '--resume'), 1e-6)
+    assert_alike(whole, run(network, tmp_path / 'parts', 'torch', 3, '--resume'), 0)
 
 
 def test_what_torch_writes_says_what_mxnet_says(network, tmp_path):

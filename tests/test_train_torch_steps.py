@@ -16,7 +16,7 @@ torch = pytest.importorskip('torch')
 
 from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402  (needs PyTorch)
 
-from interop.torch_optim import APG as TorchAPG  # noqa: E402
+from optimizers.torch_apg import APG as TorchAPG  # noqa: E402
 from train.engines.torch import TorchEngine  # noqa: E402
 from train.engines.torch_arithmetic import Arithmetic  # noqa: E402
 from train.engines.torch_replay import Replayed  # noqa: E402

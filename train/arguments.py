@@ -11,7 +11,8 @@ SERVER_STORES = ('dist_sync', 'dist_device_sync', 'dist_async')
 KV_STORES = ('local', 'device', *SERVER_STORES, 'horovod')
 
 # Arguments that older runs did not have, and the values that these runs went by.
-ADDED_LATER = {'lr_schedule': 'step', 'label_smoothing': 0., 'lambda_init': 1.}
+ADDED_LATER = {'lr_schedule': 'step', 'label_smoothing': 0., 'lambda_init': 1., 'freeze_dead': False, 'target_macs': None, 'target_params': None,
+               'gamma_weight': 'none'}
 
 # The flags that only --engine torch has, and what they are when they are left out: MXNet's arithmetic, as fast as the card can be driven.
 TORCH_ONLY = {'channels_last': False, 'allow_tf32': False, 'cuda_graphs': 'auto', 'compile': 'auto'}
@@ -22,6 +23,7 @@ def training_parser(description):
     parser = RecipeParser(description=description, fromfile_prefix_chars='@', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     _add_network(parser.add_argument_group('network'))
     _add_optimizer(parser.add_argument_group('optimizer'))
+    _add_selection(parser.add_argument_group('selection'))
     _add_run(parser.add_argument_group('run'))
     _add_checkpoints(parser.add_argument_group('checkpoints'))
     _add_torch(parser.add_argument_group('only with --engine torch'))
@@ -68,6 +70,20 @@ def _add_optimizer(group):
                        help='train towards 1 - S + S/K for the label and S/K for each other of K classes, instead of 1 and 0')
     group.add_argument('--batch-size', type=_positive, default=64, help='images per step, over all devices of this machine together')
     group.add_argument('--num-epochs', type=_positive, default=240, help='epochs in total, those before a resume counted in')
+
+
+def _add_selection(group):
+    group.add_argument('--freeze-dead', action='store_true',
+                       help='a λ that is 0 at the end of an epoch stays 0; left out: it may come back, as in the paper')
+    group.add_argument('--shrink', action='store_true',
+                       help='rebuild the network without its dead structures at the end of an epoch, so that later epochs are faster; needs --freeze-dead or a '
+                            'target. Checkpoints hold the whole network all the same')
+    group.add_argument('--target-macs', type=_share, metavar='SHARE',
+                       help='end at this share of the MACs, for example 0.5: in the first third of the epochs the structures of the least contribution per MAC '
+                            'fade to 0 and stay there; then γ is 0, and the rest heals')
+    group.add_argument('--target-params', type=_share, metavar='SHARE', help='the same for the number of parameters')
+    group.add_argument('--gamma-weight', choices=('none', 'macs'), default='none',
+                       help='macs: multiply γ of each λ by the MACs of its structure, over those of the most expensive one')
 
 
 def _add_run(group):
@@ -153,6 +169,10 @@ def _number_within(text, is_possible, description):
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f'{text!r} is not {description}')
+
+
+def _share(text):
+    return _number_within(text, lambda value: 0 < value <= 1, 'a share: a number above 0, and 1 at most')
 
 
 def _increasing(text):

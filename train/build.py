@@ -21,6 +21,7 @@ from .distributed.group import ALONE, check_group
 from .engines.mxnet import MXNetEngine
 from .engines.mxnet_half import HalfEngine
 from .log import versions
+from .selection import Selection
 
 
 def network(args, image_shape, num_classes):
@@ -38,9 +39,6 @@ def network(args, image_shape, num_classes):
 
 def make_optimizer(args, symbol, batches_per_epoch, group=ALONE):
     """APG with the authors' step schedule; ``--optimizer nag`` is APG without its penalty."""
-    if args.optimizer == 'apg' and not lambda_layout(symbol):
-        raise TrainingError('this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train a baseline with '
-                            '--optimizer nag')
     rate = args.lr * group.size if args.scale_lr else args.lr
     scheduler = _schedule(args, rate, batches_per_epoch * group.updates_per_step)
     images = args.batch_size * group.size // group.updates_per_step
@@ -112,17 +110,38 @@ def check_arguments(args, image_shape, num_classes):
         if args.memonger:
             raise UserError('--memonger 1 needs --engine mxnet')
         _torch_engine().check(args.gpus, _arithmetic(args))
-        if args.lambda_rule != 'apg':
-            raise UserError(f'--lambda-rule {args.lambda_rule} needs --engine mxnet; --engine torch has apg alone')
     else:
         _check_torch_only(args)
         devices = len(contexts(args.gpus, args.cpus))
         if args.kv_store != 'horovod' and args.batch_size % devices:
             raise UserError(f'--batch-size {args.batch_size} cannot be cut into equal shares for {devices} devices; it is the total of this machine')
+    _check_selection(args)
     symbol = network(args, image_shape, num_classes)
+    if args.optimizer == 'apg' and not lambda_layout(symbol):
+        raise TrainingError('this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train a baseline with '
+                            '--optimizer nag')
+    if args.target_macs or args.target_params:
+        Selection(args, symbol, {'data': (1, *image_shape)})
     if args.dtype == 'float16' and args.engine == 'mxnet':
         half(symbol)
     make_optimizer(args, symbol, batches_per_epoch=1)
+
+
+def _check_selection(args):
+    budget = next((name for name in ('target_macs', 'target_params') if getattr(args, name)), None)
+    wish = f'--{budget.replace("_", "-")}' if budget else '--freeze-dead' if args.freeze_dead else '--shrink' if args.shrink else None
+    if args.target_macs and args.target_params:
+        raise UserError('--target-macs and --target-params are two budgets; give one')
+    if wish and args.optimizer != 'apg':
+        raise UserError(f'{wish} needs --optimizer apg: {args.optimizer} selects nothing')
+    if wish and args.kv_store not in ('local', 'device'):
+        raise UserError(f'{wish} does not work with --kv-store {args.kv_store} yet; use --kv-store local or device on one machine')
+    if args.shrink and not (args.freeze_dead or budget):
+        raise UserError('--shrink needs --freeze-dead or a target: what may come back cannot be taken out')
+    if args.shrink and args.lambda_placement != 'weight':
+        raise UserError('--shrink needs --lambda-placement weight')
+    if budget and args.lambda_rule not in ('apg', 'ista'):
+        raise UserError(f'{wish} needs --lambda-rule apg or ista: {args.lambda_rule} does not let λ fall to 0')
 
 
 def _torch_engine():

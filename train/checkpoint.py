@@ -23,11 +23,11 @@ from runtime.files import sha256, write_text
 STOPPED = 'stopped'
 LABEL = rf'\d{{4,}}|{STOPPED}-\d{{4,}}-\d+'
 
-State = namedtuple('State', 'epoch batch arg_params aux_params optimizer_state arguments best tally')
+State = namedtuple('State', 'epoch batch arg_params aux_params optimizer_state arguments best tally selection', defaults=(None,))
 State.__doc__ = """A run after ``epoch`` whole epochs and ``batch`` batches more.
 
 ``optimizer_state`` is (number of updates, dict from parameter name to state), ``arguments`` the command line as a dict, ``best`` [validation accuracy,
-epoch] so far, ``tally`` the sums behind the training accuracy of the epoch that was stopped.
+epoch] so far, ``tally`` the sums behind the training accuracy of the epoch that was stopped, ``selection`` what ``Selection.state`` says.
 """
 
 
@@ -58,7 +58,7 @@ class Checkpoints:
         save_arrays(states, arrays)
         manifest = {'epoch': state.epoch, 'batch': state.batch, 'num_update': num_update, 'best': state.best, 'tally': state.tally,
                     'files': {os.path.basename(path): {'sha256': sha256(path), 'bytes': os.path.getsize(path)} for path in (params, states)},
-                    'arguments': state.arguments, 'versions': versions, 'optimizer_state': tree}
+                    'arguments': state.arguments, 'versions': versions, 'optimizer_state': tree, 'selection': state.selection}
         write_text(self._path(label, 'json'), json.dumps(_sealed(manifest), indent=1, sort_keys=True) + '\n')
         self._prune(state)
 
@@ -111,7 +111,7 @@ class Checkpoints:
         arrays = load_arrays(self._path(label, 'states'))
         states = {name: _unflatten(tree, arrays) for name, tree in manifest['optimizer_state'].items()}
         return State(manifest['epoch'], manifest['batch'], arg_params, aux_params, (manifest['num_update'], states), manifest['arguments'],
-                     manifest['best'], manifest['tally'])
+                     manifest['best'], manifest['tally'], manifest.get('selection'))
 
     def _prune(self, state):
         """Keep the last checkpoints and the best; one of a stopped run only until the next of any kind."""

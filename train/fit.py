@@ -13,7 +13,7 @@ from formats.checkpoint_files import load_checkpoint, symbol_path
 from graphs.alive import AliveCounter
 from graphs.complexity import complexity
 from graphs.lambdas import lambda_layout
-from runtime.errors import CheckpointError, TrainingError, UserError
+from runtime.errors import CannotShrinkError, CheckpointError, TrainingError, UserError
 from runtime.threads import ThreadChooser
 
 from .arguments import ADDED_LATER
@@ -23,11 +23,14 @@ from .distributed.group import ALONE
 from .finetune import restart_weights
 from .log import Metrics, Progress, open_log
 from .metrics import lambda_statistics
+from .resizing import ResizableEngine
+from .selection import Selection
+from .watch import Watch
 
 # What may differ between a run and its continuation: what is kept and shown, and what it is computed with.
 FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'data_train', 'data_train_idx',
                   'data_val', 'data_val_idx', 'data_nthreads', 'max_bad', 'engine', 'gpus', 'cpus', 'kv_store', 'gc_type', 'gc_threshold', 'dist_timeout',
-                  'num_workers', 'scale_lr', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs', 'compile', 'threads'}
+                  'num_workers', 'scale_lr', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs', 'compile', 'threads', 'shrink'}
 
 
 def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALONE):
@@ -58,28 +61,32 @@ class Run:
 
     def __init__(self, args, train_data, val_data, symbol, top_k, group):
         self._args, self._symbol, self._top_k, self._group = args, symbol, top_k, group
-        self._engine = make_engine(args, symbol, train_data, group)
+        one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
+        self._engine = ResizableEngine(symbol, one_image, lambda smaller: make_engine(args, smaller, train_data, group),
+                                       lambda smaller: make_optimizer(args, smaller, len(train_data), group))
         self._train_data, self._val_data = self._engine.hold(train_data), self._engine.hold(val_data)
         self._tally = self._engine.tally(top_k)
         self._threads = ThreadChooser(args.threads, self._engine.set_threads)
         prefix = args.model_prefix if group.rank == 0 else None
         self._metrics = Metrics(prefix)
         self._checkpoints = Checkpoints(prefix, args.keep) if prefix else None
-        one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
         self._full, self._alive = complexity(symbol, one_image), AliveCounter(symbol, one_image)
-        self.epoch, self.batch, self._best = 0, 0, None
+        self._selection = Selection(args, symbol, one_image)
+        self._watch = Watch(symbol, symbol.infer_shape(**one_image)[1][0][1])
+        self.epoch, self.batch, self._best, self._speed_before = 0, 0, None, None
 
     def start(self):
         """Initialise, load the weights to start from, or resume."""
         args = self._args
-        optimizer = make_optimizer(args, self._symbol, len(self._train_data), self._group)
         self._engine.seed(args.seed)
         if args.resume or args.load_epoch is not None:
-            self._resume(optimizer)
+            self._resume()
         elif args.finetune:
-            self._engine.start(optimizer, *self._of_first(lambda: self._weights_of(args.finetune)))
+            self._engine.start(*self._of_first(lambda: self._weights_of(args.finetune)))
         else:
-            self._engine.start(optimizer)
+            self._engine.start()
+        self._apply_selection()
+        optimizer = make_optimizer(args, self._symbol, len(self._train_data), self._group)
         if self._checkpoints:
             self._refuse_to_overwrite()
             self._checkpoints.clean()
@@ -90,8 +97,11 @@ class Run:
         """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and return False."""
         args, self._started, self._done_before = self._args, time.time(), self._tally.count
         self._train_data.set_epoch(epoch, self.batch)
+        self._engine.note_importance(self._selection.wants_importance(epoch))
         with Progress(epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches) as progress:
             for batch in self._train_data:
+                if self._selection.is_fading:
+                    self._engine.set_bounds(self._selection.bounds((self.batch + 1) / len(self._train_data)))
                 self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch, self._group.rank)), self._engine.labels(batch))
                 self.batch += 1
                 self._group.moves()
@@ -122,6 +132,7 @@ class Run:
         for name, value in trained.items():
             logging.info('Epoch[%d] Train-%s=%f', epoch, name, value)
         logging.info('Epoch[%d] Time cost=%.3f', epoch, seconds)
+        has_shrunk = self._selection.end_epoch(epoch, self._engine.lambdas(), self._engine.importance())
         validated, count = self._evaluate()
         for name, value in validated.items():
             logging.info('Epoch[%d] Validation-%s=%f', epoch, name, value)
@@ -130,10 +141,39 @@ class Run:
                   'train': trained, 'validation': validated, 'validation_images': count}
         record.update(self._structure(epoch))
         self._metrics.add(record)
+        self._selection.report(epoch, validated['accuracy'], epoch + 1 == self._args.num_epochs)
+        self._watch.look(epoch, validated['accuracy'], self._engine.lambdas(), record.get('alive'))
+        if has_shrunk and self._args.num_epochs > self.epoch:
+            self._best = None  # the best epoch is the best at the final size
         if self._best is None or validated['accuracy'] > self._best[0]:
             self._best = [float(validated['accuracy']), self.epoch]
         self._tally.clear()
         self._save()
+        if has_shrunk and self._args.shrink and self.epoch < self._args.num_epochs:
+            self._shrink(self.epoch)
+        self._apply_selection()
+
+    def _apply_selection(self):
+        """Hand the bounds on λ and γ to the engine."""
+        if not self._selection.freezes and self._args.gamma_weight == 'none':
+            return
+        self._engine.set_bounds(self._selection.bounds(self.batch / len(self._train_data)))
+        weights = self._selection.gamma_weights() if self._args.gamma_weight != 'none' else None
+        self._engine.set_gamma(self._selection.gamma, weights)
+
+    def _shrink(self, epoch):
+        """Rebuild the network without what is dead for good, if anything is."""
+        frozen = self._selection.frozen
+        if not any(mask.any() for mask in frozen.values()):
+            return
+        try:
+            found = self._engine.shrink(frozen)
+        except CannotShrinkError as error:
+            logging.warning('After %d epochs the network stays as it is: %s. Dead structures stay dead', epoch, error)
+            return
+        left = self._alive({name: ~mask for name, mask in frozen.items()})
+        logging.info('Rebuilt the network without its dead structures after %d epochs: params %d -> %d, macs %d -> %d; logits differ by %.2g of the largest',
+                     epoch, self._full.params, left.params, self._full.macs, left.macs, found.relative)
 
     def _foresee(self, pulls):
         """Say when γ alone would have taken a λ from 1 to 0: until then, only what the loss pushes down too can die."""
@@ -189,13 +229,17 @@ class Run:
             return
         arg_params, aux_params = self._engine.parameters()
         state = State(self.epoch, self.batch, arg_params, aux_params, self._engine.optimizer_state(), self._arguments(), self._best,
-                      self._group.total(self._tally.sums))
+                      self._group.total(self._tally.sums), self._selection.state() if self._selection.freezes else None)
         if self._checkpoints:
             self._checkpoints.save(self._symbol, state, all_versions(self._args))
 
-    def _resume(self, optimizer):
+    def _resume(self):
         state = self._of_first(self._load)
-        self._engine.start(optimizer, state.arg_params, state.aux_params, state.optimizer_state)
+        self._engine.start(state.arg_params, state.aux_params, state.optimizer_state)
+        if state.selection:
+            self._selection.load(state.selection)
+        if self._args.shrink:
+            self._shrink(state.epoch)
         self.epoch, self.batch, self._best = state.epoch, state.batch, state.best
         if self._group.rank == 0:  # the others' images are in these sums too
             self._tally.sums = state.tally

@@ -137,6 +137,24 @@ class MXNetEngine:
         names = [name for name in self._module._param_names if self._optimizer.lambda_name in name]
         return self._optimizer.strengths(names, lambda name: self._weight(name).asnumpy())
 
+    def set_bounds(self, bounds):
+        """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays 0."""
+        self._optimizer.bounds = {name: mx.nd.array(bound) for name, bound in bounds.items()}
+
+    def set_gamma(self, gamma, weights=None):
+        """Penalise λ by ``gamma`` from the next step on, times ``weights`` (dict from name to NumPy array) where they are given."""
+        self._optimizer.gamma = gamma
+        if weights is not None:
+            self._optimizer.gamma_weights = {name: mx.nd.array(weight) for name, weight in weights.items()}
+
+    def note_importance(self, is_on):
+        """Add up (λ ∂G/∂λ)² over the steps to come, or stop it."""
+        self._optimizer.importance = {} if is_on else None
+
+    def importance(self):
+        """The sums of (λ ∂G/∂λ)² so far: dict from name to NumPy array."""
+        return {name: effect.asnumpy() for name, effect in (self._optimizer.importance or {}).items()}
+
     def optimizer_state(self):
         """(number of updates done, dict from parameter name to its state): see ``APG`` for what a state is.
 

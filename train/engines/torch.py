@@ -8,7 +8,7 @@ import json
 import torch
 
 from interop.torch_graph import TorchGraph
-from interop.torch_optim import APG
+from optimizers.torch_apg import APG
 from runtime.errors import UserError
 
 from .mxnet import initial_parameters, seed_everything
@@ -74,8 +74,9 @@ class TorchEngine:
         rate = torch.tensor(optimizer.learning_rate, device=self._device) if self._recorder else optimizer.learning_rate
         self._optimizer = APG(self._net.mxnet_parameters(), lr=rate, gamma=optimizer.gamma, momentum=optimizer.momentum, wd=optimizer.wd,
                               lambda_name=optimizer.lambda_name, nonnegative=optimizer.nonnegative, rescale_grad=optimizer.rescale_grad,
-                              clip_gradient=optimizer.clip_gradient, lr_mult=optimizer.lr_mult, wd_mult=optimizer.wd_mult)
-        self._lambda_name = optimizer.lambda_name
+                              clip_gradient=optimizer.clip_gradient, lr_mult=optimizer.lr_mult, wd_mult=optimizer.wd_mult, rule=optimizer.rule,
+                              structures=getattr(optimizer, 'structures', None))
+        self._lambda_name, self._strengths = optimizer.lambda_name, optimizer.strengths
         self._scaler = self._arithmetic.scaler(self._device, self._shapes[0][0].shape[0])
         self._losses, probabilities = self._loss_and_probabilities, self._inferred
         if self._compiles:
@@ -142,8 +143,41 @@ class TorchEngine:
         return self._net.to_mxnet()
 
     def lambdas(self):
-        """The scaling factors, dict from name to NumPy array."""
-        return {name: parameter.detach().cpu().numpy().copy() for name, parameter in self._net.mxnet_parameters() if self._lambda_name in name}
+        """The scaling factors, or what the rule selects structures by in their place: dict from name to NumPy array."""
+        arrays = dict(self._net.mxnet_parameters())
+        return self._strengths([name for name in arrays if self._lambda_name in name], lambda name: arrays[name].detach().cpu().numpy().copy())
+
+    def set_bounds(self, bounds):
+        """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays 0."""
+        for name, bound in bounds.items():
+            known = self._optimizer.bounds.get(name)
+            tensor = torch.as_tensor(bound, dtype=torch.float32, device=self._device)
+            if known is None:
+                self._optimizer.bounds[name] = tensor
+                self._record_anew()
+            else:
+                known.copy_(tensor)
+
+    def set_gamma(self, gamma, weights=None):
+        """Penalise λ by ``gamma`` from the next step on, times ``weights`` (dict from name to NumPy array) where they are given."""
+        for group in self._optimizer.param_groups:
+            group['gamma'] = gamma
+        if weights is not None:
+            self._optimizer.gamma_weights = {name: torch.as_tensor(weight, dtype=torch.float32, device=self._device) for name, weight in weights.items()}
+        self._record_anew()
+
+    def note_importance(self, is_on):
+        """Add up (λ ∂G/∂λ)² over the steps to come, or stop it."""
+        self._optimizer.importance = {} if is_on else None
+        self._record_anew()
+
+    def importance(self):
+        """The sums of (λ ∂G/∂λ)² so far: dict from name to NumPy array."""
+        return {name: effect.cpu().numpy() for name, effect in (self._optimizer.importance or {}).items()}
+
+    def _record_anew(self):
+        """A recorded step holds numbers and tensors as they were; the next steps are computed, and recorded again."""
+        self._learn = Replayed(self._learned, self._recorder)
 
     def optimizer_state(self):
         """(number of updates done, dict from parameter name to its state), as MXNetEngine's."""

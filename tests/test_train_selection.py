@@ -1,0 +1,147 @@
+"""Zeros that stay, a budget, and a network that shrinks while it trains."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
+
+from graphs.complexity import complexity
+from runtime import mx
+from train.checkpoint import Checkpoints
+from train.selection import Schedule, schedule_of
+
+FLAGS = ['--lr', '0.05', '--gamma', '0.3', '--num-epochs', '6', '--lr-step-epochs', '5', '--seed', '2', '--keep', '9', '--threads', '1']
+BUDGET = ['--target-macs', '0.7', '--gamma', '0.001']
+
+
+def engines():
+    """Both engines, the second only where PyTorch is installed."""
+    torch = pytest.mark.skipif(not _has_torch(), reason='needs PyTorch')
+    return ['mxnet', pytest.param('torch', marks=torch)]
+
+
+def _has_torch():
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def alive(prefix):
+    return [record['alive']['macs'] for record in metrics(prefix)]
+
+
+def files_of(prefix, epoch=6):
+    return [prefix.parent.joinpath(f'{prefix.name}-{epoch:04d}.{ending}').read_bytes() for ending in ('params', 'states')]
+
+
+@pytest.mark.parametrize('rule', ['apg', 'ista', 'group-lasso'])
+@pytest.mark.parametrize('engine', engines())
+def test_what_is_dead_at_the_end_of_an_epoch_never_comes_back(engine, rule, tmp_path):
+    network, prefix = save_network(tmp_path, kinds=('neuron',)), tmp_path / 'run'
+    gamma = {'apg': 0.3, 'ista': 3, 'group-lasso': 0.3}[rule]
+    assert train(network, prefix, *FLAGS, '--engine', engine, '--lambda-rule', rule, '--gamma', gamma, '--freeze-dead') == 0
+    values = [np.concatenate([vector['values'] for vector in record['lambda_values'].values()]) for record in metrics(prefix)]
+    dead = [set(np.flatnonzero(epoch == 0)) for epoch in values]
+    assert dead[-1], 'something must have died'
+    assert all(before <= after for before, after in zip(dead, dead[1:]))
+    assert alive(prefix) == sorted(alive(prefix), reverse=True)
+
+
+@pytest.mark.parametrize('engine', engines())
+@pytest.mark.parametrize('kinds', [('block',), ('neuron',), ('block', 'neuron')])
+def test_a_budget_is_reached_and_the_network_shrinks(engine, kinds, tmp_path):
+    network, prefix = save_network(tmp_path, kinds=kinds), tmp_path / 'run'
+    assert train(network, prefix, *FLAGS, *BUDGET, '--engine', engine, '--shrink') == 0
+    full = metrics(prefix)[0]['full']['macs']
+    assert alive(prefix)[-1] <= 0.7 * full < alive(prefix)[0]
+    assert alive(prefix) == sorted(alive(prefix), reverse=True)
+    assert any('Rebuilt the network' in line for line in log_lines(prefix))
+    assert 'target 70.0 %' in [line for line in log_lines(prefix) if 'Reached' in line][-1]
+    symbol, args, _ = mx.model.load_checkpoint(str(prefix), 6)
+    assert complexity(symbol, {'data': (1, 3, 8, 8)}).macs == full, 'a checkpoint holds the whole network'
+    left = np.concatenate([array.asnumpy().ravel() for name, array in args.items() if 'lambda' in name])
+    assert np.count_nonzero(left) == sum(found['alive'] for found in metrics(prefix)[-1]['lambda'].values())
+
+
+def test_a_budget_ends_within_one_structure_of_its_target(tmp_path):
+    """One channel more would be above the target."""
+    network, prefix = save_network(tmp_path, kinds=('neuron',)), tmp_path / 'run'
+    assert train(network, prefix, *FLAGS, *BUDGET, '--shrink') == 0
+    full, left = metrics(prefix)[0]['full']['macs'], alive(prefix)[-1]
+    dearest = 8 * 8 * 9 * 8 + 2 * 8 * 8 * 32  # more than any channel of the two blocks costs
+    assert 0.7 * full - dearest <= left <= 0.7 * full
+
+
+@pytest.mark.parametrize('engine', engines())
+@pytest.mark.parametrize('epoch', [1, 2, 3, 4])
+def test_a_run_goes_on_to_the_bit_whatever_it_was_about_to_do(engine, epoch, tmp_path):
+    """Resumed before, in and after the epochs in which structures fade and the network is rebuilt."""
+    network = save_network(tmp_path, kinds=('block', 'neuron'))
+    flags = [*FLAGS, *BUDGET, '--engine', engine, '--shrink']
+    whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+    assert train(network, whole, *flags) == 0
+    for path in tmp_path.glob('whole*'):
+        name = path.name.replace('whole', 'parts')
+        if not any(f'-{later:04d}.' in name for later in range(epoch + 1, 7)):
+            shutil.copy(str(path), str(tmp_path / name))
+    for path in tmp_path.glob('parts-*.json'):
+        path.write_text(path.read_text().replace('whole-', 'parts-')) if 'symbol' not in path.name else None
+        if 'symbol' not in path.name:
+            reseal(path)
+    assert train(network, parts, *flags, '--resume') == 0
+    assert files_of(parts) == files_of(whole)
+    assert [record['alive'] for record in metrics(parts)] == [record['alive'] for record in metrics(whole)]
+
+
+def reseal(path):
+    """Write the sum of a manifest anew, in which a file name was changed."""
+    from train.checkpoint import _sealed
+    manifest = json.loads(path.read_text())
+    manifest.pop('sha256')
+    path.write_text(json.dumps(_sealed(manifest), indent=1, sort_keys=True) + '\n')
+
+
+def test_shrinking_changes_nothing_but_rounding(tmp_path):
+    network = save_network(tmp_path, kinds=('block',))
+    ends = []
+    for name, more in (('stays', []), ('shrinks', ['--shrink'])):
+        assert train(network, tmp_path / name, *FLAGS, *BUDGET, *more) == 0
+        ends.append(Checkpoints(str(tmp_path / name)).load())
+    for name, array in ends[0].arg_params.items():
+        if 'lambda' in name:
+            np.testing.assert_allclose(ends[1].arg_params[name].asnumpy(), array.asnumpy(), atol=0.02)
+    assert ends[0].selection == ends[1].selection
+
+
+@pytest.mark.parametrize(('flags', 'words'), [
+    (['--target-macs', '0'], 'a share'), (['--target-macs', '1.5'], 'a share'), (['--target-macs', 'half'], 'a share'),
+    (['--target-macs', '0.5', '--optimizer', 'nag'], 'needs --optimizer apg'), (['--target-macs', '0.5', '--target-params', '0.5'], 'two budgets'),
+    (['--target-macs', '0.5', '--lambda-rule', 'subgradient'], 'needs --lambda-rule'), (['--shrink'], '--shrink needs --freeze-dead'),
+    (['--target-macs', '0.5', '--shrink', '--lambda-placement', 'output'], '--lambda-placement weight'),
+    (['--target-macs', '0.01'], 'cannot be reached'), (['--target-macs', '0.7', '--num-epochs', '2'], 'more epochs'),
+    (['--freeze-dead', '--kv-store', 'dist_sync'], '')])
+def test_what_cannot_be_selected_is_refused_in_one_line(flags, words, tmp_path, capfd):
+    line = refused(capfd, tmp_path, '--network', save_network(tmp_path), *NOISE, '--num-epochs', '6', *flags)
+    assert words in line
+
+
+def test_another_budget_is_another_run(tmp_path, capfd):
+    network, prefix = save_network(tmp_path), tmp_path / 'run'
+    assert train(network, prefix, *FLAGS, *BUDGET) == 0
+    line = refused(capfd, tmp_path, '--network', network, '--model-prefix', prefix, *NOISE, *FLAGS, '--target-macs', '0.6', '--gamma', '0.001', '--resume')
+    assert '--target-macs 0.7 (now 0.6)' in line
+
+
+def test_selection_takes_the_first_third():
+    assert schedule_of(60) == Schedule(3, 20)
+    assert schedule_of(3) == Schedule(1, 2)
+    shares = [schedule_of(60).share(epoch, 0.5) for epoch in range(60)]
+    assert shares[:2] == [None, None]
+    assert shares[19:] == [None] * 41
+    assert shares[18] == 0.5
+    falling = [share for share in shares if share is not None]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[0] == pytest.approx(1 - 0.5 / 17)

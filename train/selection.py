@@ -1,0 +1,232 @@
+"""What dies during a run and stays dead: ``--freeze-dead``, and a budget, ``--target-macs`` or ``--target-params``.
+
+With a budget, the run has three phases. In the first epochs everything trains, by the plain method. Then, once an epoch, the structures that contribute least
+for what they cost are chosen; in the next epoch their λ fall linearly to 0, where they stay: a bound on λ falls, which is a proximal step too, that of the
+indicator of [0, bound]. After a third of the epochs the target is reached; γ is 0 from there, and the network heals.
+
+The contribution of a structure to the loss is measured as Σ (λ ∂G/∂λ)², added up over the steps of an epoch (Molchanov et al. 2017, equation 8, to first
+order). It does not change when λ and the weights behind it trade scale, which λ alone does.
+"""
+import logging
+import math
+from typing import Dict, NamedTuple
+
+import numpy as np
+
+from graphs.alive import AliveCounter
+from graphs.complexity import complexity
+from graphs.lambdas import lambda_layout
+from runtime.errors import UserError
+
+# The parts of a run, as shares of its epochs: selection begins and ends here.
+BEGIN, END = 0.05, 1 / 3
+
+
+class Schedule(NamedTuple):
+    """Selection chooses at the end of the epochs ``begin`` - 1 to ``end`` - 2, and what is chosen dies in the epoch after; ``end`` epochs reach the target."""
+
+    begin: int
+    end: int
+
+    def share(self, epoch, target):
+        """The share that must be left after what the end of ``epoch`` chooses has died, or None where nothing is chosen."""
+        if not self.begin - 1 <= epoch <= self.end - 2:
+            return None
+        return 1 - (1 - target) * (epoch + 2 - self.begin) / (self.end - self.begin)
+
+
+def schedule_of(num_epochs, begin=None, end=None):
+    """The ``Schedule`` of a run of ``num_epochs``. Raises UserError where they are too few."""
+    begin = max(1, math.ceil(BEGIN * num_epochs)) if begin is None else begin
+    end = max(begin + 1, math.ceil(END * num_epochs)) if end is None else end
+    if end >= num_epochs:
+        raise UserError(f'a budget needs more epochs than --num-epochs {num_epochs}: one at least before selection, one for selection, and one to heal')
+    return Schedule(begin, end)
+
+
+class Selection:
+    """Which structures of ``symbol``, the whole network, are dead for good, and which are dying.
+
+    Parameters
+    ----------
+    args : the parsed command line.
+    symbol : the whole network.
+    data_shapes : dict from the name of the input to the shape of one image, (1, C, H, W).
+    """
+
+    def __init__(self, args, symbol, data_shapes):
+        self._target = args.target_macs or args.target_params
+        self._cost = 'params' if args.target_params else 'macs'
+        self.freezes = args.freeze_dead or bool(self._target)
+        self.gamma = args.gamma if args.optimizer == 'apg' else 0.
+        self._vectors = {vector.name: vector for vector in lambda_layout(symbol)}
+        self._shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(**data_shapes)[0]))
+        self._alive, self._full = AliveCounter(symbol, data_shapes), complexity(symbol, data_shapes)
+        self.frozen = {name: np.zeros(self._shapes[name], bool) for name in self._vectors}
+        self._dying = {}
+        self._schedule = schedule_of(args.num_epochs) if self._target else None
+        if self._target:
+            self._require_possible()
+
+    @property
+    def has_budget(self):
+        return bool(self._target)
+
+    @property
+    def is_fading(self):
+        """Whether some λ fall to 0 in this epoch."""
+        return bool(self._dying)
+
+    def state(self):
+        """What a checkpoint must hold, for JSON."""
+        return {'frozen': {name: np.flatnonzero(mask).tolist() for name, mask in self.frozen.items() if mask.any()},
+                'dying': {name: {str(place): float(start.flat[place]) for place in np.flatnonzero(np.isfinite(start))} for name, start in self._dying.items()},
+                'gamma': self.gamma}
+
+    def load(self, state):
+        """Go on from what ``state`` returned."""
+        for name, places in state['frozen'].items():
+            self.frozen[name].reshape(-1)[places] = True
+        for name, starts in state['dying'].items():
+            self._dying[name] = np.full(self._shapes[name], np.inf)
+            for place, start in starts.items():
+                self._dying[name].flat[int(place)] = start
+        self.gamma = state['gamma']
+
+    def share_left(self, frozen=None):
+        """The share of MACs (or parameters) that is left without what is dead."""
+        frozen = self.frozen if frozen is None else frozen
+        found = self._alive({name: (~mask).astype(np.float32) for name, mask in frozen.items()})
+        return getattr(found, self._cost) / getattr(self._full, self._cost)
+
+    def wants_importance(self, epoch):
+        """Whether contributions must be measured in this epoch, because its end chooses."""
+        return self.has_budget and self._schedule.share(epoch, self._target) is not None
+
+    def bounds(self, progress) -> Dict[str, np.ndarray]:
+        """What |λ| must not exceed when a share ``progress`` of the epoch is over: dict from name to array; only of λ with a bound."""
+        found = {}
+        for name, mask in self.frozen.items():
+            bound = np.where(mask, 0., np.inf)
+            if name in self._dying:
+                falls = np.isfinite(self._dying[name])
+                bound[falls] = self._dying[name][falls] * (1 - progress)
+            if np.isfinite(bound).any():
+                found[name] = bound.astype(np.float32)
+        return found
+
+    def gamma_weights(self):
+        """What γ of each λ is multiplied by for ``--gamma-weight macs``: the cost of its structure over that of the most expensive one."""
+        everything = [(name, place) for name, mask in self.frozen.items() for place in range(mask.size)]
+        costs = self._costs(everything)
+        most = max(costs.values())
+        return {name: np.array([costs[name, place] / most for place in range(mask.size)]).reshape(mask.shape) for name, mask in self.frozen.items()}
+
+    def end_epoch(self, epoch, lambdas, importance):
+        """Freeze what is 0, and choose what dies next. Returns whether something more is dead for good."""
+        if not self.freezes:
+            return False
+        before = sum(mask.sum() for mask in self.frozen.values())
+        for name, values in lambdas.items():
+            self.frozen[name] |= np.asarray(values).reshape(self._shapes[name]) == 0
+        self._dying = {}
+        share = self._schedule.share(epoch, self._target) if self.has_budget else None
+        if share is not None:
+            self._choose(epoch, share, lambdas, importance)
+        if self.has_budget and epoch >= self._schedule.end - 1:
+            self.gamma = 0.
+        return sum(mask.sum() for mask in self.frozen.values()) > before
+
+    def report(self, epoch, accuracy, is_last):
+        """One line about where the budget stands."""
+        if not self.has_budget:
+            return
+        left, what = 100 * self.share_left(), 'MACs' if self._cost == 'macs' else 'parameters'
+        if is_last:
+            logging.info('Reached %.1f %% of the %s (target %.1f %%), validation accuracy %.4f', left, what, 100 * self._target, accuracy)
+        else:
+            logging.info('Epoch[%d] Budget %.1f %% of the %s left, target %.1f %%, %d structures fade out in the next epoch, gamma=%g', epoch, left, what,
+                         100 * self._target, sum(int(np.isfinite(start).sum()) for start in self._dying.values()), self.gamma)
+
+    def _require_possible(self):
+        least = {name: np.ones(mask.shape, bool) for name, mask in self.frozen.items()}
+        for name, mask in least.items():
+            for row in self._rows(name, mask):
+                row[:1] = False
+        smallest = self.share_left(least)
+        if smallest > self._target:
+            raise UserError(f'--target-{self._cost} {self._target:g} cannot be reached: with one structure left in each layer, {smallest:.3f} is left')
+
+    def _rows(self, name, array):
+        """The parts of a λ of which one structure must stay: a vector of channels, a row of groups; none of blocks, which have a shortcut."""
+        kind = self._vectors[name].kind
+        if kind == 'block':
+            return []
+        return list(array) if kind == 'group' and array.ndim > 1 else [array.reshape(-1)]
+
+    def _choose(self, epoch, share, lambdas, importance):
+        """Let the structures of the least contribution per cost die until ``share`` is left: not more before the last time, and not less then."""
+        order = self._order(importance)
+        is_last = epoch == self._schedule.end - 2
+
+        def without(count):
+            frozen = {name: mask.copy() for name, mask in self.frozen.items()}
+            for name, place in order[:count]:
+                frozen[name].flat[place] = True
+            return frozen
+
+        low, high = 0, len(order)  # low leaves too much, or nothing was cut; high is the smallest number known to leave no more than the share
+        if self.share_left() <= share:
+            return
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.share_left(without(middle)) <= share else (middle, high)
+        chosen = order[:high if is_last else low]
+        if is_last:
+            chosen = self._without_needless(chosen, share)
+        for name, place in chosen:
+            if name not in self._dying:
+                self._dying[name] = np.full(self._shapes[name], np.inf)
+            self._dying[name].flat[place] = abs(np.asarray(lambdas[name]).flat[place])
+
+    def _without_needless(self, chosen, share):
+        """``chosen`` without those that the target does not need, the most important first; at most 64 are tried."""
+        kept = list(chosen)
+        for candidate in list(reversed(chosen))[1:65]:
+            others = [one for one in kept if one != candidate]
+            frozen = {name: mask.copy() for name, mask in self.frozen.items()}
+            for name, place in others:
+                frozen[name].flat[place] = True
+            if self.share_left(frozen) <= share:
+                kept = others
+        return kept
+
+    def _order(self, importance):
+        """(name, place) of every structure that may die, the least contribution per cost first."""
+        ranked = []
+        for name, mask in self.frozen.items():
+            effect = np.asarray(importance[name], np.float64).reshape(self._shapes[name])
+            spared = set()
+            places = np.arange(mask.size).reshape(mask.shape)
+            for row in self._rows(name, places):
+                alive = row[~mask.reshape(-1)[row]]
+                if len(alive):
+                    spared.add(int(alive[np.argmax(effect.flat[alive])]))
+            for place in np.flatnonzero(~mask):
+                if int(place) not in spared:
+                    ranked.append((name, int(place)))
+        costs = self._costs(ranked)
+        score = {one: importance[one[0]].flat[one[1]] / costs[one] if costs[one] else np.inf for one in ranked}
+        return sorted((one for one in ranked if np.isfinite(score[one])), key=lambda one: (score[one], one))
+
+    def _costs(self, candidates):
+        """What each structure costs now, as a share of the network: of a block measured alone, of channels and groups by one of each vector."""
+        left, known, costs = self.share_left(), {}, {}
+        for name, place in candidates:
+            key = (name, place) if self._vectors[name].kind == 'block' else name
+            if key not in known:
+                frozen = {other: mask.copy() for other, mask in self.frozen.items()}
+                frozen[name].flat[place] = True
+                known[key] = left - self.share_left(frozen)
+            costs[name, place] = known[key]
+        return costs
