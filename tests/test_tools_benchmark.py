@@ -51,15 +51,16 @@ def test_train_in_half_and_in_less_memory(tmp_path):
     network = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--image-shape', '3,8,8', '--batch-size', 2, '--lambdas', 'weight']
     rows = measured('train', *network, '--dtypes', 'float16', '--memonger', '0,1', *TURNS, path=tmp_path / 'train.json')
     assert [row['engine, λ'] for row in rows] == ['mxnet weight float16', 'mxnet weight float16 memonger']
-    with pytest.raises(UserError, match='--engines mxnet'):
-        benchmark.main(['train', '--engines', 'torch', '--dtypes', 'float16'])
+    with pytest.raises(UserError, match='bfloat16 is of torch'):
+        benchmark.main(['train', '--engines', 'mxnet', '--dtypes', 'bfloat16'])
 
 
 def test_train_on_both_engines(tmp_path):
     pytest.importorskip('torch')
     network = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--image-shape', '3,8,8', '--batch-size', 2]
-    rows = measured('train', *network, '--engines', 'mxnet,torch', '--lambdas', 'weight', *TURNS, path=tmp_path / 'train.json')
-    assert [row['engine, λ'] for row in rows] == ['mxnet weight', 'torch weight']
+    rows = measured('train', *network, '--engines', 'mxnet,torch', '--dtypes', 'float32,bfloat16', '--lambdas', 'weight', *TURNS,
+                    path=tmp_path / 'train.json')
+    assert [row['engine, λ'] for row in rows] == ['mxnet weight', 'torch weight', 'torch weight bfloat16']
     assert rows[1]['images/s'] > 0
 
 

@@ -42,8 +42,11 @@ def _add_train(commands):
     command.add_argument('--lambdas', type=_choices(training.LAMBDAS), default=list(training.LAMBDAS), metavar='NAMES',
                          help="which to compare, 'off,weight,output': no λ, λ folded into the parameters, the authors' λ on feature maps (default: all)")
     command.add_argument('--engines', type=_choices(training.ENGINES), default=['mxnet'], metavar='NAMES', help="what computes, 'mxnet,torch' (default: mxnet)")
-    command.add_argument('--dtypes', type=_choices(training.DTYPES), default=['float32'], metavar='NAMES',
-                         help="what products compute in, 'float32,float16' (default: float32); a CPU imitates float16 slowly")
+    command.add_argument('--dtypes', type=_choices(training.DTYPES['mxnet'] + training.DTYPES['torch']), default=['float32'], metavar='NAMES',
+                         help="what products compute in, 'float32,bfloat16,float16' (default: float32): each engine takes those that it has; bfloat16 is of "
+                              'torch, and a CPU imitates float16 slowly')
+    command.add_argument('--compile', type=_choices(('off', 'on')), default=['off'], metavar='NAMES',
+                         help="'off,on': also with torch's step compiled, on the CPU (default: off)")
     command.add_argument('--memonger', type=_choices(('0', '1')), default=['0'], metavar='N,N',
                          help='0,1: also with feature maps that are computed twice, to see what memory costs in time (default: 0)')
     return _add_turns(command)

@@ -14,7 +14,7 @@ from .report import milliseconds
 
 OPTIMIZER = {'learning_rate': 1e-3, 'momentum': 0.9, 'wd': 1e-4}
 
-DTYPES = ('float32', 'float16')
+DTYPES = {'mxnet': ('float32', 'float16'), 'torch': ('float32', 'bfloat16', 'float16')}
 
 # What is compared: name → (scale, placement). 'off' is the network without λ, 'output' the authors' graph.
 LAMBDAS = {'off': ('none', 'weight'), 'weight': (None, 'weight'), 'output': (None, 'output')}
@@ -23,26 +23,37 @@ LAMBDAS = {'off': ('none', 'weight'), 'weight': (None, 'weight'), 'output': (Non
 def measure(args):
     """The rows of the table; the first contestant is what the others are measured by."""
     network = args.network, args.num_layers, args.num_classes, args.image_shape, args.batch_size
-    if 'torch' in args.engines and (args.dtypes != ['float32'] or args.memonger != ['0']):
-        raise UserError('--dtypes and --memonger are of --engines mxnet')
-    builds = {_name(engine, name, dtype, memonger): partial(training, ENGINES[engine], *network, *LAMBDAS[name], dtype, memonger)
-              for engine in args.engines for name in args.lambdas for dtype in args.dtypes for memonger in map(int, args.memonger)}
+    builds = {_name(engine, name, dtype, memonger, compiled): partial(training, ENGINES[engine], *network, *LAMBDAS[name], dtype, memonger, compiled)
+              for engine in args.engines for name in args.lambdas for dtype, memonger, compiled in _variants(engine, args)}
+    if not builds:
+        raise UserError(f'--dtypes {",".join(args.dtypes)}: no engine of --engines {",".join(args.engines)} computes in it; bfloat16 is of torch')
     measured = contest(builds, args.rounds, args.steps, args.clock)
     reference = next(iter(measured.values()))
     return [{'engine, λ': name, 'images/s': args.batch_size / result.median, 'speed over the first': 1 / result.time_over(reference), **milliseconds(result)}
             for name, result in measured.items()]
 
 
-def _name(engine, name, dtype, memonger):
-    """'mxnet weight', with what is not as usual behind it: 'mxnet weight float16 memonger'."""
-    return ' '.join([engine, name, *([dtype] if dtype != 'float32' else []), *(['memonger'] if memonger else [])])
+def _variants(engine, args):
+    """(dtype, memonger, compile) of every contestant of an engine: those that it can compute."""
+    dtypes = [dtype for dtype in args.dtypes if dtype in DTYPES[engine]]
+    if engine == 'mxnet':
+        return [(dtype, int(memonger), 'off') for dtype in dtypes for memonger in args.memonger]
+    return [(dtype, 0, compiled) for dtype in dtypes for compiled in args.compile]
 
 
-def training(build, network, num_layers, num_classes, image_shape, batch_size, scale, placement, dtype='float32', memonger=0):
+def _name(engine, name, dtype, memonger, compiled):
+    """'mxnet weight', with what is not as usual behind it: 'torch weight bfloat16 compiled'."""
+    more = [dtype] * (dtype != 'float32') + ['memonger'] * bool(memonger) + ['compiled'] * (compiled == 'on')
+    return ' '.join([engine, name, *more])
+
+
+def training(build, network, num_layers, num_classes, image_shape, batch_size, scale, placement, dtype='float32', memonger=0, compiled='off'):
     """Steps as ``train.fit`` takes them, on one fixed batch of noise."""
     symbol = get_symbol(network, num_layers, num_classes, image_shape, scale, placement)
-    data = synthetic_data(batch_size, parse_image_shape(image_shape), num_classes)
-    engine = build(symbol, data.provide_data, data.provide_label, dtype, memonger)
+    shape = parse_image_shape(image_shape)
+    # The engine first: PyTorch's sets MXNet up, which must not have computed before.
+    engine = build(symbol, [mx.io.DataDesc('data', (batch_size, *shape))], [mx.io.DataDesc('softmax_label', (batch_size,))], dtype, memonger, compiled)
+    data = synthetic_data(batch_size, shape, num_classes)
     parameters = [name for name in symbol.list_arguments() if name not in ('data', 'softmax_label')]
     engine.start(APG(param_idx2name=dict(enumerate(parameters)), sym=symbol, rescale_grad=1 / batch_size, **OPTIMIZER))
     batch, tally = next(data), engine.tally(top_k=0)
@@ -55,19 +66,19 @@ def training(build, network, num_layers, num_classes, image_shape, batch_size, s
     return turn
 
 
-def mxnet_engine(symbol, data_shapes, label_shapes, dtype, memonger):
+def mxnet_engine(symbol, data_shapes, label_shapes, dtype, memonger, _):
     """MXNet's on the first card, or on the CPU, where float16 is slow: MXNet imitates it there."""
     return plan.mxnet_engine(symbol, [mx.gpu() if mx.context.num_gpus() else mx.cpu()], data_shapes, label_shapes, dtype=dtype, memonger=memonger)
 
 
-def torch_engine(symbol, data_shapes, label_shapes, dtype, memonger):
+def torch_engine(symbol, data_shapes, label_shapes, dtype, _, compiled):
     """PyTorch's, channels last, which is its faster layout on a CPU too; on a card steps are recorded as CUDA graphs."""
     try:
         torch, arithmetic, engine = (importlib.import_module(name) for name in ('torch', 'train.engines.torch_arithmetic', 'train.engines.torch'))
     except ImportError:
         raise MissingDependencyError('--engines torch needs PyTorch: make venv EXTRAS=torch') from None
     card = '0' if torch.cuda.is_available() else None
-    return engine.TorchEngine(symbol, card, data_shapes, label_shapes, arithmetic.Arithmetic(channels_last=True))
+    return engine.TorchEngine(symbol, card, data_shapes, label_shapes, arithmetic.Arithmetic(dtype, channels_last=True, compile=compiled))
 
 
 ENGINES = {'mxnet': mxnet_engine, 'torch': torch_engine}

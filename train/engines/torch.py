@@ -40,16 +40,17 @@ class TorchEngine:
         self._is_random = any(node['op'] == 'Dropout' for node in json.loads(symbol.tojson())['nodes'])
         if self._device.type == 'cuda':
             torch.cuda.set_device(self._device)
-        else:
-            configure_process()
         self._compiles = should_compile(self._arithmetic.compile, self._arithmetic.dtype, self._device, macs_in_run)
         self._recorder = CudaRecorder(self._device) if self._arithmetic.records(self._device) else None
         self._batch, self._tensors = None, None
 
     @staticmethod
     def check(gpus, arithmetic=None):
-        """The device that ``--gpus`` names. Raises UserError where there is none such, or it cannot do the arithmetic."""
+        """The device that ``--gpus`` names; for the CPU, the process is set up for it. Raises UserError where there is no such device, or it cannot do the
+        arithmetic."""
         device = _device(gpus)
+        if device.type == 'cpu':
+            configure_process()
         if arithmetic:
             arithmetic.check(device)
         return device
