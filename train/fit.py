@@ -19,6 +19,7 @@ from runtime.threads import ThreadChooser
 from .arguments import ADDED_LATER
 from .build import all_versions, make_engine, make_optimizer, network, pull_of_gamma
 from .checkpoint import Checkpoints, State
+from .contribution import contributions
 from .distributed.group import ALONE
 from .finetune import restart_weights
 from .log import Metrics, Progress, open_log
@@ -132,7 +133,7 @@ class Run:
         for name, value in trained.items():
             logging.info('Epoch[%d] Train-%s=%f', epoch, name, value)
         logging.info('Epoch[%d] Time cost=%.3f', epoch, seconds)
-        has_shrunk = self._selection.end_epoch(epoch, self._engine.lambdas(), self._engine.importance())
+        has_shrunk = self._selection.end_epoch(epoch, self._engine.lambdas(), lambda: self._contributions(epoch))
         validated, count = self._evaluate()
         for name, value in validated.items():
             logging.info('Epoch[%d] Validation-%s=%f', epoch, name, value)
@@ -160,6 +161,11 @@ class Run:
         self._engine.set_bounds(self._selection.bounds(self.batch / len(self._train_data)))
         weights = self._selection.gamma_weights() if self._args.gamma_weight != 'none' else None
         self._engine.set_gamma(self._selection.gamma, weights)
+
+    def _contributions(self, epoch):
+        self._train_data.set_epoch(epoch)
+        return contributions(self._engine, self._symbol, self._selection.frozen, self._train_data, len(self._train_data),
+                             lambda: self._engine.tally(self._top_k))
 
     def _shrink(self, epoch):
         """Rebuild the network without what is dead for good, if anything is."""

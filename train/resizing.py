@@ -106,6 +106,10 @@ class ResizableEngine:
         """See the engine's ``importance``; 0 where a structure is gone."""
         return self._expanded(self._engine.importance())
 
+    def set_lambdas(self, lambdas):
+        """See the engine's ``set_lambdas``."""
+        self._engine.set_lambdas(self._cut(lambdas))
+
     def set_bounds(self, bounds):
         """See the engine's ``set_bounds``."""
         self._engine.set_bounds(self._cut(bounds))

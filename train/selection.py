@@ -1,11 +1,10 @@
 """What dies during a run and stays dead: ``--freeze-dead``, and a budget, ``--target-macs`` or ``--target-params``.
 
-With a budget, the run has three phases. In the first epochs everything trains, by the plain method. Then, once an epoch, the structures that contribute least
-for what they cost are chosen; in the next epoch their λ fall linearly to 0, where they stay: a bound on λ falls, which is a proximal step too, that of the
-indicator of [0, bound]. After a third of the epochs the target is reached; γ is 0 from there, and the network heals.
+With a budget, the run has three phases. In the first epochs everything trains, by the plain method. Then, once an epoch, the structures that contribute
+least for what they cost are chosen. In the first half of the next epoch their λ fall linearly to 0, where they stay: a bound on λ falls, which is a proximal
+step too, that of the indicator of [0, bound]. After a third of the epochs the target is reached; γ is 0 from there, and the network heals.
 
-The contribution of a structure to the loss is measured as Σ (λ ∂G/∂λ)², added up over the steps of an epoch (Molchanov et al. 2017, equation 8, to first
-order). It does not change when λ and the weights behind it trade scale, which λ alone does.
+What contributes how much is measured by ``train.contribution``.
 """
 import logging
 import math
@@ -20,6 +19,8 @@ from runtime.errors import UserError
 
 # The parts of a run, as shares of its epochs: selection begins and ends here.
 BEGIN, END = 0.05, 1 / 3
+# The share of an epoch in which chosen λ fall to 0. In the rest of it the weights and moving statistics settle.
+FADE = 0.5
 
 
 class Schedule(NamedTuple):
@@ -110,7 +111,7 @@ class Selection:
             bound = np.where(mask, 0., np.inf)
             if name in self._dying:
                 falls = np.isfinite(self._dying[name])
-                bound[falls] = self._dying[name][falls] * (1 - progress)
+                bound[falls] = self._dying[name][falls] * max(0., 1 - progress / FADE)
             if np.isfinite(bound).any():
                 found[name] = bound.astype(np.float32)
         return found
@@ -122,8 +123,8 @@ class Selection:
         most = max(costs.values())
         return {name: np.array([costs[name, place] / most for place in range(mask.size)]).reshape(mask.shape) for name, mask in self.frozen.items()}
 
-    def end_epoch(self, epoch, lambdas, importance):
-        """Freeze what is 0, and choose what dies next. Returns whether something more is dead for good."""
+    def end_epoch(self, epoch, lambdas, measure):
+        """Freeze what is 0, and choose what dies next, by the contributions that ``measure()`` finds. Returns whether something more is dead for good."""
         if not self.freezes:
             return False
         before = sum(mask.sum() for mask in self.frozen.values())
@@ -132,7 +133,7 @@ class Selection:
         self._dying = {}
         share = self._schedule.share(epoch, self._target) if self.has_budget else None
         if share is not None:
-            self._choose(epoch, share, lambdas, importance)
+            self._choose(epoch, share, lambdas, measure())
         if self.has_budget and epoch >= self._schedule.end - 1:
             self.gamma = 0.
         return sum(mask.sum() for mask in self.frozen.values()) > before
@@ -164,9 +165,9 @@ class Selection:
             return []
         return list(array) if kind == 'group' and array.ndim > 1 else [array.reshape(-1)]
 
-    def _choose(self, epoch, share, lambdas, importance):
+    def _choose(self, epoch, share, lambdas, contributions):
         """Let the structures of the least contribution per cost die until ``share`` is left: not more before the last time, and not less then."""
-        order = self._order(importance)
+        order = self._order(contributions)
         is_last = epoch == self._schedule.end - 2
 
         def without(count):
@@ -201,11 +202,11 @@ class Selection:
                 kept = others
         return kept
 
-    def _order(self, importance):
+    def _order(self, contributions):
         """(name, place) of every structure that may die, the least contribution per cost first."""
         ranked = []
         for name, mask in self.frozen.items():
-            effect = np.asarray(importance[name], np.float64).reshape(self._shapes[name])
+            effect = np.asarray(contributions[name], np.float64).reshape(self._shapes[name])
             spared = set()
             places = np.arange(mask.size).reshape(mask.shape)
             for row in self._rows(name, places):
@@ -216,7 +217,7 @@ class Selection:
                 if int(place) not in spared:
                     ranked.append((name, int(place)))
         costs = self._costs(ranked)
-        score = {one: importance[one[0]].flat[one[1]] / costs[one] if costs[one] else np.inf for one in ranked}
+        score = {one: contributions[one[0]].flat[one[1]] / costs[one] if costs[one] else np.inf for one in ranked}
         return sorted((one for one in ranked if np.isfinite(score[one])), key=lambda one: (score[one], one))
 
     def _costs(self, candidates):

@@ -137,6 +137,13 @@ class MXNetEngine:
         names = [name for name in self._module._param_names if self._optimizer.lambda_name in name]
         return self._optimizer.strengths(names, lambda name: self._weight(name).asnumpy())
 
+    def set_lambdas(self, lambdas):
+        """Give scaling factors (dict from name to NumPy array) these values on every device."""
+        self.settle()
+        for name, values in lambdas.items():
+            for device in self._module._exec_group.param_arrays[self._position(name)]:
+                device[:] = values
+
     def set_bounds(self, bounds):
         """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays 0."""
         self._optimizer.bounds = {name: mx.nd.array(bound) for name, bound in bounds.items()}

@@ -148,6 +148,13 @@ class TorchEngine:
         arrays = dict(self._net.mxnet_parameters())
         return self._strengths([name for name in arrays if self._lambda_name in name], lambda name: arrays[name].detach().cpu().numpy().copy())
 
+    @torch.no_grad()
+    def set_lambdas(self, lambdas):
+        """Give scaling factors (dict from name to NumPy array) these values."""
+        arrays = dict(self._net.mxnet_parameters())
+        for name, values in lambdas.items():
+            arrays[name].copy_(torch.as_tensor(values))
+
     def set_bounds(self, bounds):
         """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays 0."""
         for name, bound in bounds.items():
