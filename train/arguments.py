@@ -10,10 +10,6 @@ from symbols.scaling import PLACEMENTS
 SERVER_STORES = ('dist_sync', 'dist_device_sync', 'dist_async')
 KV_STORES = ('local', 'device', *SERVER_STORES, 'horovod')
 
-# Arguments that older runs did not have, and the values that these runs went by.
-ADDED_LATER = {'lr_schedule': 'step', 'label_smoothing': 0., 'lambda_init': 1., 'freeze_dead': False, 'target_macs': None, 'target_params': None,
-               'gamma_weight': 'none'}
-
 # The flags that only --engine torch has, and what they are when they are left out: MXNet's arithmetic, as fast as the card can be driven.
 TORCH_ONLY = {'channels_last': False, 'allow_tf32': False, 'cuda_graphs': 'auto', 'compile': 'auto'}
 

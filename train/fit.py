@@ -16,7 +16,7 @@ from graphs.lambdas import lambda_layout
 from runtime.errors import CannotShrinkError, CheckpointError, TrainingError, UserError
 from runtime.threads import ThreadChooser
 
-from .arguments import ADDED_LATER
+from .argument_kinds import ADDED_LATER, COMPUTE, OUTPUT, differing
 from .build import all_versions, make_engine, make_optimizer, network, pull_of_gamma
 from .checkpoint import Checkpoints, State
 from .contribution import contributions
@@ -28,10 +28,8 @@ from .resizing import ResizableEngine
 from .selection import Selection
 from .watch import Watch
 
-# What may differ between a run and its continuation: what is kept and shown, and what it is computed with.
-FREE_TO_CHANGE = {'num_epochs', 'disp_batches', 'keep', 'resume', 'load_epoch', 'model_prefix', 'finetune', 'data_dir', 'data_train', 'data_train_idx',
-                  'data_val', 'data_val_idx', 'data_nthreads', 'max_bad', 'engine', 'gpus', 'cpus', 'kv_store', 'gc_type', 'gc_threshold', 'dist_timeout',
-                  'num_workers', 'scale_lr', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs', 'compile', 'threads', 'shrink'}
+# Arguments that may change on --resume, besides those of where a run is computed and what is kept of it.
+MAY_CHANGE = COMPUTE | OUTPUT | {'num_epochs', 'finetune'}
 
 
 def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALONE):
@@ -323,7 +321,7 @@ def _check_same_run(before, now, prefix):
     if now['lr_schedule'] != 'step' and before['num_epochs'] != now['num_epochs']:
         raise CheckpointError(f'--num-epochs was {before["num_epochs"]} and is {now["num_epochs"]} now: --lr-schedule {now["lr_schedule"]} falls to 0 over the '
                               'whole run, so its length must stay; resume with the same, or start anew from its weights with --finetune')
-    different = sorted(name for name in set(before) | set(now) if name not in FREE_TO_CHANGE and before.get(name) != now.get(name))
+    different = differing(before, now, MAY_CHANGE)
     if different:
         listed = ', '.join(f'--{name.replace("_", "-")} {before.get(name)} (now {now.get(name)})' for name in different)
         raise CheckpointError(f'{prefix} was trained with {listed}; resume with the same, or start anew from its weights with --finetune')

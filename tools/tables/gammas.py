@@ -2,7 +2,7 @@
 from types import SimpleNamespace
 
 from optimizers.rules import RULES
-from train.arguments import ADDED_LATER
+from train.argument_kinds import ADDED_LATER
 from train.build import pull_of_gamma
 
 from .cells import COLUMNS, cost_of

@@ -4,16 +4,12 @@ import json
 import os
 
 from runtime.errors import DataError
+from train.argument_kinds import COMPUTE, OUTPUT, SELECTION, differing, flags
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = 'results'
 # Flags that change where a run is computed and what is kept of it, not what it is.
-FREE = ('--engine', '--gpus', '--cpus', '--kv-store', '--dist-timeout', '--data-dir', '--data-train', '--data-val', '--data-nthreads', '--disp-batches',
-        '--keep', '--memonger', '--channels-last', '--cuda-graphs', '--compile',
-        '--threads')
-# What may differ between a network and the baseline that it is set against.
-SELECTION = ('optimizer', 'lambda_rule', 'gamma', 'scale', 'lambda_placement', 'seed', 'model_prefix', 'resume', 'keep', 'disp_batches', 'data_dir', 'engine',
-             'gpus', 'cpus', 'kv_store', 'dist_timeout', 'dtype', 'memonger', 'channels_last', 'allow_tf32', 'cuda_graphs', 'compile', 'threads')
+FREE = flags(COMPUTE | OUTPUT)
 
 
 def read_results(folder=FOLDER):
@@ -69,7 +65,7 @@ def network_of(result):
 
 def same_schedule(result, other):
     """Whether two runs trained the same network by the same schedule on the same data, whatever they selected."""
-    return _schedule(result) == _schedule(other)
+    return not differing(result['arguments'], other['arguments'], SELECTION | COMPUTE | OUTPUT)
 
 
 def epochs_of(result):
@@ -80,6 +76,3 @@ def epochs_of(result):
     with open(path, encoding='utf-8') as lines:
         return [json.loads(line) for line in lines]
 
-
-def _schedule(result):
-    return {name: value for name, value in result['arguments'].items() if name not in SELECTION}
