@@ -31,6 +31,11 @@ def stem(args):
     return f'{args.network}-{args.num_layers}-finetune-' if args.finetune else f'{args.network}{args.num_layers}-'
 
 
+def is_ours(name):
+    """Whether a recipe is not the paper's."""
+    return 'finetune' in name or 'strong' in name
+
+
 def text(name):
     with open(os.path.join(RECIPES, name), encoding='utf-8') as source:
         return source.read()
@@ -45,7 +50,7 @@ def build(name, args):
 def test_it_builds_what_it_promises(name):
     args = parse(name)
     kinds = {vector.kind for vector in lambda_layout(build(name, args))}
-    assert kinds == (set() if 'baseline' in name else {args.scale} if 'finetune' in name else KINDS[args.network])
+    assert kinds == (set() if 'baseline' in name else {args.scale} if is_ours(name) else KINDS[args.network])
     assert args.optimizer == ('nag' if 'baseline' in name else 'apg')
     assert os.path.basename(name).startswith(stem(args))
     assert bool(args.finetune) == ('finetune' in name)
@@ -64,6 +69,7 @@ def test_its_comments_are_true(name):
         args = sweep.parser().parse_args(command.split())
         assert args.recipe == [own]
         assert parse(name).gamma in args.gamma
+        assert not parse(name).target_macs or parse(name).target_macs in args.target_macs
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name.startswith('imagenet')])
@@ -90,7 +96,8 @@ def test_what_it_promises_is_published_or_computed(name):
 @pytest.mark.parametrize('name', [name for name in PAPER if 'baseline' not in name])
 def test_its_baseline_has_the_same_schedule(name):
     args = parse(name)
-    baseline = parse(os.path.join(os.path.dirname(name), f'{stem(args)}baseline.args'))
+    schedule = 'strong-' if 'strong' in name else ''
+    baseline = parse(os.path.join(os.path.dirname(name), f'{stem(args)}{schedule}baseline.args'))
     assert {name for name, value in vars(args).items() if vars(baseline)[name] != value} <= SELECTION | COMPUTE
 
 

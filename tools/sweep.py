@@ -7,6 +7,7 @@ Each run has a folder below --out. The same command line goes on where it was st
 """
 import argparse
 import concurrent.futures
+import itertools
 import json
 import logging
 import os
@@ -24,11 +25,16 @@ from tools.tables.render import failures_markdown, runs_markdown
 from tools.tables.results import read_results
 from train.log import open_log
 
+# Options that take several values, each of which makes runs of its own, and what they are called in the name of a run's folder.
+GRID = {'gamma': 'gamma', 'target_macs': 'macs', 'seed': 'seed'}
+
 
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--recipe', nargs='+', required=True, help='files of flags, such as those of train/recipes/')
     made.add_argument('--gamma', type=numbers, default=(), metavar='G1,G2,...', help='train each recipe with each of these in place of its own')
+    made.add_argument('--target-macs', type=numbers, default=(), metavar='S1,S2,...', help='train each recipe with each of these budgets')
+    made.add_argument('--seed', type=numbers, default=(), metavar='N1,N2,...', help='train everything with each of these seeds')
     made.add_argument('--out', default='results', help='a folder for each run is made below this one (default: results)')
     made.add_argument('--jobs', type=int, default=1, help='runs at a time; each has its share of the cores (small networks use two threads badly)')
     made.add_argument('--strip-threshold', type=float, help='strip with this --threshold: rules that leave no λ exactly 0 need it')
@@ -56,18 +62,19 @@ def main(argv=None):
 
 
 def make_plans(args):
-    """A Plan for every recipe and γ. Raises UserError where two would be of one name."""
+    """A Plan for every recipe, γ, target and seed. Raises UserError where two would be of one name."""
     strip_flags = ('--threshold', f'{args.strip_threshold:g}') if args.strip_threshold else ()
     plans = []
     for recipe in args.recipe:
-        for gamma in args.gamma or (None,):
-            ending, chosen = ('', ()) if gamma is None else (f'-gamma{gamma:g}', ('--gamma', f'{gamma:g}'))
-            folder = os.path.join(args.out, _name_of(recipe) + ending)
-            plans.append(Plan(folder, recipe, (*args.flags, *chosen), strip_flags, args.onnx))
+        for values in itertools.product(*(getattr(args, name) or (None,) for name in GRID)):
+            chosen = [(name, value) for name, value in zip(GRID, values) if value is not None]
+            ending = ''.join(f'-{GRID[name]}{value:g}' for name, value in chosen)
+            overrides = [word for name, value in chosen for word in (f'--{name.replace("_", "-")}', f'{value:g}')]
+            plans.append(Plan(os.path.join(args.out, _name_of(recipe) + ending), recipe, (*args.flags, *overrides), strip_flags, args.onnx))
     folders = [plan.folder for plan in plans]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice:
-        raise UserError(f'{twice} would be the folder of two runs: give each recipe and γ once')
+        raise UserError(f'{twice} would be the folder of two runs: give each recipe, γ, target and seed once')
     return plans
 
 
