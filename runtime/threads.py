@@ -2,11 +2,12 @@
 
 Waiting threads spin. Beside one busy process, two threads on two cores were 10 to 25 times slower than one, so a run gives up a thread for each busy core.
 """
+import ctypes
 import logging
 import os
 import time
 
-from . import THREADS_GIVEN, usable_cores
+from . import THREADS_GIVEN, mx, usable_cores
 
 # Shorter intervals count too few of the system's clock ticks.
 SECONDS_BETWEEN_LOOKS = 5.
@@ -83,3 +84,21 @@ class LoadMeter:
 def _given():
     number = os.environ['OMP_NUM_THREADS'].split(',')[0]
     return int(number) if number.isdecimal() and int(number) else usable_cores()
+
+
+def set_mxnet_threads(number: int, device_ids=(0,)):
+    """Let MXNet's operators on the CPU devices ``device_ids`` use ``number`` threads from now on.
+
+    ``MXSetNumOMPThreads`` is read by some operators; oneDNN's go by the setting of the thread that they run in, which is a worker of MXNet's engine. So the
+    engine is given a function to run there. Where OpenMP cannot be found, only the first has an effect.
+    """
+    mx.base._LIB.MXSetNumOMPThreads(number)
+    try:
+        set_here = ctypes.CDLL('libgomp.so.1').omp_set_num_threads  # the library that MXNet has loaded under this name
+    except (OSError, AttributeError):
+        return
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: set_here(number))
+    for device_id in device_ids:
+        context = (ctypes.c_int32 * 4)(mx.cpu().device_typeid, device_id)
+        mx.base.check_call(mx.base._LIB.MXEnginePushSync(function, None, None, context, None, 0, None, 0, None, 0, None))
+    mx.nd.waitall()  # the function must outlive its calls

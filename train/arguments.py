@@ -106,6 +106,7 @@ def _add_run(group):
     group.add_argument('--dist-timeout', type=_above_zero, default=300, metavar='SECONDS', help='end a run of several workers when nothing moves for so long')
     group.add_argument('--seed', type=_seed, default=0, help='one seed for initial weights, order, augmentation and dropout: the same seed, the same run')
     group.add_argument('--disp-batches', type=_positive, default=50, help='batches between two lines of speed in the log')
+    group.add_argument('--quiet', action='store_true', help='show a progress bar, warnings and the conclusion; the log goes to PREFIX.log alone')
     group.add_argument('--benchmark', type=int, choices=(0, 1), default=0, help='1: train on synthetic images, to measure speed')
     group.add_argument('--test-io', type=int, choices=(0, 1), default=0, help='1: only read the data, to measure the pipeline')
 

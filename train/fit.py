@@ -19,6 +19,7 @@ from runtime.threads import ThreadChooser
 from .argument_kinds import ADDED_LATER, COMPUTE, OUTPUT, differing
 from .build import all_versions, make_engine, make_optimizer, network, pull_of_gamma
 from .checkpoint import Checkpoints, State
+from .conclusion import conclusion
 from .contribution import contributions
 from .distributed.group import ALONE
 from .finetune import restart_weights
@@ -38,7 +39,7 @@ def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALO
     Of the workers of a ``group`` each comes here with its share of the data, and the first one keeps what the run writes.
     Returns 0, or 128 + the signal's number where one stopped the run. Raises UserError for what a user can mend.
     """
-    log = open_log(args.model_prefix if group.rank == 0 else None, group.rank)
+    log = open_log(args.model_prefix if group.rank == 0 else None, group.rank, args.quiet)
     logging.info('Run: %s', json.dumps({'command': shlex.join(sys.argv), 'arguments': vars(args), 'versions': all_versions(args)}, default=str, sort_keys=True))
     run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k, group)
     run.start()
@@ -51,7 +52,7 @@ def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALO
                 logging.info('Stopped by signal %d after %d epochs and %d batches%s', interruption.signal, run.epoch, run.batch,
                              '; --resume goes on from here' if args.model_prefix else '')
                 return 128 + interruption.signal
-    run.advise()
+    run.conclude()
     return 0
 
 
@@ -72,7 +73,8 @@ class Run:
         self._full, self._alive = complexity(symbol, one_image), AliveCounter(symbol, one_image)
         self._selection = Selection(args, symbol, one_image)
         self._watch = Watch(symbol, symbol.infer_shape(**one_image)[1][0][1])
-        self.epoch, self.batch, self._best, self._speed_before = 0, 0, None, None
+        self.epoch, self.batch, self._best = 0, 0, None
+        self._first_record, self._last_record, self._began = None, None, time.time()
 
     def start(self):
         """Initialise, load the weights to start from, or resume."""
@@ -140,6 +142,7 @@ class Run:
                   'train': trained, 'validation': validated, 'validation_images': count}
         record.update(self._structure(epoch))
         self._metrics.add(record)
+        self._first_record, self._last_record = self._first_record or record, record
         self._selection.report(epoch, validated['accuracy'], epoch + 1 == self._args.num_epochs)
         self._watch.look(epoch, validated['accuracy'], self._engine.lambdas(), record.get('alive'))
         if has_shrunk and self._args.num_epochs > self.epoch:
@@ -186,7 +189,15 @@ class Run:
         elif pulls:
             logging.info('Gamma alone takes a λ from 1 to 0 within epoch %d', next(epoch for epoch, pull in enumerate(pulls) if pull >= 1))
 
-    def advise(self):
+    def conclude(self):
+        """Say what the run comes to, and what to try where nothing was selected."""
+        if self._last_record:
+            lines = conclusion(self._args, self._first_record, self._last_record, self._best, time.time() - self._began)
+            if self._group.rank == 0:
+                print(*lines, sep='\n', file=sys.stderr)
+        self._advise()
+
+    def _advise(self):
         """At the end of a run that was to select a structure and kept all of it, say what to try."""
         statistics = lambda_statistics(self._symbol, self._engine.lambdas())
         if statistics and all(kind['alive'] == kind['total'] for kind in statistics.values()):

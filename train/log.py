@@ -16,17 +16,20 @@ from runtime.files import naming, write_text
 MXNET_FORMAT = '%(asctime)-15s Node[{rank}] %(message)s'
 
 
-def open_log(prefix=None, rank=0):
+def open_log(prefix=None, rank=0, quiet=False):
     """Send log lines to stderr, without tearing a progress bar, and, with a ``prefix``, to ``PREFIX.log`` as well: see LogFile, which is returned.
 
-    ``rank`` is the number of this worker, which every line names.
+    ``rank`` is the number of this worker, which every line names. If ``quiet``, only warnings go to stderr.
     """
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
     log = LogFile(prefix)
-    for handler in (_AboveProgressBar(), log):
+    screen = _AboveProgressBar()
+    if quiet:
+        screen.setLevel(logging.WARNING)
+    for handler in (screen, log):
         handler.setFormatter(logging.Formatter(MXNET_FORMAT.format(rank=rank)))
         root.addHandler(handler)
     root.setLevel(logging.INFO)

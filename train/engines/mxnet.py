@@ -9,6 +9,7 @@ import numpy as np
 
 from runtime import mx
 from runtime.errors import TrainingError
+from runtime.threads import set_mxnet_threads
 from train.distributed.group import ALONE
 from train.metrics import Tally
 
@@ -63,7 +64,7 @@ class MXNetEngine:
 
     def set_threads(self, number):
         """Compute with ``number`` threads on the CPU from the next step on."""
-        mx.base._LIB.MXSetNumOMPThreads(number)
+        set_mxnet_threads(number, [context.device_id for context in self._contexts if context.device_type == 'cpu'])
 
     def hold(self, iterator):
         """``iterator``, which an engine may put a faster one in the place of."""
