@@ -70,6 +70,7 @@ def test_the_load_of_others_is_not_ours():
 def test_mxnets_workers_take_the_number():
     """What OpenMP would give a worker of MXNet's engine is read in the worker itself, in a process whose engine has one."""
     code = """
+import ctypes
 from runtime import mx
 from runtime.threads import set_mxnet_threads
 openmp, seen = ctypes.CDLL('libgomp.so.1'), []
