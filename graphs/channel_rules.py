@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .attributes import channels_last, flag, integers, number, text
 from .graph import Output
 
 UNKNOWN = np.nan
@@ -89,13 +90,13 @@ class Pooling(Pointwise):
 
     def known(self, node, net):
         inputs = net.known[node.inputs[0]]
-        if node.value('global_pool', False):
-            return inputs if node.value('pool_type', 'max') in ('max', 'avg') else np.where(inputs == 0, 0, UNKNOWN)
-        kernel = node.value('kernel', (1,))
-        pad, stride = node.value('pad', (0,) * len(kernel)), node.value('stride', (1,) * len(kernel))
-        if node.value('pool_type', 'max') == 'max':
+        if flag(node, 'global_pool'):
+            return inputs if text(node, 'pool_type', 'max') in ('max', 'avg') else np.where(inputs == 0, 0, UNKNOWN)
+        kernel = integers(node, 'kernel', (1,))
+        pad, stride = integers(node, 'pad', (0,) * len(kernel)), integers(node, 'stride', (1,) * len(kernel))
+        if text(node, 'pool_type', 'max') == 'max':
             # With this convention a window may lie in the padding alone, whose maximum is no number of the map.
-            covered = node.value('pooling_convention', 'valid') == 'valid' or all(p + s <= k for k, s, p in zip(kernel, stride, pad))
+            covered = text(node, 'pooling_convention', 'valid') == 'valid' or all(p + s <= k for k, s, p in zip(kernel, stride, pad))
             return inputs if covered else np.full(len(inputs), UNKNOWN)
         return np.where(inputs == 0, 0, UNKNOWN)
 
@@ -180,9 +181,10 @@ class SliceAxis(Opaque):
 
     def part(self, node, net):
         shape = net.shapes[node.inputs[0]]
-        if node.value('axis') % len(shape) != net.channels[node.inputs[0]].axis:
+        axis = number(node, 'axis') % len(shape)
+        if axis != net.channels[node.inputs[0]].axis:
             return slice(None)
-        return slice(*slice(node.value('begin'), node.value('end')).indices(shape[node.value('axis')])[:2])
+        return slice(*slice(number(node, 'begin'), number(node, 'end')).indices(shape[axis])[:2])
 
 
 class Elementwise(Opaque):
@@ -250,9 +252,5 @@ class Multiply(Elementwise):
                 for source, part in zip(node.inputs, met)]
 
 
-def channels_last(node):
-    return str(node.attrs.get('layout', '')).endswith('C')
-
-
 def _dim(node, net):
-    return node.value('dim', 1) % len(net.shapes[Output(node)])
+    return number(node, 'dim', 1) % len(net.shapes[Output(node)])

@@ -3,6 +3,7 @@ import numpy as np
 
 from runtime import mx
 
+from .attributes import channels_last, flag, integers, number, text
 from .graph import Graph, Node, Output
 from .lambdas import is_lambda
 from .operator_table import PRODUCTS, permutation
@@ -104,8 +105,8 @@ def fold_batch_norm(graph, values):
         if not all(parameter.name in values for parameter in node.sources[1:] + layer.sources[1:]) or not _normalises_outputs(node, layer):
             continue
         gamma, beta, mean, var = (values[parameter.name].asnumpy().astype(np.float64) for parameter in node.sources[1:])
-        gamma = np.ones_like(gamma) if node.value('fix_gamma', True) else gamma
-        factor = gamma / np.sqrt(var + node.value('eps', 1e-3))
+        gamma = np.ones_like(gamma) if flag(node, 'fix_gamma', True) else gamma
+        factor = gamma / np.sqrt(var + number(node, 'eps', 1e-3))
         _scale_outputs(graph, layer, factor, values, readers)
         shift = beta - mean * factor
         if len(layer.inputs) > 2:
@@ -128,7 +129,7 @@ def _constants(graph, parameters):
         elif node.inputs:
             fixed = all(source in found for source in node.sources) and not any(word in node.op for word in RANDOM)
         else:
-            fixed = node.op in SOURCES and 0 not in node.value('shape', (0,))
+            fixed = node.op in SOURCES and 0 not in integers(node, 'shape', (0,))
         if fixed:
             found.add(node)
     return found
@@ -146,7 +147,7 @@ def _uses(graph, constant, cones):
 def _factor(node, values):
     """(what is multiplied, the constant factor as an array) of a multiplication by a constant, else None."""
     if node.op == '_mul_scalar':
-        return node.inputs[0], np.array(float(node.value('scalar')))
+        return node.inputs[0], np.array(float(number(node, 'scalar')))
     if node.op not in PRODUCTS:
         return None
     for source, other in (node.inputs, node.inputs[::-1]):
@@ -176,24 +177,23 @@ def _producer(source, axis, numbers, shapes, readers):
 
 def _makes_channels(node, axis, shapes):
     """Whether ``node`` is a layer with parameters whose output has its channels along ``axis`` (None: whatever the axis)."""
-    if node.op not in ('Convolution', 'FullyConnected', 'BatchNorm') or node.op == 'BatchNorm' and node.value('fix_gamma', True):
+    if node.op not in ('Convolution', 'FullyConnected', 'BatchNorm') or node.op == 'BatchNorm' and flag(node, 'fix_gamma', True):
         return False
     if not all(parameter.is_variable for parameter in node.sources[1:]):
         return False
     rank = len(shapes[node.inputs[0]])
-    own = {'Convolution': rank - 1 if node.attrs.get('layout', '').endswith('C') else 1,
-           'FullyConnected': 1 if node.value('flatten', True) else rank - 1,
-           'BatchNorm': node.value('axis', 1) % rank}[node.op]
+    own = {'Convolution': rank - 1 if channels_last(node) else 1,
+           'FullyConnected': 1 if flag(node, 'flatten', True) else rank - 1,
+           'BatchNorm': number(node, 'axis', 1) % rank}[node.op]
     return axis is None or axis == own
 
 
 def _normalises_outputs(norm, layer):
     """Whether a batch normalisation works on the channels that ``layer`` puts out."""
-    if layer.op == 'FullyConnected' and not layer.value('flatten', True):
+    if layer.op == 'FullyConnected' and not flag(layer, 'flatten', True):
         return False
-    last = layer.attrs.get('layout', '').endswith('C')
-    axis = norm.value('axis', 1)
-    return axis in (-1, len(layer.value('kernel', (1, 1))) + 1) if last else axis == 1
+    axis = number(norm, 'axis', 1)
+    return axis in (-1, len(integers(layer, 'kernel', (1, 1))) + 1) if channels_last(layer) else axis == 1
 
 
 def _scale_outputs(graph, layer, numbers, values, readers):
@@ -216,9 +216,9 @@ def _scale_readers(graph, node, axis, numbers, values, shapes, readers):
 
 
 def _takes_channels(layer, axis, shapes):
-    if layer.op not in ('Convolution', 'FullyConnected') or layer.value('num_group', 1) > 1 or not layer.sources[1].is_variable:
+    if layer.op not in ('Convolution', 'FullyConnected') or number(layer, 'num_group', 1) > 1 or not layer.sources[1].is_variable:
         return False
-    if layer.attrs.get('layout', '').endswith('C') or layer.op == 'FullyConnected' and len(shapes[layer.inputs[0]]) != 2:
+    if channels_last(layer) or layer.op == 'FullyConnected' and len(shapes[layer.inputs[0]]) != 2:
         return False
     return axis in (None, 1)
 
@@ -234,7 +234,7 @@ def _own_parameter(graph, layer, position, values, readers):
 
 
 def _is_relu(node):
-    return node.op == 'relu' or node.op == 'Activation' and node.attrs.get('act_type') == 'relu'
+    return node.op == 'relu' or node.op == 'Activation' and text(node, 'act_type') == 'relu'
 
 
 def _new_name(graph, taken, wish):

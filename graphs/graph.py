@@ -8,8 +8,6 @@
 
 Nothing here knows any network: all structure is read from the symbol itself.
 """
-import ast
-import functools
 import json
 from typing import NamedTuple
 
@@ -24,7 +22,8 @@ AUXILIARY_INPUTS = {'BatchNorm': (3, 4), '_contrib_SyncBatchNorm': (3, 4)}
 
 
 class Node:
-    """One operator or, where ``op`` is ``'null'``, one variable. ``inputs`` is a list of ``Output``; ``attrs`` maps names to texts, as MXNet writes them."""
+    """One operator or, where ``op`` is ``'null'``, one variable. ``inputs`` is a list of ``Output``; ``attrs`` maps names to texts, which
+    ``graphs.attributes`` reads."""
 
     __slots__ = ('op', 'name', 'attrs', 'inputs', 'subgraphs')
 
@@ -46,11 +45,6 @@ class Node:
     def sources(self):
         """The nodes that this one reads, in order."""
         return [source.node for source in self.inputs]
-
-    def value(self, name, default=None):
-        """An attribute as the number, flag or tuple that it spells, or ``default`` where it is not set."""
-        found = _parsed(self.attrs.get(name, 'None'))
-        return default if found is None else found
 
 
 class Output(NamedTuple):
@@ -175,14 +169,6 @@ class Graph:
             if not shape or 0 in shape:
                 raise GraphError(f'the shape of {source.node.name} does not follow from those of {", ".join(sorted(known))}; give the shape of every input')
         return dict(zip(wanted, shapes))
-
-
-@functools.lru_cache(maxsize=4096)
-def _parsed(text):
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def labels(graph):

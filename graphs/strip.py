@@ -13,6 +13,7 @@ import numpy as np
 from runtime import mx
 from runtime.errors import CheckpointError, UserError
 
+from .attributes import flag, number
 from .folding import absorb_factors, cancel_repetitions, evaluate, fold_batch_norm, fold_constants
 from .graph import Graph, Node, Output, labels
 from .history import History
@@ -91,9 +92,9 @@ def split_into_slices(graph, shapes):
     """Turn every ``SliceChannel`` into slices, which may be of different widths once channels are gone; ``shapes`` learns theirs."""
     replacements = {}
     for node in graph.nodes():
-        if node.op != 'SliceChannel' or node.value('squeeze_axis', False):
+        if node.op != 'SliceChannel' or flag(node, 'squeeze_axis'):
             continue
-        axis, parts = node.value('axis', 1), node.value('num_outputs')
+        axis, parts = number(node, 'axis', 1), number(node, 'num_outputs')
         width = shapes[node.inputs[0]][axis] // parts
         for part in range(parts):
             read = Output(node, part)

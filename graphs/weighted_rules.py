@@ -3,7 +3,8 @@ import math
 
 import numpy as np
 
-from .channel_rules import UNKNOWN, Channels, Opaque, channels_last
+from .attributes import channels_last, flag, integers, number
+from .channel_rules import UNKNOWN, Channels, Opaque
 from .graph import Output
 
 
@@ -85,7 +86,7 @@ class Convolution(Weighted):
         return 1
 
     def is_padded(self, node):
-        return any(node.value('pad', (0,)))
+        return any(integers(node, 'pad'))
 
     def slim(self, node, net, kept):
         outputs = kept[Output(node)]
@@ -97,17 +98,17 @@ class Convolution(Weighted):
 
 class FullyConnected(Weighted):
     def axis_in(self, node, net):
-        return 1 if node.value('flatten', True) else len(net.shapes[node.inputs[0]]) - 1
+        return 1 if flag(node, 'flatten', True) else len(net.shapes[node.inputs[0]]) - 1
 
     def axis_out(self, node, net):
-        return len(net.shapes[node.inputs[0]]) - 1 if not node.value('flatten', True) else 1
+        return len(net.shapes[node.inputs[0]]) - 1 if not flag(node, 'flatten', True) else 1
 
     def weight_axis_in(self, node, net):
         return 1
 
     def repeats(self, node, net):
         """Positions of a map that flattening puts behind one another for each channel."""
-        return math.prod(net.shapes[node.inputs[0]][2:]) if node.value('flatten', True) else 1
+        return math.prod(net.shapes[node.inputs[0]][2:]) if flag(node, 'flatten', True) else 1
 
     def is_padded(self, node):
         return False
@@ -122,7 +123,7 @@ class BatchNorm(Opaque):
     def flow(self, node, net):
         source = node.inputs[0]
         ids = net.ids_along(source, _axis(node, net))
-        if ids is None or node.value('output_mean_var', False) or not all(net.is_parameter(parameter) for parameter in node.inputs[1:]):
+        if ids is None or flag(node, 'output_mean_var') or not all(net.is_parameter(parameter) for parameter in node.inputs[1:]):
             return Opaque.flow(self, node, net)
         for parameter in node.inputs[1:]:
             net.tie(parameter, 0, ids)
@@ -132,7 +133,7 @@ class BatchNorm(Opaque):
     def known(self, node, net):
         gamma, (beta, mean, var) = self.gamma(node, net), (net.weights.vector(parameter) for parameter in node.inputs[2:])
         inputs = net.known[node.inputs[0]]
-        return np.where(gamma == 0, beta, beta + gamma * (inputs - mean) / np.sqrt(var + node.value('eps', 1e-3)))
+        return np.where(gamma == 0, beta, beta + gamma * (inputs - mean) / np.sqrt(var + number(node, 'eps', 1e-3)))
 
     def needs(self, node, net, wanted):
         return [wanted & (self.gamma(node, net) != 0), None, None, None, None]
@@ -140,15 +141,15 @@ class BatchNorm(Opaque):
     def gamma(self, node, net):
         """The gamma that counts: MXNet takes a fixed one for 1, whatever the file holds."""
         gamma = net.weights.vector(node.inputs[1])
-        return np.ones_like(gamma) if node.value('fix_gamma', True) else gamma
+        return np.ones_like(gamma) if flag(node, 'fix_gamma', True) else gamma
 
 
 def _groups(node):
-    return node.value('num_group', 1)
+    return number(node, 'num_group', 1)
 
 
 def _axis(node, net):
-    return node.value('axis', 1) % len(net.shapes[node.inputs[0]])
+    return number(node, 'axis', 1) % len(net.shapes[node.inputs[0]])
 
 
 def _by_group(matrix, vector, groups):
