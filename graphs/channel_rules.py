@@ -195,14 +195,14 @@ class Elementwise(Opaque):
 
     def flow(self, node, net):
         shape = net.shapes[Output(node)]
-        axes = {net.channels[source].axis for source in node.inputs if net.channels.get(source)}
-        same_rank = all(len(net.shapes[source]) == len(shape) for source in node.inputs)
-        if len(axes) != 1 or not same_rank:
+        followed = [source for source in node.inputs if source in net.channels]
+        axes = {net.channels[source].axis for source in followed}
+        if len(axes) != 1 or any(len(net.shapes[source]) != len(shape) for source in followed):
             return Opaque.flow(self, node, net)
         axis = axes.pop()
         outputs = None
         for source in node.inputs:
-            if net.shapes[source][axis] != shape[axis]:
+            if own_axis(source, shape, axis, net) is None:
                 net.pin_whole(source)
                 continue
             if net.is_parameter(source):
@@ -218,26 +218,28 @@ class Elementwise(Opaque):
         if outputs is None:
             return Opaque.flow(self, node, net)
         for source in node.inputs:
-            if net.is_parameter(source) and net.shapes[source][axis] == shape[axis]:
-                net.tie(source, axis, outputs)
+            own = own_axis(source, shape, axis, net)
+            if net.is_parameter(source) and own is not None:
+                net.tie(source, own, outputs)
         net.channels[Output(node)] = Channels(axis, outputs)
         return None
 
     def known(self, node, net):
-        operands = self._operands(node, net)
+        operands = [operand(source, node, net) for source in node.inputs]
         found = operands[0]
-        for operand in operands[1:]:
-            found = self.combine(found, operand)
+        for other in operands[1:]:
+            found = self.combine(found, other)
         return found
 
     def needs(self, node, net, wanted):
-        axis = net.channels[Output(node)].axis
-        return [net.along(source, axis, wanted if net.shapes[source][axis] == len(wanted) else wanted.any(keepdims=True)) for source in node.inputs]
+        return [self._asked(source, node, net, wanted) for source in node.inputs]
 
-    def _operands(self, node, net):
-        axis = net.channels[Output(node)].axis
-        length = net.shapes[Output(node)][axis]
-        return [np.broadcast_to(net.known_along(source, axis), (length,)) for source in node.inputs]
+    def _asked(self, source, node, net, wanted):
+        """Which channels of ``source`` matter where those of ``wanted`` do of the output."""
+        shape, axis = net.shapes[Output(node)], net.channels[Output(node)].axis
+        if own_axis(source, shape, axis, net) is None:
+            wanted = wanted.any(keepdims=True)
+        return net.along(source, axis, wanted)
 
 
 class Multiply(Elementwise):
@@ -245,11 +247,24 @@ class Multiply(Elementwise):
         super().__init__(lambda a, b: np.where((a == 0) | (b == 0), 0, a * b))
 
     def needs(self, node, net, wanted):
-        first, second = self._operands(node, net)
-        axis = net.channels[Output(node)].axis
+        first, second = (operand(source, node, net) for source in node.inputs)
         met = [wanted & (second != 0), wanted & (first != 0)]
-        return [net.along(source, axis, part if net.shapes[source][axis] == len(wanted) else part.any(keepdims=True))
-                for source, part in zip(node.inputs, met)]
+        return [self._asked(source, node, net, part) for source, part in zip(node.inputs, met)]
+
+
+def own_axis(source, shape, axis, net):
+    """The axis of ``source`` that meets ``axis`` of an output of ``shape``; None where it is broadcast along that."""
+    own = axis - len(shape) + len(net.shapes[source])
+    return own if own >= 0 and net.shapes[source][own] == shape[axis] else None
+
+
+def operand(source, node, net):
+    """What is known of ``source`` at each channel of an elementwise ``node``."""
+    shape, axis = net.shapes[Output(node)], net.channels[Output(node)].axis
+    own = axis - len(shape) + len(net.shapes[source])
+    if own >= 0:
+        return np.broadcast_to(net.known_along(source, own), (shape[axis],))
+    return np.full(shape[axis], net.weights.number(source) if net.is_parameter(source) else UNKNOWN)
 
 
 def _dim(node, net):

@@ -9,6 +9,7 @@ import numpy as np
 from .channel_rules import UNKNOWN
 from .graph import Output
 from .operator_table import CONCATENATIONS, OPAQUE, rule_of
+from .values import distinct, repeats, to_numpy
 
 PINNED = 0
 
@@ -164,49 +165,56 @@ class Liveness:
 
 
 class Weights:
-    """The numbers in the parameters, as the sweeps look at them: a mapping from names to arrays (NDArray, or NumPy where they are cheap)."""
+    """The numbers in the parameters, as the sweeps look at them: a mapping from names to arrays of ``values``."""
 
     BLOCK = 1 << 22
 
-    def __init__(self, arrays, base=None):
+    def __init__(self, arrays):
         self.arrays = arrays
-        self._base = base
         self._nonzero = {}
 
     def __contains__(self, name):
         return name in self.arrays
 
-    def updated(self, arrays):
-        """These weights with ``arrays`` among them; what is known of all others is not computed again."""
-        return Weights({**self.arrays, **arrays}, self)
-
     def vector(self, source):
         """All entries behind one another, float64."""
-        return _numpy(self.arrays[source.node.name]).astype(np.float64).ravel()
+        return self._array(source).astype(np.float64).ravel()
 
     def along(self, source, axis):
         """The number at each position of ``axis``, NaN where the entries there are not all the same."""
-        rows = np.moveaxis(_numpy(self.arrays[source.node.name]).astype(np.float64), axis, 0)
+        array = self._array(source)
+        rows = np.moveaxis(distinct(array).astype(np.float64), axis, 0)
         rows = rows.reshape(rows.shape[0], -1)
-        return np.where((rows == rows[:, :1]).all(axis=1), rows[:, 0], UNKNOWN)
+        same = (rows == rows[:, :1]).all(axis=1)
+        if repeats(array, axis):
+            same &= rows[:, 0] == 0
+        return np.broadcast_to(np.where(same, rows[:, 0], UNKNOWN), (array.shape[axis],))
+
+    def number(self, source):
+        """The one number that all entries are, NaN where they are not all the same."""
+        found = self.along(source, 0)
+        return found[0] if len(found) == 1 or (found == 0).all() else UNKNOWN
 
     def sums(self, source, axis):
         """The kernel of each pair (output, input) summed, float64; inputs lie along ``axis``."""
-        rows = np.moveaxis(_numpy(self.arrays[source.node.name]).astype(np.float64), axis, 1)
+        rows = np.moveaxis(self._array(source).astype(np.float64), axis, 1)
         return rows.reshape(*rows.shape[:2], -1).sum(axis=2)
 
     def nonzero(self, source, axis):
-        """Whether any weight of each pair (output, input) is not zero; read in blocks, since a copy of the largest weight would double the memory."""
-        name = source.node.name
-        array, key = self.arrays[name], (name, axis)
-        if self._base is not None and array is self._base.arrays.get(name):
-            return self._base.nonzero(source, axis)
+        """Whether any weight of each pair (output, input) is not zero; inputs lie along ``axis``.
+
+        Weights are read in blocks, since a copy of the largest would double the memory.
+        """
+        array, key = self.arrays[source.node.name], (source.node.name, axis)
         if key not in self._nonzero:
+            pairs = (array.shape[0], array.shape[axis])
+            array = distinct(array) if isinstance(array, np.ndarray) else array
             rows = max(1, self.BLOCK // max(1, int(np.prod(array.shape[1:]))))
-            parts = [np.moveaxis(_numpy(array[start:start + rows]) != 0, axis, 1) for start in range(0, array.shape[0], rows)]
-            self._nonzero[key] = np.concatenate([part.reshape(*part.shape[:2], -1).any(axis=2) for part in parts])
+            parts = [np.moveaxis(to_numpy(array[start:start + rows]) != 0, axis, 1)
+                     for start in range(0, array.shape[0], rows)]
+            found = np.concatenate([part.reshape(*part.shape[:2], -1).any(axis=2) for part in parts])
+            self._nonzero[key] = np.broadcast_to(found, pairs)
         return self._nonzero[key]
 
-
-def _numpy(array):
-    return array if isinstance(array, np.ndarray) else array.asnumpy()
+    def _array(self, source):
+        return to_numpy(self.arrays[source.node.name])

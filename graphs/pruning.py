@@ -3,6 +3,7 @@ import numpy as np
 
 from runtime.errors import NothingLeftError
 
+from .channel_rules import operand
 from .graph import Node, Output
 from .liveness import Liveness
 from .operator_table import ADDITIONS, BROADCASTING, CONCATENATIONS, SUBTRACTIONS, VARIADIC, WEIGHTED, rule_of
@@ -81,8 +82,7 @@ def _replace_constants(graph, live):
 
 
 def _drop_zeros(node, live, replacements):
-    axis = live.channels[Output(node)].axis
-    zero = [not live.known_along(source, axis).any() for source in node.inputs]
+    zero = [not operand(source, node, live).any() for source in node.inputs]
     if node.op in SUBTRACTIONS:
         zero[0] = False                     # 0 − x is not x
     others = [source for source, is_zero in zip(node.inputs, zero) if not is_zero]
