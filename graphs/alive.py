@@ -74,5 +74,6 @@ class AliveCounter:
         names = {node.name for node in Graph(self._folded.values()).variables()}
         values = {name: given[name] if name in given else np.resize(UNKNOWN_NUMBERS, self._shapes_of[name])
                   for name in names}
-        arrays = {name: array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array) for name, array in values.items()}
-        return evaluate(self._folded, arrays)
+        values = {name: array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array)
+                  for name, array in values.items()}
+        return evaluate(self._folded, values)

@@ -1,4 +1,4 @@
-"""Constant factors move into the parameters of the layer beside them, and so does a batch normalisation, for inference."""
+"""Constant factors move into the parameters of the layer beside them; so does a batch normalisation, for inference."""
 import numpy as np
 
 from .attributes import channels_last, flag, integers, number, text
@@ -150,7 +150,7 @@ def _scale_outputs(graph, layer, numbers, values, readers):
 
 
 def _scale_readers(graph, node, axis, numbers, values, shapes, readers):
-    """Move the factor into the weights of all that read ``node``; False where one of them is no layer that can take it."""
+    """Move the factor into the weights of all that read ``node``; False where one of them cannot take it."""
     layers = [reader for reader, _ in readers[node]]
     if not all(reader is not None and position == 0 and _takes_channels(reader, axis, shapes)
                for reader, position in readers[node]):

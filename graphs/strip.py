@@ -3,9 +3,9 @@
     stripped = strip(symbol, arg_params, aux_params, {'data': (1, 3, 32, 32)})
 
 A scaling factor of exactly zero makes channels that are zero whatever the image. Constants are folded (λ goes into the
-parameters beside it), what is zero or only feeds zeros is found by ``liveness``, operators and parameters are cut to what
-is left, until nothing more can go. The function of the network stays the same: section 3.2 of the paper, done to any
-graph.
+parameters beside it), what is zero or only feeds zeros is found by ``liveness``, operators and parameters are cut to
+what is left, until nothing more can go. The function of the network stays the same: section 3.2 of the paper, done to
+any graph.
 """
 from typing import NamedTuple
 
@@ -38,7 +38,8 @@ class Stripped(NamedTuple):
     report: dict
 
 
-def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=False, for_training=False, lambda_name='lambda'):
+def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=False, for_training=False,
+          lambda_name='lambda'):
     """Remove every dead structure and fold what is left of the scaling factors into the parameters.
 
     Parameters
@@ -73,7 +74,7 @@ def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=Fa
 
 
 def switched_off(arg_params, threshold, lambda_name='lambda'):
-    """The parameters with every scaling factor of |λ| ≤ ``threshold`` set to zero; other arrays are the same objects."""
+    """The parameters with every factor of |λ| ≤ ``threshold`` set to zero; all other arrays are the same objects."""
     def off(array):
         numbers = array.asnumpy()
         return mx.nd.array(np.where(np.abs(numbers) <= threshold, 0, numbers), dtype=array.dtype)
@@ -85,7 +86,8 @@ def check_parameters(graph, arg_params, aux_params, inputs):
     known = set(arg_params) | set(aux_params) | set(inputs) | labels(graph)
     missing = [node.name for node in graph.variables() if node.name not in known]
     if missing:
-        raise CheckpointError(f'the parameters hold no {missing[0]!r}, which the network needs ({len(missing)} missing)')
+        raise CheckpointError(f'the parameters hold no {missing[0]!r}, which the network needs '
+                              f'({len(missing)} missing)')
     for name, array in {**arg_params, **aux_params}.items():
         if not np.isfinite(array.asnumpy()).all():
             raise CheckpointError(f'{name} holds values that are not finite (NaN or infinite): this network went wrong '
@@ -93,7 +95,7 @@ def check_parameters(graph, arg_params, aux_params, inputs):
 
 
 def _finished(graph, values, history, data_shapes):
-    """The ``Stripped`` network. Its parameters say their shapes: MXNet cannot infer that of a factor that is broadcast."""
+    """The ``Stripped`` network. Its variables say their shapes: MXNet cannot infer that of a broadcast factor."""
     guard_sums(graph)
     variables = [node for node in graph.variables() if node.name in values]
     for node in variables:

@@ -46,7 +46,7 @@ def cut(array, masks):
 
 
 def times(array, numbers, shape):
-    """``array`` times ``numbers`` reshaped to ``shape``, computed in single precision at least; of the kind of ``array``."""
+    """``array`` times ``numbers`` in ``shape``, computed in single precision at least; of the kind of ``array``."""
     precision = np.promote_types(array.dtype, np.float32)
     numbers = numbers.reshape(shape).astype(precision)
     if isinstance(array, mx.nd.NDArray):
