@@ -18,7 +18,9 @@ from runtime.errors import GraphError
 LABEL_OPERATORS = ('SoftmaxOutput', 'SVMOutput', 'LinearRegressionOutput', 'LogisticRegressionOutput', 'MAERegressionOutput')
 # MXNet takes a graph that does not say its version for one of 2016 and converts it.
 MADE_BY = {'mxnet_version': ['int', 10901]}
-AUXILIARY_INPUTS = {'BatchNorm': (3, 4), '_contrib_SyncBatchNorm': (3, 4)}
+NORMALISERS = ('BatchNorm', 'BatchNorm_v1', '_contrib_BatchNormWithReLU', '_contrib_SyncBatchNorm')
+# Which inputs of an operator are states: moving mean and variance.
+AUXILIARY_INPUTS = dict.fromkeys(NORMALISERS, (3, 4))
 
 
 class Node:
