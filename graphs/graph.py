@@ -11,6 +11,7 @@ Nothing here knows any network: all structure is read from the symbol itself.
 import json
 from typing import NamedTuple
 
+from formats.symbol_fit import IMAGE_SHAPE
 from formats.symbol_operators import first_line
 from runtime import mx
 from runtime.errors import GraphError
@@ -193,7 +194,15 @@ def fed(graph, inputs=('data',)):
 
 
 def data_shape_of(symbol, name='data'):
-    """The shape of one image that a symbol of ours was built for (the variable's ``__image_shape__``), or None where it does not say."""
-    text = symbol.attr_dict().get(name, {}).get('__image_shape__')
+    """The shape of one image that a symbol was built or stripped for, or None where the symbol does not say."""
+    text = symbol.attr_dict().get(name, {}).get(IMAGE_SHAPE)
     return tuple(int(size) for size in text.split(',')) if text else None
+
+
+def record_image_shapes(graph, data_shapes):
+    """Let each input of images say their shape: ``data_shapes`` maps names to shapes (N, channels, height, width)."""
+    for node in graph.variables():
+        shape = data_shapes.get(node.name, ())
+        if len(shape) == 4:
+            node.attrs[IMAGE_SHAPE] = ','.join(map(str, shape[1:]))
 

@@ -16,7 +16,7 @@ from runtime.errors import CheckpointError, UserError
 
 from .factors import fold_batch_norm
 from .folding import evaluate
-from .graph import Graph, labels
+from .graph import Graph, labels, record_image_shapes
 from .history import History
 from .lambdas import is_lambda
 from .losses import drop_losses
@@ -95,8 +95,12 @@ def check_parameters(graph, arg_params, aux_params, inputs):
 
 
 def _finished(graph, values, history, data_shapes):
-    """The ``Stripped`` network. Its variables say their shapes: MXNet cannot infer that of a broadcast factor."""
+    """The ``Stripped`` network. Its variables say their shapes: MXNet cannot infer that of a broadcast factor.
+
+    Its inputs say which images they take.
+    """
     guard_sums(graph)
+    record_image_shapes(graph, data_shapes)
     variables = [node for node in graph.variables() if node.name in values]
     for node in variables:
         array = values[node.name]

@@ -125,6 +125,17 @@ def test_old_file_formats(checkpoints, capsys, version):
     assert (code, report['outputs']['max_abs']) == (0, 0)
 
 
+def test_strip_records_the_image_shape(checkpoints, capsys):
+    """What the authors' symbol does not say, the stripped one does: no tool has to be told again."""
+    folder = checkpoints[0]
+    report = strip(capsys, folder, 'theirs')
+    cut = ('--prefix', folder / 'theirs-cut', '--epoch', 0)
+    assert said(capsys, summary.main, *cut)[1]['macs'] == report['after']['macs']
+    again = said(capsys, strip_params.main, *cut, '--out', folder / 'again')[1]
+    assert again['after'] == again['before'] == report['after']
+    assert said(capsys, compare_checkpoints.main, f'{folder}/theirs-cut:0', f'{folder}/again:0')[1]['equal']
+
+
 def test_finetune(checkpoints, tmp_path):
     """Our network goes on from their weights, and theirs from ours."""
     folder, family = checkpoints
