@@ -30,8 +30,8 @@ class AliveCounter:
     """Counts what stripping would leave of ``symbol``, by the very sweep that strips.
 
     Made once for a symbol and the shapes of its inputs (dict name → shape, the batch first). Each call takes parameters
-    (dict name → NDArray or NumPy array), all λ among them, and returns a ``Complexity``, all zeros where nothing would
-    be left. Its ``lambdas`` are the factors alive.
+    (dict name → NDArray or NumPy array), all λ among them (or masks of those alive), and returns a ``Complexity``, all
+    zeros where nothing would be left. Its ``lambdas`` are the factors alive.
 
     Given all parameters and states, the count is always that of the stripped network. Given λ alone, every other number
     is taken to be positive and moving means to be 0. That makes a difference only where a dead structure leaves a
@@ -61,7 +61,7 @@ class AliveCounter:
         given = {name: params[name] for name in self._shapes_of if name in params or name in self._lambdas}
         if given.keys() != self._lambdas:
             return self._count(given)
-        signs = {name: np.sign(to_numpy(array)).astype(np.float32) for name, array in given.items()}
+        signs = {name: np.sign(to_numpy(array).astype(np.float64)).astype(np.float32) for name, array in given.items()}
         key = {name: array.tobytes() for name, array in signs.items()}
         if self._last[0] != key:
             self._last = key, self._count(signs)

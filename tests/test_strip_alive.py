@@ -61,6 +61,7 @@ def test_every_type_of_number_counts(dtype):
     arg_params = with_dead(arg_params, {'lambda_group': np.arange(12).reshape(3, 4) % 3 == 1})
     expected = AliveCounter(symbol, SHAPES)(arg_params)
     lambdas = {name: array for name, array in arg_params.items() if 'lambda' in name}
+    assert AliveCounter(symbol, SHAPES)({name: array.asnumpy() != 0 for name, array in lambdas.items()}) == expected
     for given in (lambdas, {**arg_params, **aux_params}):
         assert AliveCounter(symbol, SHAPES)({name: array.astype(dtype) for name, array in given.items()}) == expected
         given = {name: array.asnumpy().astype(dtype) for name, array in given.items()}
