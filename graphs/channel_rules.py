@@ -1,13 +1,16 @@
-"""What kinds of operators do to channels. The sweeps of ``liveness`` read these rules; ``operator_table`` says which operator follows which.
+"""What kinds of operators do to channels. ``liveness`` reads these rules; ``operator_table`` has one for each operator.
 
 A rule answers three questions about a node of the graph:
 
-* ``flow(node, net)`` — which channels its outputs have. Channels carry integer ids; an operator that keeps them apart passes them on, one that mixes them
-  (convolution) makes new ones, one that needs two alike (addition) joins them. Parameters are tied to the ids along their axes.
-* ``known(node, net)`` — which channels of its output hold one and the same number at every position, whatever the data: zero above all.
+* ``flow(node, net)`` — which channels its outputs have. Channels carry integer ids; an operator that keeps them apart
+  passes them on, one that mixes them (convolution) makes new ones, one that needs two alike (addition) joins them.
+  Parameters are tied to the ids along their axes.
+* ``known(node, net)`` — which channels of its output hold one and the same number at every position, whatever the data:
+  zero above all.
 * ``needs(node, net, wanted)`` — which channels of each input matter, given those of the output that do.
 
-An operator without a rule is ``Opaque``: it needs all of its inputs as they are. That is never wrong; it only prunes less.
+An operator without a rule is ``Opaque``: it needs all of its inputs as they are. That is never wrong; it only prunes
+less.
 """
 from typing import NamedTuple
 
@@ -40,11 +43,14 @@ class Opaque:
         return [net.everything(source) for source in node.inputs]
 
     def slim(self, node, net, kept):
-        """Mend the attributes of ``node`` for the channels that stay; ``kept`` maps an ``Output`` to a mask over its channels."""
+        """Mend the attributes of ``node`` for the channels that stay: ``kept`` maps an ``Output`` to a mask of them."""
 
 
 class Pointwise(Opaque):
-    """One input, one output, each position for itself: channels pass through. ``function`` is what becomes of a constant, if anything is known of that."""
+    """One input, one output, each position for itself: channels pass through.
+
+    ``function`` is what becomes of a constant, if anything is known of that.
+    """
 
     def __init__(self, function=None):
         self.function = function
@@ -95,14 +101,18 @@ class Pooling(Pointwise):
         kernel = integers(node, 'kernel', (1,))
         pad, stride = integers(node, 'pad', (0,) * len(kernel)), integers(node, 'stride', (1,) * len(kernel))
         if text(node, 'pool_type', 'max') == 'max':
-            # With this convention a window may lie in the padding alone, whose maximum is no number of the map.
-            covered = text(node, 'pooling_convention', 'valid') == 'valid' or all(p + s <= k for k, s, p in zip(kernel, stride, pad))
+            # 'full' may put a window into the padding alone, whose maximum is no number of the map.
+            is_valid = text(node, 'pooling_convention', 'valid') == 'valid'
+            covered = is_valid or all(p + s <= k for k, s, p in zip(kernel, stride, pad))
             return inputs if covered else np.full(len(inputs), UNKNOWN)
         return np.where(inputs == 0, 0, UNKNOWN)
 
 
 class Moved(Opaque):
-    """Reshaping, transposing, reducing: the channels stay, perhaps on another axis, perhaps each repeated. ``where`` tells (new axis, repeats) or None."""
+    """Reshaping, transposing, reducing: the channels stay, perhaps on another axis, perhaps each repeated.
+
+    ``where`` tells (new axis, repeats) or None.
+    """
 
     def __init__(self, where, slim=None):
         self.where = where

@@ -3,8 +3,9 @@
 What counts:
 
 * **params** — every argument that is learned: weights, biases, BN's gamma and beta. A gamma that ``fix_gamma`` holds at
-  1 is not learned. Scaling factors are not among them (they vanish into the parameters beside them once training is over)
-  and are given as ``lambdas``; moving means and variances are states, not parameters. A shared parameter counts once.
+  1 is not learned. Scaling factors are not among them (they vanish into the parameters beside them once training is
+  over) and are given as ``lambdas``; moving means and variances are states, not parameters. A shared parameter counts
+  once.
 * **params_without_bn** — the same without BN's gamma and beta: the parameters of the paper's tables.
 * **macs** — multiply-accumulates of convolutions (grouped and deformable ones too), transposed convolutions and fully
   connected layers for **one** image, each use of a shared weight counted: the "FLOPs" of the paper's tables. BN,

@@ -1,4 +1,4 @@
-"""A small readable view of any MXNet symbol: nodes, what they read, their shapes; made to be rewritten and turned back into a symbol.
+"""A view of any MXNet symbol: nodes, what they read, their shapes. It can be rewritten and turned back into a symbol.
 
     graph = Graph.from_symbol(symbol)
     for node in graph.nodes():              # inputs before those who read them
@@ -16,7 +16,8 @@ from formats.symbol_operators import first_line
 from runtime import mx
 from runtime.errors import GraphError
 
-LABEL_OPERATORS = ('SoftmaxOutput', 'SVMOutput', 'LinearRegressionOutput', 'LogisticRegressionOutput', 'MAERegressionOutput')
+LABEL_OPERATORS = ('SoftmaxOutput', 'SVMOutput', 'LinearRegressionOutput', 'LogisticRegressionOutput',
+                   'MAERegressionOutput')
 # MXNet takes a graph that does not say its version for one of 2016 and converts it.
 MADE_BY = {'mxnet_version': ['int', 10901]}
 NORMALISERS = ('BatchNorm', 'BatchNorm_v1', '_contrib_BatchNormWithReLU', '_contrib_SyncBatchNorm')
@@ -25,8 +26,10 @@ AUXILIARY_INPUTS = dict.fromkeys(NORMALISERS, (3, 4))
 
 
 class Node:
-    """One operator or, where ``op`` is ``'null'``, one variable. ``inputs`` is a list of ``Output``; ``attrs`` maps names to texts, which
-    ``graphs.attributes`` reads."""
+    """One operator or, where ``op`` is ``'null'``, one variable.
+
+    ``inputs`` is a list of ``Output``; ``attrs`` maps names to texts, which ``graphs.attributes`` reads.
+    """
 
     __slots__ = ('op', 'name', 'attrs', 'inputs', 'subgraphs')
 
@@ -75,7 +78,10 @@ class Graph:
         return cls([Output(nodes[source], index) for source, index, *_ in plan['heads']], plan.get('attrs'))
 
     def to_symbol(self):
-        """The ``mx.sym.Symbol`` of this graph: names kept, nodes that no head needs left out, the same text for the same graph."""
+        """The ``mx.sym.Symbol`` of this graph, with the same names and without nodes that no head needs.
+
+        The same graph gives the same text.
+        """
         return mx.sym.load_json(self.to_json())
 
     def to_json(self):
@@ -84,7 +90,8 @@ class Graph:
         number = {node: position for position, node in enumerate(nodes)}
         entries = []
         for node in nodes:
-            entry = {'op': node.op, 'name': node.name, 'inputs': [[number[source], index, 0] for source, index in node.inputs]}
+            inputs = [[number[source], index, 0] for source, index in node.inputs]
+            entry = {'op': node.op, 'name': node.name, 'inputs': inputs}
             if node.attrs:
                 entry['attrs'] = {key: node.attrs[key] for key in sorted(node.attrs)}
             if node.subgraphs:
@@ -118,7 +125,10 @@ class Graph:
         return [node for node in self.nodes() if node.is_variable]
 
     def readers(self):
-        """For every node, the nodes that read it as ``[(reader, position among its inputs)]``; heads count as readers named ``None``."""
+        """For every node, the nodes that read it, as ``[(reader, position among its inputs)]``.
+
+        A head counts as a reader ``None``, at the head's position.
+        """
         found = {node: [] for node in self.nodes()}
         for node in found:
             for position, source in enumerate(node.inputs):
@@ -128,9 +138,10 @@ class Graph:
         return found
 
     def replace(self, replacements):
-        """Let everyone who reads a key of ``replacements`` (``Output`` → ``Output``) read its value instead, chains of them included.
+        """Let all that read a key of ``replacements`` (``Output`` → ``Output``) read its value instead.
 
-        The values' own nodes are among the readers, so that a value must not be computed from its key.
+        A value may be a key as well. The values' own nodes are among the readers, so that a value must not be computed
+        from its key.
         """
         def settled(source):
             while source in replacements:
@@ -159,18 +170,21 @@ class Graph:
     def shapes(self, known):
         """The shape of every output that a node or head reads: a dict ``Output`` → tuple of ints.
 
-        ``known`` maps names of variables to shapes; at least the data's must be there. Raises ``GraphError`` where MXNet cannot tell a shape.
+        ``known`` maps names of variables to shapes; at least the data's must be there. Raises ``GraphError`` where
+        MXNet cannot tell a shape.
         """
         wanted = list(dict.fromkeys([source for node in self.nodes() for source in node.inputs] + self.heads))
         everything = Graph(wanted, self.attrs).to_symbol()
         names = {node.name for node in self.variables()}
         try:
-            _, shapes, _ = everything.infer_shape_partial(**{name: tuple(shape) for name, shape in known.items() if name in names})
+            given = {name: tuple(shape) for name, shape in known.items() if name in names}
+            _, shapes, _ = everything.infer_shape_partial(**given)
         except mx.base.MXNetError as error:
             raise GraphError(f'the shapes of this network do not fit together: {first_line(error)}') from None
         for source, shape in zip(wanted, shapes):
             if not shape or 0 in shape:
-                raise GraphError(f'the shape of {source.node.name} does not follow from those of {", ".join(sorted(known))}; give the shape of every input')
+                raise GraphError(f'the shape of {source.node.name} does not follow from those of '
+                                 f'{", ".join(sorted(known))}; give the shape of every input')
         return dict(zip(wanted, shapes))
 
 
@@ -178,14 +192,18 @@ def labels(graph):
     """The names of the variables that only a loss reads, as labels."""
     found = set()
     for node, readers in graph.readers().items():
-        as_label = [reader is not None and reader.op in LABEL_OPERATORS and position == 1 for reader, position in readers]
+        as_label = [reader is not None and reader.op in LABEL_OPERATORS and position == 1
+                    for reader, position in readers]
         if node.is_variable and as_label and (all(as_label) or node.name.endswith('_label')):
             found.add(node.name)
     return found
 
 
 def fed(graph, inputs=('data',)):
-    """The nodes that images enter, directly or through others, as a set: all but parameters, labels and what is computed of parameters alone."""
+    """The nodes that images enter, directly or through others, as a set.
+
+    Those are all but parameters, labels and what is computed of parameters alone.
+    """
     found = set()
     for node in graph.nodes():
         if node.name in inputs if node.is_variable else any(source in found for source in node.sources):

@@ -1,8 +1,9 @@
 """Which channels of a network are alive: two sweeps over its graph.
 
-Forward: the channels that hold one known number whatever the data, zero above all. Backward: the channels that anyone still needs (not those that are zero,
-not those that only meet zero weights). Channels that must stay alike, because they are added to one another, share a parameter or form a group of a grouped
-convolution, carry the same id in the end; an id can go when no tensor needs it.
+Forward: the channels that hold one known number whatever the data, zero above all. Backward: the channels that are
+still needed (not those that are zero, not those that only meet zero weights). Channels that must stay alike, because
+they are added to one another, share a parameter or form a group of a grouped convolution, carry the same id in the end;
+an id can go when no tensor needs it.
 """
 import numpy as np
 
@@ -17,9 +18,9 @@ PINNED = 0
 class Liveness:
     """The channels of every tensor of ``graph``, the numbers known of them, and which of them are needed.
 
-    ``channels``, ``known`` and ``needed`` map an ``Output`` to its ``Channels``, to the known value of each channel (NaN where it depends on the data or the
-    position) and to a mask; tensors whose channels cannot be followed are missing from all three. ``weights`` is a ``Weights``, ``shapes`` as from
-    ``Graph.shapes``.
+    ``channels``, ``known`` and ``needed`` map an ``Output`` to its ``Channels``, to the known value of each channel
+    (NaN where it depends on the data or the position) and to a mask; tensors whose channels cannot be followed are
+    missing from all three. ``weights`` is a ``Weights``, ``shapes`` as from ``Graph.shapes``.
     """
 
     def __init__(self, graph, weights, shapes):
@@ -55,7 +56,10 @@ class Liveness:
                 self._need(source, mask)
 
     def kept(self):
-        """A mask over the channels of every followed tensor: those that stay. No tensor is left without a channel unless a concatenation drops it whole."""
+        """A mask over the channels of every followed tensor: those that stay.
+
+        No tensor is left without a channel unless a concatenation drops it whole.
+        """
         label = self._labels()
         stays = np.zeros(self._ids, bool)
         stays[label[PINNED]] = True
@@ -68,7 +72,8 @@ class Liveness:
 
     def kept_of_parameter(self, parameter):
         """For each axis of a parameter a mask of what stays, or None for all; to be asked after ``kept``."""
-        return [None if ids is None or self._stays[ids].all() else self._stays[ids] for ids in self.axes.get(parameter, ())]
+        return [None if ids is None or self._stays[ids].all() else self._stays[ids]
+                for ids in self.axes.get(parameter, ())]
 
     # What rules ask and tell.
 
@@ -149,7 +154,8 @@ class Liveness:
     def _emptied(self, stays, label):
         """A tensor that the heads reach and of which nothing would stay, or None.
 
-        A padded convolution whose inputs are all zero reads such a one: what is left of it is its bias, but it cannot read nothing.
+        A padded convolution whose inputs are all zero reads such a one: what is left of it is its bias, but it cannot
+        read nothing.
         """
         seen, stack = set(), [head.node for head in self.graph.heads]
         while stack:

@@ -43,7 +43,8 @@ class Weighted(Opaque):
         mixed = _by_group(nonzero, unknown, groups).any(axis=1)
         found = net.weights.vector(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(mixed))
         if values.any():
-            found = found + _by_group(net.weights.sums(node.inputs[1], self.weight_axis_in(node, net)), values, groups).sum(axis=1)
+            sums = net.weights.sums(node.inputs[1], self.weight_axis_in(node, net))
+            found = found + _by_group(sums, values, groups).sum(axis=1)
         return np.where(mixed, UNKNOWN, found)
 
     def needs(self, node, net, wanted):
@@ -57,17 +58,19 @@ class Weighted(Opaque):
 
     def takes_constants(self, node, net):
         """Whether input channels that are constants can become part of the bias."""
-        return _groups(node) == 1 and not self.is_padded(node) and all(net.is_read_once(bias) for bias in node.inputs[2:])
+        own_bias = all(net.is_read_once(bias) for bias in node.inputs[2:])
+        return _groups(node) == 1 and not self.is_padded(node) and own_bias
 
     def shift(self, node, net, kept):
-        """What the input channels that are constants, and go, add to each output channel; None where there is no such input."""
+        """What the input channels that are constants, and go, add to each output channel; None where there are none."""
         source = node.inputs[0]
         if net.ids_along(source, self.axis_in(node, net)) is None or not self.takes_constants(node, net):
             return None
         values = np.where(kept[source], 0, np.nan_to_num(net.known[source]))
         if not values.any():
             return None
-        return net.weights.sums(node.inputs[1], self.weight_axis_in(node, net)) @ np.repeat(values, self.repeats(node, net))
+        sums = net.weights.sums(node.inputs[1], self.weight_axis_in(node, net))
+        return sums @ np.repeat(values, self.repeats(node, net))
 
     def nonzero(self, node, net):
         return net.weights.nonzero(node.inputs[1], self.weight_axis_in(node, net))
@@ -123,7 +126,8 @@ class BatchNorm(Opaque):
     def flow(self, node, net):
         source = node.inputs[0]
         ids = net.ids_along(source, _axis(node, net))
-        if ids is None or flag(node, 'output_mean_var') or not all(net.is_parameter(parameter) for parameter in node.inputs[1:]):
+        plain = all(net.is_parameter(parameter) for parameter in node.inputs[1:]) and not flag(node, 'output_mean_var')
+        if ids is None or not plain:
             return Opaque.flow(self, node, net)
         for parameter in node.inputs[1:]:
             net.tie(parameter, 0, ids)
@@ -131,7 +135,8 @@ class BatchNorm(Opaque):
         return None
 
     def known(self, node, net):
-        gamma, (beta, mean, var) = self.gamma(node, net), (net.weights.vector(parameter) for parameter in node.inputs[2:])
+        gamma = self.gamma(node, net)
+        beta, mean, var = (net.weights.vector(parameter) for parameter in node.inputs[2:])
         inputs = net.known[node.inputs[0]]
         return np.where(gamma == 0, beta, beta + gamma * (inputs - mean) / np.sqrt(var + number(node, 'eps', 1e-3)))
 
@@ -153,7 +158,7 @@ def _axis(node, net):
 
 
 def _by_group(matrix, vector, groups):
-    """The matrix (outputs, inputs of a group) with each row times the entries of ``vector`` (all inputs) that belong to its group."""
+    """The matrix (outputs, inputs of a group), each row times the entries of ``vector`` (all inputs) of its group."""
     rows = matrix.reshape(groups, -1, matrix.shape[1])
     product = rows & vector.reshape(groups, 1, -1) if vector.dtype == bool else rows * vector.reshape(groups, 1, -1)
     return product.reshape(matrix.shape)

@@ -69,7 +69,7 @@ def test_every_type_of_number_counts(dtype):
 
 
 def two_convolutions():
-    """A convolution that a BN reads as well as a sum with a second convolution behind it: the sum that MXNet 1.9.1 gets wrong."""
+    """The sum that MXNet 1.9.1 gets wrong: of a convolution, which a BN reads too, and a convolution behind that BN."""
     shortcut = mx.sym.Convolution(mx.sym.Variable('data'), num_filter=8, kernel=(1, 1), no_bias=True, name='shortcut')
     branch = mx.sym.Activation(mx.sym.BatchNorm(shortcut, fix_gamma=False, name='bn'), act_type='relu')
     return mx.sym.Convolution(branch, num_filter=8, kernel=(1, 1), no_bias=True, name='branch') + shortcut

@@ -1,4 +1,4 @@
-"""Random graphs of every kind of layer, with λ at random places and random channels dead, strip to the same function."""
+"""Random graphs of every kind of layer, λ at random places and random channels dead, strip to the same function."""
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
