@@ -1,7 +1,7 @@
 """What the structure that is still alive would cost: the number to watch while a network is training.
 
     alive = AliveCounter(symbol, {'data': (1, 3, 32, 32)})
-    alive({'lambda_block': array}).macs         # every epoch
+    alive({'lambda_block': array}).macs         # as often as you like
 """
 import numpy as np
 
@@ -9,26 +9,36 @@ from runtime import mx
 from runtime.errors import NothingLeftError
 
 from .complexity import Complexity, count
-from .folding import evaluate, fold_constants
+from .folding import evaluate
 from .graph import AUXILIARY_INPUTS, Graph, Output, labels
 from .lambdas import is_lambda
-from .liveness import Weights
 from .losses import drop_losses
-from .pruning import prune
+from .sweep import prepare, sweep
+from .values import stand_in, to_numpy
 
 NOTHING = Complexity(0, 0, 0, 0, 0, ())
+# The numbers that unknown parameters are computed with where λ is folded into them: positive, and no two alike.
+UNKNOWN_NUMBERS = np.linspace(0.5, 1.5, 1009, dtype=np.float32)
 
 
-def alive_complexity(symbol, lambdas, data_shapes, lambda_name='lambda'):
-    """The ``Complexity`` that ``symbol`` would have after stripping with these scaling factors (dict name → array); see ``AliveCounter``."""
-    return AliveCounter(symbol, data_shapes, lambda_name)(lambdas)
+def alive_complexity(symbol, params, data_shapes, lambda_name='lambda'):
+    """The ``Complexity`` that ``symbol`` would have after stripping; see ``AliveCounter``."""
+    return AliveCounter(symbol, data_shapes, lambda_name)(params)
 
 
 class AliveCounter:
-    """Counts what would be left of ``symbol``, from its scaling factors alone: every other parameter is taken to be non-zero.
+    """Counts what stripping would leave of ``symbol``, by the very sweep that strips.
 
-    Made once for a symbol and the shapes of its inputs; each call takes the scaling factors (dict name → NDArray or NumPy array) and returns a
-    ``Complexity``, all zeros where nothing would be left. Its ``lambdas`` are the factors alive.
+    Made once for a symbol and the shapes of its inputs (dict name → shape, the batch first). Each call takes parameters
+    (dict name → NDArray or NumPy array), all λ among them (or masks of those alive), and returns a ``Complexity``, all
+    zeros where nothing would be left. Its ``lambdas`` are the factors alive.
+
+    Given all parameters and states, the count is always that of the stripped network. Given λ alone, every other number
+    is taken to be positive and moving means to be 0. That makes a difference only where a dead structure leaves a
+    constant behind (β of a batch normalisation) and what stands behind it, a ReLU or a β of 0, makes that constant 0.
+    Of λ only the signs count then, and a call with the same signs as the one before costs next to nothing.
+
+    Raises ``GraphError`` where the shapes cannot be inferred, KeyError where a λ is missing.
     """
 
     def __init__(self, symbol, data_shapes, lambda_name='lambda'):
@@ -36,44 +46,49 @@ class AliveCounter:
         self._batch = next(iter(data_shapes.values()))[0]
         self._data = set(data_shapes)
         self._inputs = self._data | labels(self._graph)
+        self._shapes = self._graph.shapes(data_shapes)
+        self._shapes_of = {node.name: self._shapes[Output(node)] for node in self._graph.variables()
+                           if node.name not in self._inputs}
+        self._lambdas = {name for name in self._shapes_of if is_lambda(name, lambda_name)}
+        means = {node.sources[AUXILIARY_INPUTS[node.op][0]].name for node in self._graph.nodes()
+                 if node.op in AUXILIARY_INPUTS}
+        self._stand_ins = {name: stand_in(shape, name not in means) for name, shape in self._shapes_of.items()}
         drop_losses(self._graph)
-        self._shapes_of = {node.name: shape for (node, _), shape in self._graph.shapes(data_shapes).items() if node.is_variable}
-        names = set(self._shapes_of) - self._inputs
-        means = {node.sources[AUXILIARY_INPUTS[node.op][0]].name for node in self._graph.nodes() if node.op in AUXILIARY_INPUTS}
-        folded = fold_constants(self._graph, names, lambda_name)
-        below = {name: {node.name for node in Graph([source]).nodes() if node.is_variable} for name, source in folded.items()}
-        self._scaled = {name: source for name, source in folded.items() if any(is_lambda(variable, lambda_name) for variable in below[name])}
-        self._factors = {name for name in self._scaled if all(is_lambda(variable, lambda_name) for variable in below[name])}
-        self._lambdas = {name for name in names if is_lambda(name, lambda_name)}
-        arrays = {name: np.broadcast_to(np.float32(name not in means), self._shapes_of[name]) for name in names - self._lambdas}
-        arrays.update(self._evaluate({name: source for name, source in folded.items() if name not in self._scaled}, {}))
-        self._weights = Weights(arrays)
-        ones = {name: np.ones(self._shapes_of[name], np.float32) for name in self._lambdas}
-        known = {**self._shapes_of, **{name: array.shape for name, array in {**arrays, **self._evaluate(self._scaled, ones)}.items()}}
-        self._shapes = self._graph.shapes(known)
+        self._folded = prepare(self._graph, self._shapes, set(self._shapes_of), lambda_name)
+        self._last = None, NOTHING
 
-    def __call__(self, lambdas):
-        switches = {name: _switches(lambdas[name]) for name in self._lambdas}
-        weights = self._weights.updated(self._evaluate(self._scaled, switches))
+    def __call__(self, params):
+        given = {name: params[name] for name in self._shapes_of if name in params or name in self._lambdas}
+        if given.keys() != self._lambdas:
+            return self._count(given)
+        signs = {name: np.sign(to_numpy(array).astype(np.float64)).astype(np.float32) for name, array in given.items()}
+        key = {name: array.tobytes() for name, array in signs.items()}
+        if self._last[0] != key:
+            self._last = key, self._count(signs)
+        return self._last[1]
+
+    def _count(self, given):
+        """What stripping would leave with the parameters of ``given`` and stand-ins for all others."""
         graph = self._graph.copy()
         twins = dict(zip(self._graph.nodes(), graph.nodes()))
-        shapes = {Output(twins[node], index): shape for (node, index), shape in self._shapes.items()}
+        shapes = {Output(twins[node], index): shape for (node, index), shape in self._shapes.items() if node in twins}
+        # A NumPy array that repeats itself would pass for a stand-in.
+        owned = {name: array if isinstance(array, mx.nd.NDArray) else np.ascontiguousarray(array)
+                 for name, array in given.items()}
+        values = {**self._stand_ins, **owned, **self._evaluated(owned)}
         try:
-            _, cut = prune(graph, weights, shapes, self._data)
+            sweep(graph, values, shapes, self._data)
         except NothingLeftError:
             return NOTHING
-        left = {source: cut.shape_of(source, shape) for source, shape in shapes.items()}
-        found = count(graph, left, self._inputs | self._factors, self._batch)
-        return found._replace(lambdas=int(sum(switch.sum() for switch in switches.values())))
+        alive = sum(np.count_nonzero(to_numpy(given[name])) for name in self._lambdas)
+        return count(graph, shapes, self._inputs, self._batch)._replace(lambdas=int(alive))
 
-    def _evaluate(self, expressions, switches):
-        """The values of ``expressions`` with 1 for every parameter and ``switches`` for the scaling factors."""
-        names = {node.name for node in Graph(expressions.values()).nodes() if node.is_variable}
-        values = {name: mx.nd.array(switches[name]) if name in switches else mx.nd.ones(self._shapes_of[name]) for name in names}
-        return evaluate(expressions, values)
-
-
-def _switches(factor):
-    """1 where a factor is alive, 0 where it is dead."""
-    numbers = factor.asnumpy() if isinstance(factor, mx.nd.NDArray) else np.asarray(factor)
-    return (numbers != 0).astype(np.float32)
+    def _evaluated(self, given):
+        """The values of what is folded, with the parameters of ``given`` and unknown numbers for all others."""
+        names = {node.name for node in Graph(self._folded.values()).variables()}
+        dtype = next((given[name].dtype for name in names if name in given), np.float32)
+        values = {name: given[name] if name in given else np.resize(UNKNOWN_NUMBERS, self._shapes_of[name])
+                  for name in names}
+        values = {name: array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array, dtype=dtype)
+                  for name, array in values.items()}
+        return evaluate(self._folded, values)

@@ -1,7 +1,9 @@
-"""The attributes of a node as MXNet reads them: defaults, spellings and conventions, in one place for every exporter.
+"""The attributes of a node, read as MXNet reads them: one parser for the whole project.
 
-A symbol only writes down what its author set; what is left out has the defaults of MXNet's operator, and some of those surprise (``fix_gamma`` is on,
-``eps`` is 1e-3, padded zeros count in an average).
+A symbol holds attributes as texts, in the spelling of whoever wrote it. MXNet takes ``True``, ``true`` and ``1`` for a
+flag; ``(3, 3)``, ``[3,3]``, ``3`` and Python 2's ``(3L, 3L)`` for integers; ``None`` for an attribute that is not set.
+What is left out has the default of MXNet's operator, and some defaults surprise: ``fix_gamma`` is on, ``eps`` is 1e-3,
+padded zeros count in an average.
 """
 import re
 import struct
@@ -9,8 +11,9 @@ from typing import NamedTuple
 
 from runtime.errors import GraphError
 
-_INTEGER = re.compile(r'-?\d+')
-FLAGS = {'True': True, 'true': True, '1': True, 'False': False, 'false': False, '0': False}
+FLAGS = {'true': True, '1': True, 'false': False, '0': False}
+_INTEGER = re.compile(r'[-+]?\d+')
+_INTEGERS = re.compile(r'\s*(-?\d+|[(\[]\s*(-?\d+L?(\s*,\s*-?\d+L?)*\s*,?)?\s*[)\]])\s*')
 
 
 class Window(NamedTuple):
@@ -38,49 +41,84 @@ def unknown_operator(node, what, known):
     return GraphError(f'{describe(node)}: {what} does not know this operator; it knows {", ".join(sorted(known))}')
 
 
-def flag(node, name, default=False):
-    """A Boolean attribute, in any of MXNet's spellings."""
-    text = node.attrs.get(name)
-    if text is None:
-        return default
-    require(text in FLAGS, node, f'{name}={text} is neither True nor False')
-    return FLAGS[text]
-
-
-def number(node, name, default=None):
-    """A number, or ``default`` where it is not set or None."""
-    value = node.value(name, default)
-    require(value is None or isinstance(value, (int, float)), node, f'{name}={value} is no number')
-    return value
-
-
-def single(node, name, default=None):
-    """A number that MXNet holds in single precision even where the network computes in double."""
-    value = number(node, name, default)
-    return value if value is None else struct.unpack('f', struct.pack('f', value))[0]
-
-
 def text(node, name, default=None):
     """A text, or ``default`` where it is not set or None."""
     value = node.attrs.get(name, 'None')
     return default if value == 'None' else value
 
 
+def flag(node, name, default=False):
+    """A Boolean, or ``default`` where it is not set or None.
+
+    Raises GraphError for a text that MXNet does not take for one.
+    """
+    value = text(node, name)
+    if value is None:
+        return default
+    require(value.lower() in FLAGS, node, f'{name}={value} is neither True nor False')
+    return FLAGS[value.lower()]
+
+
+def number(node, name, default=None):
+    """An int or float, or ``default`` where it is not set or None. Raises GraphError for a text that is no number."""
+    value = text(node, name)
+    if value is None:
+        return default
+    value = value.strip()
+    if _INTEGER.fullmatch(value):
+        return int(value)
+    try:
+        return float(value)
+    except ValueError:
+        raise GraphError(f'{describe(node)}: {name}={value} is no number') from None
+
+
+def single(node, name, default=None):
+    """A number that MXNet holds in single precision even where the network computes in double."""
+    value = number(node, name, default)
+    return value if value is None else _rounded(value)
+
+
 def integers(node, name, default=()):
-    """A tuple of integers, also of those that Python 2 wrote ('(3L, 3L)'); ``default`` where it is not set or empty."""
-    return tuple(int(digits) for digits in _INTEGER.findall(node.attrs.get(name, ''))) or default
+    """A tuple of integers, or ``default`` where it is not set, None or empty.
+
+    Raises GraphError for a text that MXNet does not take for one.
+    """
+    value = text(node, name)
+    if value is None:
+        return default
+    require(_INTEGERS.fullmatch(value), node, f'{name}={value} is no tuple of integers')
+    return tuple(int(digits) for digits in _INTEGER.findall(value)) or default
+
+
+def _rounded(value):
+    """The number in single precision."""
+    return struct.unpack('f', struct.pack('f', value))[0]
+
+
+def channels_last(node):
+    """Whether the layout of a convolution or pooling has the channels on the last axis."""
+    return text(node, 'layout', '').endswith('C')
 
 
 def window(node):
-    """The Window of a two-dimensional convolution or pooling. GraphError for other dimensions and for channels-last layouts."""
+    """The Window of a two-dimensional convolution or pooling.
+
+    Raises GraphError for other dimensions and for channels-last layouts.
+    """
     kernel = integers(node, 'kernel')
-    require(len(kernel) == 2, node, f'kernel={node.attrs.get("kernel")}: only windows over height and width are converted')
+    spelled = node.attrs.get('kernel')
+    require(len(kernel) == 2, node, f'kernel={spelled}: only windows over height and width are converted')
     require(text(node, 'layout', 'NCHW') == 'NCHW', node, f'layout={node.attrs.get("layout")}: only NCHW is converted')
-    return Window(kernel, integers(node, 'stride', (1, 1)), integers(node, 'pad', (0, 0)), integers(node, 'dilate', (1, 1)))
+    stride, dilate = integers(node, 'stride', (1, 1)), integers(node, 'dilate', (1, 1))
+    return Window(kernel, stride, integers(node, 'pad', (0, 0)), dilate)
 
 
 def pooled_length(length, kernel, stride, pad, convention):
-    """How many windows a pooling has along an axis: 'valid' rounds down and 'full' rounds up, even where the last window then sees nothing but padding."""
+    """How many windows a pooling has along an axis.
+
+    'valid' rounds down. 'full' rounds up, even where the last window then sees nothing but padding.
+    """
     steps = length + 2 * pad - kernel
     return (-(-steps // stride) if convention == 'full' else steps // stride) + 1
 
@@ -108,12 +146,15 @@ def batch_norm_axis(node):
 
 def batch_norm_eps(node):
     """What is added to the variance. Only the default is held in single precision."""
-    return number(node, 'eps', single(node, 'no such attribute', 1e-3))
+    return number(node, 'eps', _rounded(1e-3))
 
 
 def reshaped(shape, codes, node):
-    """The shape that Reshape gives an array of ``shape``, from MXNet's codes: 0 keeps a side, -1 takes what is left, -2 keeps all the rest, -3 joins the
-    next two sides, -4 splits the next one into the two numbers that follow."""
+    """The shape that Reshape gives an array of ``shape``, from MXNet's codes.
+
+    0 keeps a side, -1 takes what is left, -2 keeps all the rest, -3 joins the next two sides, -4 splits the next one
+    into the two numbers that follow.
+    """
     sides, codes, result = list(shape), list(codes), []
     while codes:
         code = codes.pop(0)
@@ -127,6 +168,7 @@ def reshaped(shape, codes, node):
             result += [part if part != -1 else side // parts[1 - place] for place, part in enumerate(parts)]
         else:
             kept = sides.pop(0) if sides else None
-            require(code != 0 or kept is not None, node, f'shape={node.attrs.get("shape")} keeps more sides than {tuple(shape)} has')
+            too_many = code == 0 and kept is None
+            require(not too_many, node, f'shape={node.attrs.get("shape")} keeps more sides than {tuple(shape)} has')
             result.append(kept if code == 0 else code)
     return result

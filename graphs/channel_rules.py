@@ -1,18 +1,22 @@
-"""What kinds of operators do to channels. The sweeps of ``liveness`` read these rules; ``operator_table`` says which operator follows which.
+"""What kinds of operators do to channels. ``liveness`` reads these rules; ``operator_table`` has one for each operator.
 
 A rule answers three questions about a node of the graph:
 
-* ``flow(node, net)`` — which channels its outputs have. Channels carry integer ids; an operator that keeps them apart passes them on, one that mixes them
-  (convolution) makes new ones, one that needs two alike (addition) joins them. Parameters are tied to the ids along their axes.
-* ``known(node, net)`` — which channels of its output hold one and the same number at every position, whatever the data: zero above all.
+* ``flow(node, net)`` — which channels its outputs have. Channels carry integer ids; an operator that keeps them apart
+  passes them on, one that mixes them (convolution) makes new ones, one that needs two alike (addition) joins them.
+  Parameters are tied to the ids along their axes.
+* ``known(node, net)`` — which channels of its output hold one and the same number at every position, whatever the data:
+  zero above all.
 * ``needs(node, net, wanted)`` — which channels of each input matter, given those of the output that do.
 
-An operator without a rule is ``Opaque``: it needs all of its inputs as they are. That is never wrong; it only prunes less.
+An operator without a rule is ``Opaque``: it needs all of its inputs as they are. That is never wrong; it only prunes
+less.
 """
 from typing import NamedTuple
 
 import numpy as np
 
+from .attributes import channels_last, flag, integers, number, text
 from .graph import Output
 
 UNKNOWN = np.nan
@@ -39,11 +43,14 @@ class Opaque:
         return [net.everything(source) for source in node.inputs]
 
     def slim(self, node, net, kept):
-        """Mend the attributes of ``node`` for the channels that stay; ``kept`` maps an ``Output`` to a mask over its channels."""
+        """Mend the attributes of ``node`` for the channels that stay: ``kept`` maps an ``Output`` to a mask of them."""
 
 
 class Pointwise(Opaque):
-    """One input, one output, each position for itself: channels pass through. ``function`` is what becomes of a constant, if anything is known of that."""
+    """One input, one output, each position for itself: channels pass through.
+
+    ``function`` is what becomes of a constant, if anything is known of that.
+    """
 
     def __init__(self, function=None):
         self.function = function
@@ -89,19 +96,23 @@ class Pooling(Pointwise):
 
     def known(self, node, net):
         inputs = net.known[node.inputs[0]]
-        if node.value('global_pool', False):
-            return inputs if node.value('pool_type', 'max') in ('max', 'avg') else np.where(inputs == 0, 0, UNKNOWN)
-        kernel = node.value('kernel', (1,))
-        pad, stride = node.value('pad', (0,) * len(kernel)), node.value('stride', (1,) * len(kernel))
-        if node.value('pool_type', 'max') == 'max':
-            # With this convention a window may lie in the padding alone, whose maximum is no number of the map.
-            covered = node.value('pooling_convention', 'valid') == 'valid' or all(p + s <= k for k, s, p in zip(kernel, stride, pad))
+        if flag(node, 'global_pool'):
+            return inputs if text(node, 'pool_type', 'max') in ('max', 'avg') else np.where(inputs == 0, 0, UNKNOWN)
+        kernel = integers(node, 'kernel', (1,))
+        pad, stride = integers(node, 'pad', (0,) * len(kernel)), integers(node, 'stride', (1,) * len(kernel))
+        if text(node, 'pool_type', 'max') == 'max':
+            # 'full' may put a window into the padding alone, whose maximum is no number of the map.
+            is_valid = text(node, 'pooling_convention', 'valid') == 'valid'
+            covered = is_valid or all(p + s <= k for k, s, p in zip(kernel, stride, pad))
             return inputs if covered else np.full(len(inputs), UNKNOWN)
         return np.where(inputs == 0, 0, UNKNOWN)
 
 
 class Moved(Opaque):
-    """Reshaping, transposing, reducing: the channels stay, perhaps on another axis, perhaps each repeated. ``where`` tells (new axis, repeats) or None."""
+    """Reshaping, transposing, reducing: the channels stay, perhaps on another axis, perhaps each repeated.
+
+    ``where`` tells (new axis, repeats) or None.
+    """
 
     def __init__(self, where, slim=None):
         self.where = where
@@ -180,9 +191,10 @@ class SliceAxis(Opaque):
 
     def part(self, node, net):
         shape = net.shapes[node.inputs[0]]
-        if node.value('axis') % len(shape) != net.channels[node.inputs[0]].axis:
+        axis = number(node, 'axis') % len(shape)
+        if axis != net.channels[node.inputs[0]].axis:
             return slice(None)
-        return slice(*slice(node.value('begin'), node.value('end')).indices(shape[node.value('axis')])[:2])
+        return slice(*slice(number(node, 'begin'), number(node, 'end')).indices(shape[axis])[:2])
 
 
 class Elementwise(Opaque):
@@ -193,14 +205,14 @@ class Elementwise(Opaque):
 
     def flow(self, node, net):
         shape = net.shapes[Output(node)]
-        axes = {net.channels[source].axis for source in node.inputs if net.channels.get(source)}
-        same_rank = all(len(net.shapes[source]) == len(shape) for source in node.inputs)
-        if len(axes) != 1 or not same_rank:
+        followed = [source for source in node.inputs if source in net.channels]
+        axes = {net.channels[source].axis for source in followed}
+        if len(axes) != 1 or any(len(net.shapes[source]) != len(shape) for source in followed):
             return Opaque.flow(self, node, net)
         axis = axes.pop()
         outputs = None
         for source in node.inputs:
-            if net.shapes[source][axis] != shape[axis]:
+            if own_axis(source, shape, axis, net) is None:
                 net.pin_whole(source)
                 continue
             if net.is_parameter(source):
@@ -216,26 +228,28 @@ class Elementwise(Opaque):
         if outputs is None:
             return Opaque.flow(self, node, net)
         for source in node.inputs:
-            if net.is_parameter(source) and net.shapes[source][axis] == shape[axis]:
-                net.tie(source, axis, outputs)
+            own = own_axis(source, shape, axis, net)
+            if net.is_parameter(source) and own is not None:
+                net.tie(source, own, outputs)
         net.channels[Output(node)] = Channels(axis, outputs)
         return None
 
     def known(self, node, net):
-        operands = self._operands(node, net)
+        operands = [operand(source, node, net) for source in node.inputs]
         found = operands[0]
-        for operand in operands[1:]:
-            found = self.combine(found, operand)
+        for other in operands[1:]:
+            found = self.combine(found, other)
         return found
 
     def needs(self, node, net, wanted):
-        axis = net.channels[Output(node)].axis
-        return [net.along(source, axis, wanted if net.shapes[source][axis] == len(wanted) else wanted.any(keepdims=True)) for source in node.inputs]
+        return [self._asked(source, node, net, wanted) for source in node.inputs]
 
-    def _operands(self, node, net):
-        axis = net.channels[Output(node)].axis
-        length = net.shapes[Output(node)][axis]
-        return [np.broadcast_to(net.known_along(source, axis), (length,)) for source in node.inputs]
+    def _asked(self, source, node, net, wanted):
+        """Which channels of ``source`` matter where those of ``wanted`` do of the output."""
+        shape, axis = net.shapes[Output(node)], net.channels[Output(node)].axis
+        if own_axis(source, shape, axis, net) is None:
+            wanted = wanted.any(keepdims=True)
+        return net.along(source, axis, wanted)
 
 
 class Multiply(Elementwise):
@@ -243,16 +257,25 @@ class Multiply(Elementwise):
         super().__init__(lambda a, b: np.where((a == 0) | (b == 0), 0, a * b))
 
     def needs(self, node, net, wanted):
-        first, second = self._operands(node, net)
-        axis = net.channels[Output(node)].axis
+        first, second = (operand(source, node, net) for source in node.inputs)
         met = [wanted & (second != 0), wanted & (first != 0)]
-        return [net.along(source, axis, part if net.shapes[source][axis] == len(wanted) else part.any(keepdims=True))
-                for source, part in zip(node.inputs, met)]
+        return [self._asked(source, node, net, part) for source, part in zip(node.inputs, met)]
 
 
-def channels_last(node):
-    return str(node.attrs.get('layout', '')).endswith('C')
+def own_axis(source, shape, axis, net):
+    """The axis of ``source`` that meets ``axis`` of an output of ``shape``; None where it is broadcast along that."""
+    own = axis - len(shape) + len(net.shapes[source])
+    return own if own >= 0 and net.shapes[source][own] == shape[axis] else None
+
+
+def operand(source, node, net):
+    """What is known of ``source`` at each channel of an elementwise ``node``."""
+    shape, axis = net.shapes[Output(node)], net.channels[Output(node)].axis
+    own = axis - len(shape) + len(net.shapes[source])
+    if own >= 0:
+        return np.broadcast_to(net.known_along(source, own), (shape[axis],))
+    return np.full(shape[axis], net.weights.number(source) if net.is_parameter(source) else UNKNOWN)
 
 
 def _dim(node, net):
-    return node.value('dim', 1) % len(net.shapes[Output(node)])
+    return number(node, 'dim', 1) % len(net.shapes[Output(node)])

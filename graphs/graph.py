@@ -1,4 +1,4 @@
-"""A small readable view of any MXNet symbol: nodes, what they read, their shapes; made to be rewritten and turned back into a symbol.
+"""A view of any MXNet symbol: nodes, what they read, their shapes. It can be rewritten and turned back into a symbol.
 
     graph = Graph.from_symbol(symbol)
     for node in graph.nodes():              # inputs before those who read them
@@ -8,23 +8,28 @@
 
 Nothing here knows any network: all structure is read from the symbol itself.
 """
-import ast
-import functools
 import json
 from typing import NamedTuple
 
+from formats.symbol_fit import IMAGE_SHAPE
 from formats.symbol_operators import first_line
 from runtime import mx
 from runtime.errors import GraphError
 
-LABEL_OPERATORS = ('SoftmaxOutput', 'SVMOutput', 'LinearRegressionOutput', 'LogisticRegressionOutput', 'MAERegressionOutput')
+LABEL_OPERATORS = ('SoftmaxOutput', 'SVMOutput', 'LinearRegressionOutput', 'LogisticRegressionOutput',
+                   'MAERegressionOutput')
 # MXNet takes a graph that does not say its version for one of 2016 and converts it.
 MADE_BY = {'mxnet_version': ['int', 10901]}
-AUXILIARY_INPUTS = {'BatchNorm': (3, 4), '_contrib_SyncBatchNorm': (3, 4)}
+NORMALISERS = ('BatchNorm', 'BatchNorm_v1', '_contrib_BatchNormWithReLU', '_contrib_SyncBatchNorm')
+# Which inputs of an operator are states: moving mean and variance.
+AUXILIARY_INPUTS = dict.fromkeys(NORMALISERS, (3, 4))
 
 
 class Node:
-    """One operator or, where ``op`` is ``'null'``, one variable. ``inputs`` is a list of ``Output``; ``attrs`` maps names to texts, as MXNet writes them."""
+    """One operator or, where ``op`` is ``'null'``, one variable.
+
+    ``inputs`` is a list of ``Output``; ``attrs`` maps names to texts, which ``graphs.attributes`` reads.
+    """
 
     __slots__ = ('op', 'name', 'attrs', 'inputs', 'subgraphs')
 
@@ -46,11 +51,6 @@ class Node:
     def sources(self):
         """The nodes that this one reads, in order."""
         return [source.node for source in self.inputs]
-
-    def value(self, name, default=None):
-        """An attribute as the number, flag or tuple that it spells, or ``default`` where it is not set."""
-        found = _parsed(self.attrs.get(name, 'None'))
-        return default if found is None else found
 
 
 class Output(NamedTuple):
@@ -78,7 +78,10 @@ class Graph:
         return cls([Output(nodes[source], index) for source, index, *_ in plan['heads']], plan.get('attrs'))
 
     def to_symbol(self):
-        """The ``mx.sym.Symbol`` of this graph: names kept, nodes that no head needs left out, the same text for the same graph."""
+        """The ``mx.sym.Symbol`` of this graph, with the same names and without nodes that no head needs.
+
+        The same graph gives the same text.
+        """
         return mx.sym.load_json(self.to_json())
 
     def to_json(self):
@@ -87,7 +90,8 @@ class Graph:
         number = {node: position for position, node in enumerate(nodes)}
         entries = []
         for node in nodes:
-            entry = {'op': node.op, 'name': node.name, 'inputs': [[number[source], index, 0] for source, index in node.inputs]}
+            inputs = [[number[source], index, 0] for source, index in node.inputs]
+            entry = {'op': node.op, 'name': node.name, 'inputs': inputs}
             if node.attrs:
                 entry['attrs'] = {key: node.attrs[key] for key in sorted(node.attrs)}
             if node.subgraphs:
@@ -121,7 +125,10 @@ class Graph:
         return [node for node in self.nodes() if node.is_variable]
 
     def readers(self):
-        """For every node, the nodes that read it as ``[(reader, position among its inputs)]``; heads count as readers named ``None``."""
+        """For every node, the nodes that read it, as ``[(reader, position among its inputs)]``.
+
+        A head counts as a reader ``None``, at the head's position.
+        """
         found = {node: [] for node in self.nodes()}
         for node in found:
             for position, source in enumerate(node.inputs):
@@ -131,9 +138,10 @@ class Graph:
         return found
 
     def replace(self, replacements):
-        """Let everyone who reads a key of ``replacements`` (``Output`` → ``Output``) read its value instead, chains of them included.
+        """Let all that read a key of ``replacements`` (``Output`` → ``Output``) read its value instead.
 
-        The values' own nodes are among the readers, so that a value must not be computed from its key.
+        A value may be a key as well. The values' own nodes are among the readers, so that a value must not be computed
+        from its key.
         """
         def settled(source):
             while source in replacements:
@@ -162,41 +170,40 @@ class Graph:
     def shapes(self, known):
         """The shape of every output that a node or head reads: a dict ``Output`` → tuple of ints.
 
-        ``known`` maps names of variables to shapes; at least the data's must be there. Raises ``GraphError`` where MXNet cannot tell a shape.
+        ``known`` maps names of variables to shapes; at least the data's must be there. Raises ``GraphError`` where
+        MXNet cannot tell a shape.
         """
         wanted = list(dict.fromkeys([source for node in self.nodes() for source in node.inputs] + self.heads))
         everything = Graph(wanted, self.attrs).to_symbol()
         names = {node.name for node in self.variables()}
         try:
-            _, shapes, _ = everything.infer_shape_partial(**{name: tuple(shape) for name, shape in known.items() if name in names})
+            given = {name: tuple(shape) for name, shape in known.items() if name in names}
+            _, shapes, _ = everything.infer_shape_partial(**given)
         except mx.base.MXNetError as error:
             raise GraphError(f'the shapes of this network do not fit together: {first_line(error)}') from None
         for source, shape in zip(wanted, shapes):
             if not shape or 0 in shape:
-                raise GraphError(f'the shape of {source.node.name} does not follow from those of {", ".join(sorted(known))}; give the shape of every input')
+                raise GraphError(f'the shape of {source.node.name} does not follow from those of '
+                                 f'{", ".join(sorted(known))}; give the shape of every input')
         return dict(zip(wanted, shapes))
-
-
-@functools.lru_cache(maxsize=4096)
-def _parsed(text):
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def labels(graph):
     """The names of the variables that only a loss reads, as labels."""
     found = set()
     for node, readers in graph.readers().items():
-        as_label = [reader is not None and reader.op in LABEL_OPERATORS and position == 1 for reader, position in readers]
+        as_label = [reader is not None and reader.op in LABEL_OPERATORS and position == 1
+                    for reader, position in readers]
         if node.is_variable and as_label and (all(as_label) or node.name.endswith('_label')):
             found.add(node.name)
     return found
 
 
 def fed(graph, inputs=('data',)):
-    """The nodes that images enter, directly or through others, as a set: all but parameters, labels and what is computed of parameters alone."""
+    """The nodes that images enter, directly or through others, as a set.
+
+    Those are all but parameters, labels and what is computed of parameters alone.
+    """
     found = set()
     for node in graph.nodes():
         if node.name in inputs if node.is_variable else any(source in found for source in node.sources):
@@ -205,7 +212,15 @@ def fed(graph, inputs=('data',)):
 
 
 def data_shape_of(symbol, name='data'):
-    """The shape of one image that a symbol of ours was built for (the variable's ``__image_shape__``), or None where it does not say."""
-    text = symbol.attr_dict().get(name, {}).get('__image_shape__')
+    """The shape of one image that a symbol was built or stripped for, or None where the symbol does not say."""
+    text = symbol.attr_dict().get(name, {}).get(IMAGE_SHAPE)
     return tuple(int(size) for size in text.split(',')) if text else None
+
+
+def record_image_shapes(graph, data_shapes):
+    """Let each input of images say their shape: ``data_shapes`` maps names to shapes (N, channels, height, width)."""
+    for node in graph.variables():
+        shape = data_shapes.get(node.name, ())
+        if len(shape) == 4:
+            node.attrs[IMAGE_SHAPE] = ','.join(map(str, shape[1:]))
 

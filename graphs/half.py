@@ -9,6 +9,7 @@ float32 and rounded once.
 """
 from runtime.errors import GraphError
 
+from .attributes import text
 from .graph import Graph, Node, Output, fed, labels
 
 # What a tensor core computes: factors in float16, sums in float32, the result in float16.
@@ -58,7 +59,7 @@ def half(symbol, wide_products=False, inputs=('data',)):
 def _follows(node):
     """Whether ``node`` computes in the type of the map that it reads."""
     if node.op == 'Pooling':
-        return node.attrs.get('pool_type', 'max') == 'max'
+        return text(node, 'pool_type', 'max') == 'max'
     if node.op == 'LeakyReLU':
         return len(node.inputs) == 1
     return node.op == 'BatchNorm' or node.op in FOLLOWERS

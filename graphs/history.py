@@ -1,6 +1,7 @@
 """What stayed and what went: the record of a stripping, layer by layer and channel by channel."""
 import numpy as np
 
+from .attributes import number
 from .complexity import complexity, count
 from .graph import labels
 from .lambdas import is_lambda, lambda_layout
@@ -18,7 +19,7 @@ class History:
         self._lambda_name = lambda_name
         self._lambdas = {name: array.asnumpy() for name, array in values.items() if is_lambda(name, lambda_name)}
         self._layout = {vector.name: vector for vector in lambda_layout(graph.to_symbol())}
-        self._layers = {node.name: (node.op, shapes[node.inputs[1]][0], node.value('num_group', 1)) for node in graph.nodes() if node.op in LAYERS}
+        self._layers = {node.name: (node.op, shapes[node.inputs[1]][0], number(node, 'num_group', 1)) for node in graph.nodes() if node.op in LAYERS}
         self._channels = {name: np.arange(channels) for name, (_, channels, _) in self._layers.items()}
 
     def record(self, cut):
@@ -57,11 +58,11 @@ class History:
 def ranges(numbers):
     """Ascending integers as a list of [first, last]."""
     found = []
-    for number in map(int, numbers):
-        if found and found[-1][1] == number - 1:
-            found[-1][1] = number
+    for entry in map(int, numbers):
+        if found and found[-1][1] == entry - 1:
+            found[-1][1] = entry
         else:
-            found.append([number, number])
+            found.append([entry, entry])
     return found
 
 

@@ -1,14 +1,16 @@
 """Which channels of a network are alive: two sweeps over its graph.
 
-Forward: the channels that hold one known number whatever the data, zero above all. Backward: the channels that anyone still needs (not those that are zero,
-not those that only meet zero weights). Channels that must stay alike, because they are added to one another, share a parameter or form a group of a grouped
-convolution, carry the same id in the end; an id can go when no tensor needs it.
+Forward: the channels that hold one known number whatever the data, zero above all. Backward: the channels that are
+still needed (not those that are zero, not those that only meet zero weights). Channels that must stay alike, because
+they are added to one another, share a parameter or form a group of a grouped convolution, carry the same id in the end;
+an id can go when no tensor needs it.
 """
 import numpy as np
 
 from .channel_rules import UNKNOWN
 from .graph import Output
 from .operator_table import CONCATENATIONS, OPAQUE, rule_of
+from .values import distinct, repeats, to_numpy
 
 PINNED = 0
 
@@ -16,9 +18,9 @@ PINNED = 0
 class Liveness:
     """The channels of every tensor of ``graph``, the numbers known of them, and which of them are needed.
 
-    ``channels``, ``known`` and ``needed`` map an ``Output`` to its ``Channels``, to the known value of each channel (NaN where it depends on the data or the
-    position) and to a mask; tensors whose channels cannot be followed are missing from all three. ``weights`` is a ``Weights``, ``shapes`` as from
-    ``Graph.shapes``.
+    ``channels``, ``known`` and ``needed`` map an ``Output`` to its ``Channels``, to the known value of each channel
+    (NaN where it depends on the data or the position) and to a mask; tensors whose channels cannot be followed are
+    missing from all three. ``weights`` is a ``Weights``, ``shapes`` as from ``Graph.shapes``.
     """
 
     def __init__(self, graph, weights, shapes):
@@ -54,7 +56,10 @@ class Liveness:
                 self._need(source, mask)
 
     def kept(self):
-        """A mask over the channels of every followed tensor: those that stay. No tensor is left without a channel unless a concatenation drops it whole."""
+        """A mask over the channels of every followed tensor: those that stay.
+
+        No tensor is left without a channel unless a concatenation drops it whole.
+        """
         label = self._labels()
         stays = np.zeros(self._ids, bool)
         stays[label[PINNED]] = True
@@ -67,7 +72,8 @@ class Liveness:
 
     def kept_of_parameter(self, parameter):
         """For each axis of a parameter a mask of what stays, or None for all; to be asked after ``kept``."""
-        return [None if ids is None or self._stays[ids].all() else self._stays[ids] for ids in self.axes.get(parameter, ())]
+        return [None if ids is None or self._stays[ids].all() else self._stays[ids]
+                for ids in self.axes.get(parameter, ())]
 
     # What rules ask and tell.
 
@@ -148,7 +154,8 @@ class Liveness:
     def _emptied(self, stays, label):
         """A tensor that the heads reach and of which nothing would stay, or None.
 
-        A padded convolution whose inputs are all zero reads such a one: what is left of it is its bias, but it cannot read nothing.
+        A padded convolution whose inputs are all zero reads such a one: what is left of it is its bias, but it cannot
+        read nothing.
         """
         seen, stack = set(), [head.node for head in self.graph.heads]
         while stack:
@@ -164,49 +171,56 @@ class Liveness:
 
 
 class Weights:
-    """The numbers in the parameters, as the sweeps look at them: a mapping from names to arrays (NDArray, or NumPy where they are cheap)."""
+    """The numbers in the parameters, as the sweeps look at them: a mapping from names to arrays of ``values``."""
 
     BLOCK = 1 << 22
 
-    def __init__(self, arrays, base=None):
+    def __init__(self, arrays):
         self.arrays = arrays
-        self._base = base
         self._nonzero = {}
 
     def __contains__(self, name):
         return name in self.arrays
 
-    def updated(self, arrays):
-        """These weights with ``arrays`` among them; what is known of all others is not computed again."""
-        return Weights({**self.arrays, **arrays}, self)
-
     def vector(self, source):
         """All entries behind one another, float64."""
-        return _numpy(self.arrays[source.node.name]).astype(np.float64).ravel()
+        return self._array(source).astype(np.float64).ravel()
 
     def along(self, source, axis):
         """The number at each position of ``axis``, NaN where the entries there are not all the same."""
-        rows = np.moveaxis(_numpy(self.arrays[source.node.name]).astype(np.float64), axis, 0)
+        array = self._array(source)
+        rows = np.moveaxis(distinct(array).astype(np.float64), axis, 0)
         rows = rows.reshape(rows.shape[0], -1)
-        return np.where((rows == rows[:, :1]).all(axis=1), rows[:, 0], UNKNOWN)
+        same = (rows == rows[:, :1]).all(axis=1)
+        if repeats(array, axis):
+            same &= rows[:, 0] == 0
+        return np.broadcast_to(np.where(same, rows[:, 0], UNKNOWN), (array.shape[axis],))
+
+    def number(self, source):
+        """The one number that all entries are, NaN where they are not all the same."""
+        found = self.along(source, 0)
+        return found[0] if len(found) == 1 or (found == 0).all() else UNKNOWN
 
     def sums(self, source, axis):
         """The kernel of each pair (output, input) summed, float64; inputs lie along ``axis``."""
-        rows = np.moveaxis(_numpy(self.arrays[source.node.name]).astype(np.float64), axis, 1)
+        rows = np.moveaxis(self._array(source).astype(np.float64), axis, 1)
         return rows.reshape(*rows.shape[:2], -1).sum(axis=2)
 
     def nonzero(self, source, axis):
-        """Whether any weight of each pair (output, input) is not zero; read in blocks, since a copy of the largest weight would double the memory."""
-        name = source.node.name
-        array, key = self.arrays[name], (name, axis)
-        if self._base is not None and array is self._base.arrays.get(name):
-            return self._base.nonzero(source, axis)
+        """Whether any weight of each pair (output, input) is not zero; inputs lie along ``axis``.
+
+        Weights are read in blocks, since a copy of the largest would double the memory.
+        """
+        array, key = self.arrays[source.node.name], (source.node.name, axis)
         if key not in self._nonzero:
+            pairs = (array.shape[0], array.shape[axis])
+            array = distinct(array) if isinstance(array, np.ndarray) else array
             rows = max(1, self.BLOCK // max(1, int(np.prod(array.shape[1:]))))
-            parts = [np.moveaxis(_numpy(array[start:start + rows]) != 0, axis, 1) for start in range(0, array.shape[0], rows)]
-            self._nonzero[key] = np.concatenate([part.reshape(*part.shape[:2], -1).any(axis=2) for part in parts])
+            parts = [np.moveaxis(to_numpy(array[start:start + rows]) != 0, axis, 1)
+                     for start in range(0, array.shape[0], rows)]
+            found = np.concatenate([part.reshape(*part.shape[:2], -1).any(axis=2) for part in parts])
+            self._nonzero[key] = np.broadcast_to(found, pairs)
         return self._nonzero[key]
 
-
-def _numpy(array):
-    return array if isinstance(array, np.ndarray) else array.asnumpy()
+    def _array(self, source):
+        return to_numpy(self.arrays[source.node.name])

@@ -1,6 +1,7 @@
 """What stands at the end of a network: the loss that it is trained on, or the prediction that is used."""
 from runtime.errors import GraphError
 
+from .attributes import flag
 from .graph import LABEL_OPERATORS, Graph, Node, Output
 
 # What each loss puts out, without its label.
@@ -13,7 +14,7 @@ def drop_losses(graph):
     for node in graph.nodes():
         if node.op not in LABEL_OPERATORS:
             continue
-        attrs = {'axis': '1' if node.value('multi_output', False) else '-1'} if node.op == 'SoftmaxOutput' else {}
+        attrs = {'axis': '1' if flag(node, 'multi_output') else '-1'} if node.op == 'SoftmaxOutput' else {}
         replacements[Output(node)] = Output(Node(PREDICTIONS.get(node.op, '_copy'), node.name, attrs, node.inputs[:1]))
     graph.replace(replacements)
 

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 
+from .attributes import flag, integers, number, text
 from .channel_rules import Concat, Elementwise, Like, Moved, Multiply, Opaque, Pointwise, Pooling, SliceAxis
 from .weighted_rules import BatchNorm, Convolution, FullyConnected
 
@@ -24,32 +25,32 @@ def _zero_only(node):
 
 
 def _activation(node):
-    return ACTIVATIONS.get(node.value('act_type'))
+    return ACTIVATIONS.get(text(node, 'act_type'))
 
 
 def _leaky(node):
-    slope = node.value('slope', 0.25)
+    slope = number(node, 'slope', 0.25)
     return {'leaky': lambda x: np.where(x > 0, x, slope * x),
-            'elu': lambda x: np.where(x > 0, x, slope * np.expm1(x))}.get(node.value('act_type', 'leaky'), _zero_only(node))
+            'elu': lambda x: np.where(x > 0, x, slope * np.expm1(x))}.get(text(node, 'act_type', 'leaky'), _zero_only(node))
 
 
 def _clip(node):
-    return lambda x: np.clip(x, node.value('a_min'), node.value('a_max'))
+    return lambda x: np.clip(x, number(node, 'a_min'), number(node, 'a_max'))
 
 
 def _scalar(function):
-    return Pointwise(lambda node: lambda x: function(x, float(node.value('scalar'))))
+    return Pointwise(lambda node: lambda x: function(x, float(number(node, 'scalar'))))
 
 
 def _pad(node):
     """Padding that leaves batch and channels alone, and puts zeros around."""
-    zeros = node.value('mode') == 'constant' and float(node.value('constant_value', 0)) == 0
-    return _zero_only(node) if zeros or node.value('mode') in ('edge', 'reflect') else None
+    zeros = text(node, 'mode') == 'constant' and number(node, 'constant_value', 0) == 0
+    return _zero_only(node) if zeros or text(node, 'mode') in ('edge', 'reflect') else None
 
 
 class _Pad(Pointwise):
     def flow(self, node, net):
-        width = node.value('pad_width')
+        width = integers(node, 'pad_width')
         channels = net.channels.get(node.inputs[0])
         if channels is None or any(width[2 * channels.axis:2 * channels.axis + 2]):
             return Opaque.flow(self, node, net)
@@ -62,7 +63,7 @@ def _flatten(node, axis, shape, out):
 
 def _reshape(node, axis, shape, out):
     """Flattening behind the batch, or a change of what follows the channels."""
-    if axis != 1 or len(out) < 2 or out[0] != shape[0] or node.value('reverse', False):
+    if axis != 1 or len(out) < 2 or out[0] != shape[0] or flag(node, 'reverse'):
         return None
     if out[1] == shape[1]:
         return 1, 1
@@ -79,30 +80,29 @@ def _transpose(node, axis, shape, out):
 
 def permutation(node, rank):
     """The axes of a transposition of a tensor with ``rank`` axes, as a tuple."""
-    return tuple(node.value('axes') or reversed(range(rank)))
+    return integers(node, 'axes', tuple(reversed(range(rank))))
 
 
 def _swap(node, axis, shape, out):
-    first, second = node.value('dim1', 0), node.value('dim2', 0)
+    first, second = number(node, 'dim1', 0), number(node, 'dim2', 0)
     return {first: second, second: first}.get(axis, axis), 1
 
 
 def _expand(node, axis, shape, out):
-    return axis + (node.value('axis') % len(out) <= axis), 1
+    return axis + (number(node, 'axis') % len(out) <= axis), 1
 
 
 def _reduce(node, axis, shape, out):
     """A mean or sum over axes that are neither the batch nor the channels."""
-    axes = node.value('axis', ())
-    axes = {one % len(shape) for one in (axes if isinstance(axes, tuple) else (axes,))}
-    if not axes or 0 in axes or axis in axes or node.value('exclude', False):
+    axes = {one % len(shape) for one in integers(node, 'axis')}
+    if not axes or 0 in axes or axis in axes or flag(node, 'exclude'):
         return None
-    return (axis if node.value('keepdims', False) else axis - sum(one < axis for one in axes)), 1
+    return (axis if flag(node, 'keepdims') else axis - sum(one < axis for one in axes)), 1
 
 
 def _squeeze(node, axis, shape, out):
-    axes = node.value('axis', tuple(position for position, length in enumerate(shape) if length == 1))
-    axes = {one % len(shape) for one in (axes if isinstance(axes, tuple) else (axes,))}
+    ones = tuple(position for position, length in enumerate(shape) if length == 1)
+    axes = {one % len(shape) for one in integers(node, 'axis', ones)}
     return None if axis in axes else (axis - sum(one < axis for one in axes), 1)
 
 

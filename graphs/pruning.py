@@ -1,8 +1,9 @@
-"""One round of dead-structure elimination on a graph: operands that are constants go first, then every channel that nobody needs."""
+"""One round of pruning: operands that are constants go first, then every channel that nothing needs."""
 import numpy as np
 
 from runtime.errors import NothingLeftError
 
+from .channel_rules import operand
 from .graph import Node, Output
 from .liveness import Liveness
 from .operator_table import ADDITIONS, BROADCASTING, CONCATENATIONS, SUBTRACTIONS, VARIADIC, WEIGHTED, rule_of
@@ -11,16 +12,18 @@ from .operator_table import ADDITIONS, BROADCASTING, CONCATENATIONS, SUBTRACTION
 def prune(graph, weights, shapes, inputs):
     """Take everything dead out of ``graph``, in place, and return ``(constants, Cut)``.
 
-    ``weights`` is a ``Weights``, ``shapes`` as from ``Graph.shapes``; ``inputs`` holds the names of the data variables. ``constants`` (name → array) are
-    parameters, new ones and biases that changed, which took the place of what no longer depends on the data; they are in ``weights`` too, uncut. The ``Cut``
-    says what stays of every tensor and parameter. The attributes of the operators are mended; cutting the arrays is left to the caller, who may only want to
-    count. Raises ``NothingLeftError`` where the output no longer depends on the data.
+    ``weights`` is a ``Weights``, ``shapes`` as from ``Graph.shapes``; ``inputs`` holds the names of the data variables.
+    ``constants`` (name → array) are parameters, new ones and biases that changed, which took the place of what no
+    longer depends on the data; they are in ``weights`` too, uncut. The ``Cut`` says what stays of every tensor and
+    parameter. The attributes of the operators are mended; cutting the arrays is left to the caller. Raises
+    ``NothingLeftError`` where the output no longer depends on the data.
     """
     live = Liveness(graph, weights, shapes)
     _require_data(graph, live, inputs)
     constants = _replace_constants(graph, live)
     weights.arrays.update(constants)
-    shapes.update({Output(node): weights.arrays[node.name].shape for node in graph.variables() if node.name in constants})
+    shapes.update({Output(node): weights.arrays[node.name].shape
+                   for node in graph.variables() if node.name in constants})
     live = Liveness(graph, weights, shapes)
     live.find_needed()
     cut = Cut(live)
@@ -31,7 +34,11 @@ def prune(graph, weights, shapes, inputs):
 
 
 class Cut:
-    """What stays: ``kept`` maps each followed ``Output`` to a mask over its channels, ``parameters`` each name to a mask or None for each of its axes."""
+    """What stays.
+
+    ``kept`` maps each followed ``Output`` to a mask over its channels, ``parameters`` each name to a mask, or None for
+    all, for each of its axes.
+    """
 
     def __init__(self, live):
         self.kept = live.kept()
@@ -63,11 +70,12 @@ def _require_data(graph, live, inputs):
         if node not in seen:
             seen.add(node)
             stack += [source for source in node.inputs if not live.is_known(source)]
-    raise NothingLeftError('nothing would be left: with these scaling factors no path leads from the data to the output; train with a smaller gamma')
+    raise NothingLeftError('nothing would be left: with these scaling factors no path leads from the data to the '
+                           'output; train with a smaller gamma')
 
 
 def _replace_constants(graph, live):
-    """Additions of zero vanish, and other constant operands become parameters. Returns the new parameters, name → array."""
+    """Additions of zero vanish, and other constant operands become parameters. Returns these, name → array."""
     replacements, constants = {}, {}
     for node in graph.nodes():
         if Output(node) not in live.channels or live.is_known(Output(node)):
@@ -81,8 +89,7 @@ def _replace_constants(graph, live):
 
 
 def _drop_zeros(node, live, replacements):
-    axis = live.channels[Output(node)].axis
-    zero = [not live.known_along(source, axis).any() for source in node.inputs]
+    zero = [not operand(source, node, live).any() for source in node.inputs]
     if node.op in SUBTRACTIONS:
         zero[0] = False                     # 0 − x is not x
     others = [source for source, is_zero in zip(node.inputs, zero) if not is_zero]
@@ -110,7 +117,10 @@ def _replace_operand(graph, node, live):
 
 
 def _fold_into_biases(graph, live, cut):
-    """Let channels that go, but are constants other than zero, live on in the biases of those who read them. Returns the biases, name → array."""
+    """Move channels that go, but are constants other than zero, into the biases of the layers that read them.
+
+    Returns the biases, name → array.
+    """
     biases = {}
     for node in graph.nodes():
         shift = rule_of(node).shift(node, live, cut.kept) if node.op in WEIGHTED and Output(node) in cut.kept else None
@@ -129,7 +139,7 @@ def _fold_into_biases(graph, live, cut):
 
 
 def _mend(graph, live, kept):
-    """Let the attributes of every operator whose tensors lose channels say so, and drop what a concatenation loses whole."""
+    """Mend the attributes of every operator whose tensors lose channels, and drop what a concatenation loses whole."""
     replacements = {}
     for node in graph.nodes():
         touched = [source for source in [Output(node), *node.inputs] if source in kept and not kept[source].all()]

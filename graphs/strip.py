@@ -2,9 +2,10 @@
 
     stripped = strip(symbol, arg_params, aux_params, {'data': (1, 3, 32, 32)})
 
-A scaling factor of exactly zero makes channels that are zero whatever the image. Constants are folded (λ goes into the parameters beside it), what is zero
-or only feeds zeros is found by the two sweeps of ``liveness``, operators and parameters are cut to what is left, until nothing more can go. The function of
-the network stays the same: section 3.2 of the paper, done to any graph.
+A scaling factor of exactly zero makes channels that are zero whatever the image. Constants are folded (λ goes into the
+parameters beside it), what is zero or only feeds zeros is found by ``liveness``, operators and parameters are cut to
+what is left, until nothing more can go. The function of the network stays the same: section 3.2 of the paper, done to
+any graph.
 """
 from typing import NamedTuple
 
@@ -13,20 +14,23 @@ import numpy as np
 from runtime import mx
 from runtime.errors import CheckpointError, UserError
 
-from .folding import absorb_factors, cancel_repetitions, evaluate, fold_batch_norm, fold_constants
-from .graph import Graph, Node, Output, labels
+from .factors import fold_batch_norm
+from .folding import evaluate
+from .graph import Graph, labels, record_image_shapes
 from .history import History
 from .lambdas import is_lambda
-from .liveness import Weights
 from .losses import drop_losses
 from .onednn_workaround import guard_sums
-from .pruning import prune
+from .sweep import prepare, sweep
 
 DTYPE_CODES = {'float32': '0', 'float64': '1', 'float16': '2', 'uint8': '3', 'int32': '4', 'int8': '5', 'int64': '6'}
 
 
 class Stripped(NamedTuple):
-    """A stripped network: a symbol and its parameters (dicts name → NDArray) for stock MXNet, and what stayed and went (``structure.History.report``)."""
+    """A stripped network: a symbol and its parameters (dicts name → NDArray) for stock MXNet.
+
+    ``report`` says what stayed and went: see ``history.History.report``.
+    """
 
     symbol: object
     arg_params: dict
@@ -34,7 +38,8 @@ class Stripped(NamedTuple):
     report: dict
 
 
-def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=False, for_training=False, lambda_name='lambda'):
+def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=False, for_training=False,
+          lambda_name='lambda'):
     """Remove every dead structure and fold what is left of the scaling factors into the parameters.
 
     Parameters
@@ -43,15 +48,16 @@ def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=Fa
     data_shapes : dict from the name of each input to its shape, the batch first.
     threshold : a structure goes when its |λ| is at most this; 0 takes only those that change nothing.
     fold_bn : also fold batch normalisation into the convolutions before it. The result is for inference.
-    for_training : keep the loss with its label, so that the result can be trained further. The function for inference is what stays the same; a branch that
-        is a constant there becomes a bias.
+    for_training : keep the loss with its label, so that the result can be trained further. The function for inference
+        is what stays the same; a branch that is a constant there becomes a bias.
     lambda_name : what the names of scaling factors contain.
 
-    Raises ``NothingLeftError`` where no path from the data to the output is left, ``CheckpointError`` for parameters that are missing or not finite,
-    ``GraphError`` where shapes do not fit.
+    Raises ``NothingLeftError`` where no path from the data to the output is left, ``CheckpointError`` for parameters
+    that are missing or not finite, ``GraphError`` where shapes do not fit.
     """
     if fold_bn and for_training:
-        raise UserError('a network whose batch normalisation is folded away cannot be trained further: choose --fold-bn or --for-training')
+        raise UserError('a network whose batch normalisation is folded away cannot be trained further: '
+                        'choose --fold-bn or --for-training')
     graph = Graph.from_symbol(symbol)
     check_parameters(graph, arg_params, aux_params, data_shapes)
     values = {**switched_off(arg_params, threshold, lambda_name), **aux_params}
@@ -59,17 +65,16 @@ def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=Fa
     history = History(graph, shapes, values, data_shapes, lambda_name)
     if not for_training:
         drop_losses(graph)
-    values.update(evaluate(fold_constants(graph, set(values), lambda_name), values))
-    split_into_slices(graph, shapes)
-    _prune_to_the_end(graph, values, shapes, data_shapes, history)
+    values.update(evaluate(prepare(graph, shapes, set(values), lambda_name), values))
+    sweep(graph, values, shapes, data_shapes, history.record)
     if fold_bn:
         fold_batch_norm(graph, values)
-        _prune_to_the_end(graph, values, shapes, data_shapes, history)
+        sweep(graph, values, shapes, data_shapes, history.record)
     return _finished(graph, values, history, data_shapes)
 
 
 def switched_off(arg_params, threshold, lambda_name='lambda'):
-    """The parameters with every scaling factor of |λ| ≤ ``threshold`` set to zero; the arrays that hold none are the same objects."""
+    """The parameters with every factor of |λ| ≤ ``threshold`` set to zero; all other arrays are the same objects."""
     def off(array):
         numbers = array.asnumpy()
         return mx.nd.array(np.where(np.abs(numbers) <= threshold, 0, numbers), dtype=array.dtype)
@@ -81,59 +86,21 @@ def check_parameters(graph, arg_params, aux_params, inputs):
     known = set(arg_params) | set(aux_params) | set(inputs) | labels(graph)
     missing = [node.name for node in graph.variables() if node.name not in known]
     if missing:
-        raise CheckpointError(f'the parameters hold no {missing[0]!r}, which the network needs ({len(missing)} missing)')
+        raise CheckpointError(f'the parameters hold no {missing[0]!r}, which the network needs '
+                              f'({len(missing)} missing)')
     for name, array in {**arg_params, **aux_params}.items():
         if not np.isfinite(array.asnumpy()).all():
-            raise CheckpointError(f'{name} holds values that are not finite (NaN or infinite): this network went wrong in training; take an earlier epoch')
-
-
-def split_into_slices(graph, shapes):
-    """Turn every ``SliceChannel`` into slices, which may be of different widths once channels are gone; ``shapes`` learns theirs."""
-    replacements = {}
-    for node in graph.nodes():
-        if node.op != 'SliceChannel' or node.value('squeeze_axis', False):
-            continue
-        axis, parts = node.value('axis', 1), node.value('num_outputs')
-        width = shapes[node.inputs[0]][axis] // parts
-        for part in range(parts):
-            read = Output(node, part)
-            if read in shapes:
-                attrs = {'axis': str(axis), 'begin': str(part * width), 'end': str((part + 1) * width)}
-                replacements[read] = Output(Node('slice_axis', graph.fresh_name(f'{node.name}_part{part}'), attrs, node.inputs))
-                shapes[replacements[read]] = shapes[read]
-    graph.replace(replacements)
-
-
-def _prune_to_the_end(graph, values, shapes, inputs, history):
-    """Simplify and prune until nothing more can go, cutting the arrays of ``values``; ``shapes`` follows."""
-    dtype = next(values[node.name].dtype for node in graph.variables() if node.name in values)
-    while True:
-        before = graph.to_json()
-        cancel_repetitions(graph, shapes)
-        absorb_factors(graph, values, shapes)
-        shapes.update({Output(node): values[node.name].shape for node in graph.variables() if node.name in values})
-        constants, cut = prune(graph, Weights(values), shapes, inputs)
-        values.update({name: mx.nd.array(array, dtype=dtype) for name, array in constants.items()})
-        if cut.is_empty and graph.to_json() == before:
-            return
-        history.record(cut)
-        shapes.update({source: cut.shape_of(source, shape) for source, shape in shapes.items()})
-        for name, masks in cut.parameters.items():
-            if all(mask is None or mask.any() for mask in masks):   # else nobody reads it any more
-                values[name] = _cut(values[name], masks)
-
-
-def _cut(array, masks):
-    """The NDArray with only the entries that the masks, one for each axis, leave."""
-    for axis, mask in enumerate(masks):
-        if mask is not None:
-            array = mx.nd.take(array, mx.nd.array(np.flatnonzero(mask), dtype='int32'), axis=axis)
-    return array
+            raise CheckpointError(f'{name} holds values that are not finite (NaN or infinite): this network went wrong '
+                                  'in training; take an earlier epoch')
 
 
 def _finished(graph, values, history, data_shapes):
-    """The ``Stripped`` network; its parameters say their shapes, which MXNet could not infer for a factor that is broadcast."""
+    """The ``Stripped`` network. Its variables say their shapes: MXNet cannot infer that of a broadcast factor.
+
+    Its inputs say which images they take.
+    """
     guard_sums(graph)
+    record_image_shapes(graph, data_shapes)
     variables = [node for node in graph.variables() if node.name in values]
     for node in variables:
         array = values[node.name]
@@ -143,5 +110,6 @@ def _finished(graph, values, history, data_shapes):
     symbol = graph.to_symbol()
     arg_params = {name: values[name] for name in symbol.list_arguments() if name in values}
     aux_params = {name: values[name] for name in symbol.list_auxiliary_states()}
-    return Stripped(symbol, arg_params, aux_params, history.report(symbol, {**arg_params, **aux_params}, data_shapes))
+    report = history.report(symbol, {**arg_params, **aux_params}, data_shapes)
+    return Stripped(symbol, arg_params, aux_params, report)
 

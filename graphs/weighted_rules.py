@@ -3,7 +3,8 @@ import math
 
 import numpy as np
 
-from .channel_rules import UNKNOWN, Channels, Opaque, channels_last
+from .attributes import channels_last, flag, integers, number
+from .channel_rules import UNKNOWN, Channels, Opaque
 from .graph import Output
 
 
@@ -42,7 +43,8 @@ class Weighted(Opaque):
         mixed = _by_group(nonzero, unknown, groups).any(axis=1)
         found = net.weights.vector(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(mixed))
         if values.any():
-            found = found + _by_group(net.weights.sums(node.inputs[1], self.weight_axis_in(node, net)), values, groups).sum(axis=1)
+            sums = net.weights.sums(node.inputs[1], self.weight_axis_in(node, net))
+            found = found + _by_group(sums, values, groups).sum(axis=1)
         return np.where(mixed, UNKNOWN, found)
 
     def needs(self, node, net, wanted):
@@ -56,17 +58,19 @@ class Weighted(Opaque):
 
     def takes_constants(self, node, net):
         """Whether input channels that are constants can become part of the bias."""
-        return _groups(node) == 1 and not self.is_padded(node) and all(net.is_read_once(bias) for bias in node.inputs[2:])
+        own_bias = all(net.is_read_once(bias) for bias in node.inputs[2:])
+        return _groups(node) == 1 and not self.is_padded(node) and own_bias
 
     def shift(self, node, net, kept):
-        """What the input channels that are constants, and go, add to each output channel; None where there is no such input."""
+        """What the input channels that are constants, and go, add to each output channel; None where there are none."""
         source = node.inputs[0]
         if net.ids_along(source, self.axis_in(node, net)) is None or not self.takes_constants(node, net):
             return None
         values = np.where(kept[source], 0, np.nan_to_num(net.known[source]))
         if not values.any():
             return None
-        return net.weights.sums(node.inputs[1], self.weight_axis_in(node, net)) @ np.repeat(values, self.repeats(node, net))
+        sums = net.weights.sums(node.inputs[1], self.weight_axis_in(node, net))
+        return sums @ np.repeat(values, self.repeats(node, net))
 
     def nonzero(self, node, net):
         return net.weights.nonzero(node.inputs[1], self.weight_axis_in(node, net))
@@ -85,7 +89,7 @@ class Convolution(Weighted):
         return 1
 
     def is_padded(self, node):
-        return any(node.value('pad', (0,)))
+        return any(integers(node, 'pad'))
 
     def slim(self, node, net, kept):
         outputs = kept[Output(node)]
@@ -97,17 +101,17 @@ class Convolution(Weighted):
 
 class FullyConnected(Weighted):
     def axis_in(self, node, net):
-        return 1 if node.value('flatten', True) else len(net.shapes[node.inputs[0]]) - 1
+        return 1 if flag(node, 'flatten', True) else len(net.shapes[node.inputs[0]]) - 1
 
     def axis_out(self, node, net):
-        return len(net.shapes[node.inputs[0]]) - 1 if not node.value('flatten', True) else 1
+        return len(net.shapes[node.inputs[0]]) - 1 if not flag(node, 'flatten', True) else 1
 
     def weight_axis_in(self, node, net):
         return 1
 
     def repeats(self, node, net):
         """Positions of a map that flattening puts behind one another for each channel."""
-        return math.prod(net.shapes[node.inputs[0]][2:]) if node.value('flatten', True) else 1
+        return math.prod(net.shapes[node.inputs[0]][2:]) if flag(node, 'flatten', True) else 1
 
     def is_padded(self, node):
         return False
@@ -122,7 +126,8 @@ class BatchNorm(Opaque):
     def flow(self, node, net):
         source = node.inputs[0]
         ids = net.ids_along(source, _axis(node, net))
-        if ids is None or node.value('output_mean_var', False) or not all(net.is_parameter(parameter) for parameter in node.inputs[1:]):
+        plain = all(net.is_parameter(parameter) for parameter in node.inputs[1:]) and not flag(node, 'output_mean_var')
+        if ids is None or not plain:
             return Opaque.flow(self, node, net)
         for parameter in node.inputs[1:]:
             net.tie(parameter, 0, ids)
@@ -130,9 +135,10 @@ class BatchNorm(Opaque):
         return None
 
     def known(self, node, net):
-        gamma, (beta, mean, var) = self.gamma(node, net), (net.weights.vector(parameter) for parameter in node.inputs[2:])
+        gamma = self.gamma(node, net)
+        beta, mean, var = (net.weights.vector(parameter) for parameter in node.inputs[2:])
         inputs = net.known[node.inputs[0]]
-        return np.where(gamma == 0, beta, beta + gamma * (inputs - mean) / np.sqrt(var + node.value('eps', 1e-3)))
+        return np.where(gamma == 0, beta, beta + gamma * (inputs - mean) / np.sqrt(var + number(node, 'eps', 1e-3)))
 
     def needs(self, node, net, wanted):
         return [wanted & (self.gamma(node, net) != 0), None, None, None, None]
@@ -140,19 +146,19 @@ class BatchNorm(Opaque):
     def gamma(self, node, net):
         """The gamma that counts: MXNet takes a fixed one for 1, whatever the file holds."""
         gamma = net.weights.vector(node.inputs[1])
-        return np.ones_like(gamma) if node.value('fix_gamma', True) else gamma
+        return np.ones_like(gamma) if flag(node, 'fix_gamma', True) else gamma
 
 
 def _groups(node):
-    return node.value('num_group', 1)
+    return number(node, 'num_group', 1)
 
 
 def _axis(node, net):
-    return node.value('axis', 1) % len(net.shapes[node.inputs[0]])
+    return number(node, 'axis', 1) % len(net.shapes[node.inputs[0]])
 
 
 def _by_group(matrix, vector, groups):
-    """The matrix (outputs, inputs of a group) with each row times the entries of ``vector`` (all inputs) that belong to its group."""
+    """The matrix (outputs, inputs of a group), each row times the entries of ``vector`` (all inputs) of its group."""
     rows = matrix.reshape(groups, -1, matrix.shape[1])
     product = rows & vector.reshape(groups, 1, -1) if vector.dtype == bool else rows * vector.reshape(groups, 1, -1)
     return product.reshape(matrix.shape)

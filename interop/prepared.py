@@ -1,5 +1,6 @@
 """What every conversion begins and ends with: parameters in single precision, λ out of the way, and the proof that nothing changed."""
-from graphs.folding import absorb_factors, cancel_repetitions, evaluate, fold_constants
+from graphs.factors import absorb_factors, cancel_repetitions
+from graphs.folding import evaluate, fold_constants
 from graphs.heads import example_images, relative_difference
 from runtime import mx
 from runtime.errors import ProofError

@@ -3,6 +3,7 @@
 The pair that comes out is for stock MXNet (``mx.model.load_checkpoint``) on Linux. Its graph holds oneDNN's fused operators, which other tools, ours too,
 do not read.
 """
+from graphs.attributes import flag
 from graphs.graph import Graph
 from graphs.heads import input_name, logits_graph
 from graphs.losses import drop_losses
@@ -44,7 +45,7 @@ def prepared(symbol, arg_params, aux_params, data_shape):
     params = without_factors(graph, params, {data: data_shape})
     guard_sums(graph)
     for node in graph.nodes():
-        if node.op == 'Pooling' and node.value('global_pool', False):
+        if node.op == 'Pooling' and flag(node, 'global_pool'):
             # The quantised operator compares the kernel with the map even where it pools over all of it.
             node.attrs['kernel'] = '(1, 1)'
     symbol = graph.to_symbol()

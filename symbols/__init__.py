@@ -18,7 +18,7 @@ def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda
     num_classes : width of the classifier.
     image_shape : 'channels,height,width' as MXNet's scripts pass it ('3,224,224'), or a tuple.
     scale : what gets a factor, for example 'block,group'; 'none' leaves every λ out of the graph; None is the paper's choice for the network.
-    lambda_placement : 'weight' multiplies λ into the parameters beside it (as fast as without λ), 'output' into the feature map (the authors' graph).
+    lambda_placement : 'weight' multiplies λ into the parameters beside it (as fast as without λ), 'output' into the feature map (as the authors do).
 
     Returns
     -------

@@ -7,7 +7,7 @@ which is a channel) and hands it to the layer that the structure ends in::
 
 With scaling off the same call returns no factor, and the graph holds no λ at all. The placement decides what a factor does:
 
-``output``   multiplies the feature map by λ: the authors' graph.
+``output``   multiplies the feature map by λ, as the authors' graph does.
 ``weight``   multiplies the parameters of the layer by λ. The function and its gradients are the same, because convolution is linear in its weight and
              batch normalisation in (γ, β); the feature maps, whose product with λ is what costs in the backward pass, are left alone.
 """
@@ -95,7 +95,9 @@ def scaled(layer, factors, **parameters):
 class OnFeatures(namedtuple('OnFeatures', 'factor channels_last')):
     """A factor that multiplies the feature map (N, C, H, W) behind a layer: the authors' placement.
 
-    The authors multiply groups along the last axis, between two transpositions.
+    The authors' graph has the same function, names and shapes, but other operators around λ. A piece of ``lambda_block``
+    (1,) multiplies the map as it is, where this reshapes it to (1,1,1,1). A row of ``lambda_group`` multiplies along the
+    first axis of the map, transposed by (1,0,2,3), where this takes the last axis, transposed by (0,2,3,1).
     """
 
     @classmethod

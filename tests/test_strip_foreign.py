@@ -1,4 +1,4 @@
-"""Networks that are not ours: the authors' graph written by hand, concatenations, GluonCV and Gluon exports with λ put in by a user."""
+"""Networks that are not ours: λ by hand along the last axis, concatenations, GluonCV and Gluon with λ put in by a user."""
 import numpy as np
 import pytest
 from strip_networks import assert_same_function, images, operators, predict, random_parameters, strip_twice, with_dead
@@ -9,8 +9,8 @@ from runtime import mx
 GROUPS, WIDTH = 4, 3
 
 
-def authors_block(x, index, name, lambda_block, lambda_group):
-    """A grouped unit in the manner of the authors' ResNeXt: λ sliced out of one matrix, repeated, multiplied between two transpositions."""
+def last_axis_block(x, index, name, lambda_block, lambda_group):
+    """A grouped unit with λ sliced out of one matrix, repeated, and multiplied along the last axis (channels last)."""
     channels = GROUPS * WIDTH
     x1 = mx.sym.Activation(batch_norm(convolution(x, channels, 1, f'{name}_conv1'), f'{name}_bn1'), act_type='relu')
     x2 = batch_norm(convolution(x1, channels, 3, f'{name}_conv2', num_group=GROUPS), f'{name}_bn2')
@@ -22,12 +22,12 @@ def authors_block(x, index, name, lambda_block, lambda_group):
     return mx.sym.Activation(x3 + x, act_type='relu')
 
 
-def authors_network():
+def last_axis_network():
     lambda_block = mx.sym.SliceChannel(mx.sym.Variable('lambda_block', shape=(3,)), axis=0, num_outputs=3)
     lambda_group = mx.sym.Variable('lambda_group', shape=(3, GROUPS))
     x = convolution(mx.sym.Variable('data'), 16, 3, 'conv0')
     for index in range(3):
-        x = authors_block(x, index, f'unit{index}', lambda_block, lambda_group)
+        x = last_axis_block(x, index, f'unit{index}', lambda_block, lambda_group)
     return classified(x)
 
 
@@ -58,9 +58,9 @@ def classified(x):
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_the_authors_graph(seed):
+def test_groups_scaled_along_the_last_axis(seed):
     random = np.random.RandomState(seed)
-    symbol = authors_network()
+    symbol = last_axis_network()
     arg_params, aux_params = random_parameters(symbol)
     blocks, groups = random.uniform(size=3) < 0.4, random.uniform(size=(3, GROUPS)) < 0.4
     arg_params = with_dead(arg_params, {'lambda_block': blocks, 'lambda_group': groups})

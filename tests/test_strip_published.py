@@ -21,7 +21,8 @@ class Full:
         alive = [unit + 1 in stage for stage, count in zip(kept, units) for unit in range(count)]
         arg_params = with_dead(self.arg_params, {'lambda_block': np.logical_not(alive)})
         report = strip(self.symbol, arg_params, self.aux_params, self.shapes).report
-        assert AliveCounter(self.symbol, self.shapes)(arg_params).macs == report['after']['macs']
+        lambdas = {'lambda_block': arg_params['lambda_block']}
+        assert AliveCounter(self.symbol, self.shapes)(lambdas).macs == report['after']['macs']
         return report
 
 

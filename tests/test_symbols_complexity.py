@@ -1,4 +1,5 @@
 """Parameters and MACs against published counts, GluonCV, and sums done by hand."""
+import functools
 import json
 
 import pytest
@@ -39,8 +40,8 @@ def test_gluoncv_networks(name, params):
     side = 32 if 'cifar' in name else 224
     network = zoo_network(name)
     found = complexity(network(mx.sym.var('data')), {'data': (1, 3, side, side)})
-    # GluonCV's BN on the data has neither a gamma nor a beta that is learned, but lists both.
-    data_bn = 6 if name.endswith('_v2') else 0
+    # The beta of GluonCV's BN on the data is not learned either, but no symbol says so.
+    data_bn = 3 if name.endswith('_v2') else 0
     assert found.params == params + data_bn
 
 
@@ -58,10 +59,45 @@ def test_every_kind_of_layer_by_hand():
     x = mx.sym.FullyConnected(x, num_hidden=5, name='fc')
     found = complexity(mx.sym.SoftmaxOutput(x, name='softmax'), {'data': (7, 4, 10, 10)})
     grouped, up, fc = 8 * 2 * 9, 8 * 6 * 4, 6 * 20 * 20 * 5
-    assert found.params == grouped + 8 + up + 2 * 6 + fc + 5
-    assert found.params_without_bn == found.params - 12
+    assert found.params == grouped + 8 + up + 6 + fc + 5
+    assert found.params_without_bn == found.params - 6
     assert found.macs == grouped * 100 + up * 100 + fc
     assert found.bias_adds == 8 * 100 + 5
+
+
+@pytest.mark.parametrize('operator', ['BatchNorm', 'BatchNorm_v1', 'contrib.BatchNormWithReLU',
+                                      'contrib.SyncBatchNorm'])
+@pytest.mark.parametrize(('fixed', 'learned'), [(False, 12), (True, 6), (None, 6)])
+def test_of_a_batch_normalisation_only_what_is_learned_counts(operator, fixed, learned):
+    make = functools.reduce(getattr, operator.split('.'), mx.sym)
+    options = {} if fixed is None else {'fix_gamma': fixed}
+    options.update({'key': 'bn', 'ndev': 1} if 'Sync' in operator else {})
+    found = complexity(make(mx.sym.Variable('data'), name='bn', **options), {'data': (2, 6, 5, 5)})
+    assert (found.params, found.params_without_bn) == (learned, 0)
+
+
+@pytest.mark.parametrize('bias', [False, True])
+@pytest.mark.parametrize('operator', ['Convolution', 'Convolution_v1', 'contrib.DeformableConvolution',
+                                      'contrib.ModulatedDeformableConvolution'])
+def test_every_convolution_multiplies(operator, bias):
+    make = functools.reduce(getattr, operator.split('.'), mx.sym)
+    shapes = {'data': (2, 4, 10, 10)}
+    inputs = {}
+    if 'Deformable' in operator:
+        shapes['offset'], inputs['offset'] = (2, 18, 10, 10), mx.sym.Variable('offset')
+    if 'Modulated' in operator:
+        shapes['mask'], inputs['mask'] = (2, 9, 10, 10), mx.sym.Variable('mask')
+    layer = make(mx.sym.Variable('data'), kernel=(3, 3), pad=(1, 1), num_filter=8, no_bias=not bias, **inputs)
+    found = complexity(layer, shapes)
+    weight = 8 * 4 * 9
+    assert (found.params, found.macs, found.bias_adds) == (weight + 8 * bias, weight * 100, 800 * bias)
+
+
+def test_a_gamma_that_is_fixed_in_one_place_and_learned_in_another_counts():
+    gamma, x = mx.sym.Variable('gamma'), mx.sym.Variable('data')
+    for name, fixed in (('first', True), ('second', False)):
+        x = mx.sym.BatchNorm(x, gamma=gamma, fix_gamma=fixed, name=name)
+    assert complexity(x, {'data': (2, 6, 5, 5)}).params == 6 + 6 + 6
 
 
 def test_a_shared_weight_counts_once_and_multiplies_twice():

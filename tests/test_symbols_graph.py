@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from graphs.graph import Graph, Node, Output, data_shape_of, labels
+from graphs.graph import Graph, Output, data_shape_of, labels
 from interop.gluon_zoo import zoo_network
 from runtime import mx
 from runtime.errors import GraphError
@@ -58,12 +58,6 @@ def test_a_copy_is_apart():
     assert twin.to_json() == text
     twin.nodes()[0].name = 'changed'
     assert graph.to_json() == text
-
-
-def test_attributes_read_as_what_they_spell():
-    node = Node('Convolution', 'conv', {'kernel': '(3, 3)', 'num_group': '2', 'no_bias': 'True', 'layout': 'NCHW', 'axis': 'None'})
-    assert [node.value(name) for name in ('kernel', 'num_group', 'no_bias', 'layout')] == [(3, 3), 2, True, 'NCHW']
-    assert (node.value('axis', 1), node.value('stride', 'unset')) == (1, 'unset')
 
 
 def test_labels_and_image_shape():

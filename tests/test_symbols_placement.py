@@ -1,40 +1,12 @@
 """λ in the parameters and λ on the feature map are the same network: outputs and every gradient, in float64."""
 import numpy as np
 import pytest
+from training_step import drawn_values, ran
 
-from runtime import mx
 from symbols import get_symbol, resnet, resnext
 
 CIFAR = (3, 32, 32)
 TOLERANCE = 1e-10
-
-
-def ran(symbol, values, images, labels):
-    """(outputs, gradients by name) of one training step in float64 on ``values``, name → array."""
-    executor = symbol.simple_bind(mx.cpu(), grad_req='write', type_dict=dict.fromkeys([*symbol.list_arguments(), *symbol.list_auxiliary_states()], 'float64'),
-                                  data=images.shape, softmax_label=labels.shape)
-    for name, array in executor.arg_dict.items():
-        array[:] = {'data': images, 'softmax_label': labels}.get(name, values.get(name))
-    executor.forward(is_train=True)
-    executor.backward()
-    return executor.outputs[0].asnumpy(), {name: gradient.asnumpy() for name, gradient in executor.grad_dict.items() if name in values}
-
-
-def drawn_values(symbol, image, seed):
-    """Random parameters; λ anywhere between -0.5 and 2, and every third of them exactly 0."""
-    generator = np.random.default_rng(seed)
-    shapes = symbol.infer_shape(data=(1, *image))[0]
-    values = {}
-    for name, shape in zip(symbol.list_arguments(), shapes):
-        if 'lambda' in name:
-            values[name] = generator.uniform(-0.5, 2, shape) * (generator.permutation(int(np.prod(shape))).reshape(shape) % 3 != 1)
-        elif name.endswith('_gamma'):
-            values[name] = generator.uniform(0.5, 1.5, shape)
-        elif name.endswith('_weight'):
-            values[name] = generator.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-        elif name not in ('data', 'softmax_label'):
-            values[name] = generator.standard_normal(shape) * 0.1
-    return values
 
 
 def assert_the_same_network(build, image=CIFAR, batch=4, seed=0):

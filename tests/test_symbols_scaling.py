@@ -92,7 +92,7 @@ def test_neuron_lambda_stands_behind_bn_and_before_relu(network, depth, placemen
             product = relu.sources[0]
             norm = product.sources[0]
             assert (product.op, norm.op) == ('broadcast_mul', 'BatchNorm')
-        assert (relu.op, relu.value('act_type')) == ('Activation', 'relu')
+        assert (relu.op, relu.attrs['act_type']) == ('Activation', 'relu')
         convolution = norm.sources[0]
         assert (convolution.op, f'lambda_{convolution.name}') == ('Convolution', vector.name)
 
