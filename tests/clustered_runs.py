@@ -71,7 +71,7 @@ class Launched:
         if f'{MARK}={self._mark}' not in environment or read(pid, 'stat').rpartition(')')[2].split()[:1] == ['Z']:
             return False
         command = read(pid, 'cmdline')
-        return role is None or (f'DMLC_ROLE={role}' in environment and not any('keeper.py' in word for word in command))
+        return role is None or (f'DMLC_ROLE={role}' in environment and not any('supervisor.py' in word for word in command))
 
 
 def read(pid, name):

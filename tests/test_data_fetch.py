@@ -289,7 +289,7 @@ def test_killed_in_the_middle_it_is_taken_up_again(cache, server):
     part = os.path.join(folder, 'cifar-10-binary.tar.gz.part')
     server.stall.set()
     server.cuts = [60_000]
-    script = ('from train import cifar_cache\n'
+    script = ('from train.data import cifar_cache\n'
               'from train.data.cifar import CIFAR10\n'
               f'cifar_cache.HOME = {server.url!r}\n'
               'cifar_cache.load_cifar(CIFAR10)\n')

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-ROOMS = ('bootstrap', 'runtime', 'symbols', 'optimizers', 'train', 'tools', 'interop')
+ROOMS = ('bootstrap', 'runtime', 'formats', 'graphs', 'symbols', 'optimizers', 'train', 'tools', 'interop')
 SCRIPTS = sorted(path for folder in ('train', 'tools') for path in (REPOSITORY / folder).glob('*.py') if "__name__ == '__main__'" in path.read_text())
 
 

@@ -136,7 +136,7 @@ def test_nothing_outlives_a_launcher_or_a_keeper_that_is_killed(victim):
     with launched(WAITS, workers=1) as run:
         run.wait_for('[worker 0] worker is here')
         # The launcher's own: what a keeper has forked bears its name until it becomes the command.
-        keepers = [pid for pid in run.alive() if any('keeper.py' in word for word in read(pid, 'cmdline')) and parent(pid) == run.process.pid]
+        keepers = [pid for pid in run.alive() if any('supervisor.py' in word for word in read(pid, 'cmdline')) and parent(pid) == run.process.pid]
         assert len(keepers) == 3
         kill(run.process.pid if victim == 'launcher' else keepers[-1], signal.SIGKILL)
         run.ends(20)

@@ -13,12 +13,11 @@ import sys
 
 from runtime import usable_cores
 from runtime.cli import run
+from tools.benchmarks import data_pipeline, inference, optimizer, record_files, scaling, training
+from tools.benchmarks.contest import CLOCKS, ROUNDS, STEPS
+from tools.benchmarks.report import report
 from train.arguments import SERVER_STORES
 from train.data.datasets import add_data_args
-
-from .benchmarks import data_pipeline, inference, optimizer, record_files, scaling, training
-from .benchmarks.contest import CLOCKS, ROUNDS, STEPS
-from .benchmarks.report import report
 
 
 def parser():

@@ -27,12 +27,11 @@ from contextlib import contextmanager
 from runtime.cli import run
 from runtime.errors import MissingDependencyError, TrainingError
 from runtime.files import write_text
+from tools.sweep import carry_out_all, numbers, summarise
+from tools.sweeps.one_run import RECIPES, ROOT, Plan, claim
+from tools.tables.render import markdown
 from train.data.datasets import load_dataset
 from train.log import open_log
-
-from .sweep import carry_out_all, numbers, summarise
-from .sweeps.one_run import RECIPES, ROOT, Plan, claim
-from .tables.render import markdown
 
 RESERVE = 3.  # minutes that stripping, proving and evaluating take after training
 EPOCHS, IMAGES = 240, 50000  # of the paper's schedule, and of an epoch

@@ -12,12 +12,11 @@ import logging
 from runtime import usable_cores
 from runtime.cli import run
 from runtime.errors import DataError, UserError
+from tools.records.labels import label_images
+from tools.records.sources import find_images
+from tools.records.verifying import faults
+from tools.records.writing import make_plan, refuse_finished, write_set
 from train.log import open_log
-
-from .records.labels import label_images
-from .records.sources import find_images
-from .records.verifying import faults
-from .records.writing import make_plan, refuse_finished, write_set
 
 
 def parser():

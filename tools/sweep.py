@@ -18,12 +18,11 @@ from runtime import usable_cores
 from runtime.cli import run
 from runtime.errors import UserError
 from runtime.files import write_text
+from tools.sweeps.one_run import RECIPES, Plan, StepError, carry_out, claim, result_path, run_command, script_of, stop
+from tools.tables.figures import frontier, save
+from tools.tables.render import failures_markdown, runs_markdown
+from tools.tables.results import read_results
 from train.log import open_log
-
-from .sweeps.one_run import RECIPES, Plan, StepError, carry_out, claim, result_path, run_command, script_of, stop
-from .tables.figures import frontier, save
-from .tables.render import failures_markdown, runs_markdown
-from .tables.results import read_results
 
 
 def parser():

@@ -19,7 +19,7 @@ import time
 
 # Nothing of the project is imported: that would load MXNet, which starts no processes.
 AFTER_ANOTHER = 3  # exit code of who ended because another process did: that of runtime.errors.AnotherEndedError
-KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'keeper.py')
+KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'distributed', 'supervisor.py')
 PASSED_ON = ('OMP_NUM_THREADS', 'PYTHONPATH', 'PATH', 'LD_LIBRARY_PATH', 'MXNET_', 'PS_', 'DMLC_', 'CUDA_', 'NCCL_')  # to other machines: beginnings of names
 LAST_WORDS = 3  # seconds in which the others may say what the death of one means to them
 TIME_TO_SAVE = 120  # seconds from a signal to the end

@@ -1,21 +1,24 @@
 """Train a network with scaling factors on CIFAR-10, CIFAR-100 or, without any download, on scikit-learn's handwritten digits."""
 from runtime.cli import run
 from symbols import parse_image_shape
+from train.arguments import training_parser
+from train.build import check_arguments
+from train.data.datasets import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
+from train.distributed.group import group_of
+from train.fit import fit
+from train.log import open_log
 
-from .arguments import training_parser
-from .build import check_arguments
-from .data.datasets import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
-from .distributed.group import group_of
-from .fit import fit
-from .log import open_log
+
+def parser():
+    made = training_parser(__doc__)
+    add_data_args(made)
+    # Section 4.1 of the paper.
+    made.set_defaults(network='resnet', num_layers=20, batch_size=64, num_epochs=240, lr=0.1, lr_step_epochs='120,160', wd=1e-4)
+    return made
 
 
 def main(argv=None):
-    parser = training_parser(__doc__)
-    add_data_args(parser)
-    # Section 4.1 of the paper.
-    parser.set_defaults(network='resnet', num_layers=20, batch_size=64, num_epochs=240, lr=0.1, lr_step_epochs='120,160', wd=1e-4)
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     shape = parse_image_shape(args.image_shape or DATASETS[args.dataset].image_shape)
     classes = args.num_classes or DATASETS[args.dataset].num_classes
     check_arguments(args, shape, classes)
