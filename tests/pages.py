@@ -6,8 +6,8 @@ import shlex
 from typing import NamedTuple
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PAGES = sorted(os.path.relpath(path, ROOT) for pattern in ('*.md', os.path.join('docs', '*.md'), os.path.join('results', 'README.md'))
-               for path in glob.glob(os.path.join(ROOT, pattern)))
+PATTERNS = '*.md', os.path.join('docs', '*.md'), os.path.join('results', 'README.md')
+PAGES = sorted(os.path.relpath(path, ROOT) for pattern in PATTERNS for path in glob.glob(os.path.join(ROOT, pattern)))
 FENCE = re.compile(r'^( *)```(\w*)\n(.*?)^\1```$', re.DOTALL | re.MULTILINE)
 
 
@@ -25,11 +25,12 @@ def text_of(page):
 
 def fences(page):
     """The Fences of a page, in order."""
-    return [Fence(language, re.sub(f'^{indent}', '', text, flags=re.MULTILINE)) for indent, language, text in FENCE.findall(text_of(page))]
+    found = FENCE.findall(text_of(page))
+    return [Fence(language, re.sub(f'^{indent}', '', text, flags=re.MULTILINE)) for indent, language, text in found]
 
 
 def commands_of(text):
-    """The commands of a shell block, each as a list of words; comments are left out, and lines that end in a backslash go on in the next."""
+    """The commands of a shell block, each as a list of words, without comments; a line that ends in \\ goes on in the next."""
     lines = text.replace('\\\n', ' ').splitlines()
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 

@@ -1,4 +1,7 @@
-"""No command of the pages is stale: each is taken by the parser of its own program, and run in small where that takes seconds; Python blocks are run."""
+"""No command of the pages is stale: its own program takes it, and it is run in small where that takes seconds.
+
+Python blocks are run, and print what the page says.
+"""
 import contextlib
 import glob
 import importlib
@@ -39,8 +42,9 @@ ONLY_PARSED = {
     'python tools/reproduce_tables.py': 'tests/test_tools_tables.py runs it',
     'python tools/* resnet20-12fca82f.th': 'the file is on the web; tests/test_tools_convert.py runs it with another',
 }
-SMALL = ['--dataset', 'synthetic', '--image-shape', '3,8,8', '--num-examples', '64', '--batch-size', '32', '--num-epochs', '1', '--lr-step-epochs', '1']
-SMALL_FOLDER = ['--batch-size', '4', '--num-epochs', '1', '--lr-step-epochs', '1', '--data-nthreads', '1']
+ONE_EPOCH = ['--num-epochs', '1', '--lr-step-epochs', '1']
+SMALL = ['--dataset', 'synthetic', '--image-shape', '3,8,8', '--num-examples', '64', '--batch-size', '32', *ONE_EPOCH]
+SMALL_FOLDER = ['--batch-size', '4', '--data-nthreads', '1', *ONE_EPOCH]
 EPOCHS = (5, 20, 240)  # that the pages name; in small there is one
 EVERY_COMMAND = sorted({tuple(words) for page in PAGES for words in commands(page)})
 
@@ -54,7 +58,11 @@ def program(words):
 
 def reason_to_parse_only(words):
     line = ' '.join(words) + ' '
-    return next((reason for beginning, reason in ONLY_PARSED.items() if re.match(re.escape(beginning).replace(r'\*', '.*'), line)), None)
+    return next((reason for beginning, reason in ONLY_PARSED.items() if begins(line, beginning)), None)
+
+
+def begins(line, beginning):
+    return re.match(re.escape(beginning).replace(r'\*', '.*'), line)
 
 
 def module_of(script):
@@ -91,7 +99,8 @@ def check_make(words):
     makefile = text_of('Makefile')
     for word in words:
         name, is_variable, _ = word.partition('=')
-        assert f'$({name})' in makefile or f',$({name})' in makefile if is_variable else re.search(f'^{name}:', makefile, re.MULTILINE), f'make {word}'
+        known = f'$({name})' in makefile if is_variable else re.search(f'^{name}:', makefile, re.MULTILINE)
+        assert known, f'make {word}'
 
 
 def check_python(words):
@@ -130,7 +139,7 @@ def test_its_program_takes_it(words, in_root):
 def test_what_is_only_parsed_is_in_a_page():
     lines = [' '.join(program(list(words))) + ' ' for words in EVERY_COMMAND]
     for beginning in ONLY_PARSED:
-        assert any(re.match(re.escape(beginning).replace(r'\*', '.*'), line) for line in lines), f'{beginning}: in no page any more'
+        assert any(begins(line, beginning) for line in lines), f'{beginning}: in no page any more'
 
 
 @pytest.mark.parametrize('page', PAGES)
@@ -211,11 +220,15 @@ def carry_out_python(text, names):
 def some_arrays():
     """What a reader has: images and labels."""
     random = np.random.RandomState(0)
-    images, labels = random.randint(0, 256, (64, 3, 8, 8)).astype(np.uint8), (np.arange(64) % 10).astype(np.int32)
+    images = random.randint(0, 256, (64, 3, 8, 8)).astype(np.uint8)
+    labels = (np.arange(64) % 10).astype(np.int32)
     return {'train_images': images, 'train_labels': labels, 'test_images': images, 'test_labels': labels}
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if any(fence.language in ('sh', 'python') for fence in fences(page))])
+WITH_CODE = [page for page in PAGES if {fence.language for fence in fences(page)} & {'sh', 'python'}]
+
+
+@pytest.mark.parametrize('page', WITH_CODE)
 def test_a_page_can_be_carried_out(page, workplace):
     blocks, names = fences(page), some_arrays()
     for block, following in zip(blocks, [*blocks[1:], None]):

@@ -1,4 +1,4 @@
-"""The pages lead somewhere: links and headings exist, the rooms drawn are the rooms there are, and the README stays short."""
+"""Links and headings of the pages exist, the rooms drawn are the rooms there are, and the README stays short."""
 import glob
 import os
 import re
@@ -26,7 +26,7 @@ def test_links_are_found_and_headings_named_as_github_does():
 
 
 def test_every_page_of_docs_is_linked_from_the_readme():
-    assert {link for link in links('README.md') if link.startswith('docs/')} >= {page.replace(os.sep, '/') for page in PAGES if page.startswith('docs')}
+    assert set(links('README.md')) >= {page.replace(os.sep, '/') for page in PAGES if page.startswith('docs')}
 
 
 def test_the_readme_is_short():
@@ -47,7 +47,8 @@ def rooms_of_architecture():
 
 def rooms_of_the_test():
     """ORDER of tests/test_rooms.py, which is no helper to import."""
-    return re.findall(r"'(\w+)'", re.search(r'^ORDER = \[(.*?)\]', text_of(os.path.join('tests', 'test_rooms.py')), re.DOTALL | re.MULTILINE).group(1))
+    text = text_of(os.path.join('tests', 'test_rooms.py'))
+    return re.findall(r"'(\w+)'", re.search(r'^ORDER = \[(.*?)\]', text, re.DOTALL | re.MULTILINE).group(1))
 
 
 def test_the_rooms_that_are_drawn_are_those_that_are_checked():
@@ -55,5 +56,5 @@ def test_the_rooms_that_are_drawn_are_those_that_are_checked():
 
 
 def test_the_modules_of_the_reading_order_are_linked():
-    assert {'optimizers/apg.py', 'symbols/scaling.py', 'symbols/resnet.py', 'train/fit.py', 'train/checkpoint.py', 'graphs/graph.py', 'graphs/liveness.py',
-            'graphs/pruning.py', 'graphs/strip.py'} <= set(links('ARCHITECTURE.md'))
+    assert {'optimizers/apg.py', 'symbols/scaling.py', 'symbols/resnet.py', 'train/fit.py', 'train/checkpoint.py',
+            'graphs/graph.py', 'graphs/liveness.py', 'graphs/pruning.py', 'graphs/strip.py'} <= set(links('ARCHITECTURE.md'))

@@ -1,4 +1,4 @@
-"""Every flag of the two training scripts as Markdown: its default and what it is for, read from their parsers, so that no flag is missing."""
+"""Every flag of the two training scripts as Markdown, with its default and its reason, read from their parsers."""
 import argparse
 
 from train import train_cifar, train_imagenet
@@ -10,7 +10,7 @@ def options_markdown():
     """A heading and a table for each group of flags; where the two scripts have other defaults, both are given."""
     cifar, imagenet = _groups(train_cifar.parser()), _groups(train_imagenet.parser())
     shared = {title: actions for title, actions in cifar.items() if title in imagenet}
-    sections = [_section(title, {**imagenet[title], **actions}, imagenet[title]) for title, actions in shared.items()]
+    sections = [_section(title, actions, imagenet[title]) for title, actions in shared.items()]
     for script, groups in (('train_cifar.py', cifar), ('train_imagenet.py', imagenet)):
         sections += [_section(f'{title}, only in {script}', actions, {}) for title, actions in groups.items() if title not in shared]
     return '\n\n'.join(sections)
@@ -27,7 +27,8 @@ def _groups(parser):
 
 
 def _section(title, actions, others):
-    rows = [[f'`{flag}{_values(action)}`', _defaults(action, others.get(flag)), _help(action)] for flag, action in actions.items()]
+    rows = [[f'`{flag}{_values(action)}`', _defaults(action, others.get(flag)), _help(action)]
+            for flag, action in actions.items()]
     return f'### {title[0].upper()}{title[1:]}\n\n{markdown(["flag", "default", "what it is for"], rows, aligned=3)}'
 
 
@@ -49,7 +50,9 @@ def _typed(action):
         return 'on' if (default is True) == (action.const is True) else 'off'
     if default is None:
         return '–'
-    return ','.join(f'{value:g}' for value in default) if isinstance(default, (list, tuple)) else f'{default:g}' if isinstance(default, float) else str(default)
+    if isinstance(default, (list, tuple)):
+        return ','.join(f'{value:g}' for value in default)
+    return f'{default:g}' if isinstance(default, float) else str(default)
 
 
 def _help(action):
