@@ -25,6 +25,7 @@ from train.data.datasets import DATASETS
 ONLY_PARSED = {
     'python -m pip': 'it installs packages',
     'python -m pytest': 'it is a test',
+    'python -m bootstrap.cuda_links': 'it writes links into the environment; tests/test_setup_links.py runs it',
     'horovodrun': 'Horovod has to be built; tests/test_train_horovod.py runs it where it is',
     'python train/launch.py': 'it starts servers; tests/test_train_servers.py runs it',
     'python train/train_*.py --help': 'it prints what tests/test_tools_tables.py compares',
@@ -105,7 +106,7 @@ def check_make(words):
 
 def check_python(words):
     if words[0] == '-m':
-        assert words[1] in ('pip', 'pytest')
+        assert words[1] in ('pip', 'pytest') or module_of(words[1].replace('.', '/') + '.py')
         assert all(os.path.exists(os.path.join(ROOT, word)) for word in words[2:] if word.startswith('tests/'))
         return
     script, *flags = words
