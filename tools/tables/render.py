@@ -60,7 +60,7 @@ def longest_runs_markdown(results, base='.'):
         cost, error = cost_of(result), result['error']
         rows.append([network, str(result['arguments']['num_epochs']), f'{baseline_of(result, results)["error"]["top1"]:.2f}', f'{error["unstripped"]:.2f}',
                      f'{error["top1"]:.2f}', f'{COLUMNS["macs_kept"].of_cost(cost):.1f}', f'{COLUMNS["params_kept"].of_cost(cost):.1f}',
-                     _link(result['folder'], base)])
+                     f'[{os.path.basename(result["folder"])}]({os.path.relpath(result["folder"], base)})'])
     return markdown(names, rows)
 
 
