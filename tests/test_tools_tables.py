@@ -12,11 +12,13 @@ from tools import reproduce_tables, sweep
 from tools.tables import figures
 from tools.tables.cells import COLUMNS, Cell, lines_of
 from tools.tables.gammas import gammas_json
+from tools.tables.options import options_markdown
+from tools.tables.pages import refreshed
 from tools.tables.published import Value, find_row, read_tables
-from tools.tables.readme import refreshed
-from tools.tables.render import runs_markdown
+from tools.tables.render import longest_runs_markdown, runs_markdown
 from tools.tables.results import baseline_of, read_results
 from tools.tables.structures import structure_cost
+from train import train_cifar, train_imagenet
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SECOND = 'imagenet-resnet-second-source'
@@ -243,17 +245,17 @@ def test_passages_are_made_anew():
     make = {'a': lambda: 'A', 'b': lambda: 'B'}
     assert refreshed(text, make) == expected
     assert refreshed(expected, make) == expected
-    with pytest.raises(DataError, match='table: b.*nobody makes this; there are a'):
+    with pytest.raises(DataError, match='table: b.*unknown table; known are a'):
         refreshed(text, {'a': make['a']})
     with pytest.raises(DataError, match='table: a --> has no'):
         refreshed('<!-- table: a -->\n<!-- table: b -->\n<!-- /table -->\n', make)
 
 
-def test_update_readme_writes_the_table_and_links_from_its_folder(tmp_path, capsys):
+def test_update_writes_the_table_and_links_from_its_folder(tmp_path, capsys):
     path = tmp_path / 'README.md'
     path.write_text('<!-- table: imagenet-vgg -->\n<!-- /table -->\n<!-- table: runs -->\n<!-- /table -->\n')
     write_result(tmp_path / 'results', 'a')
-    flags = ['--update-readme', str(path), '--results', str(tmp_path / 'results')]
+    flags = ['--update', str(path), '--results', str(tmp_path / 'results')]
     assert reproduce_tables.main(flags) == 0
     assert '138.36 (= cut)' in path.read_text()
     assert '[results/a](results/a)' in path.read_text()
@@ -261,12 +263,35 @@ def test_update_readme_writes_the_table_and_links_from_its_folder(tmp_path, caps
     assert capsys.readouterr().out.endswith('unchanged\n')
 
 
-@pytest.mark.parametrize('name', ['README.md', 'results/README.md'])
-def test_the_passages_of_our_own_files_are_not_stale(tables, name, monkeypatch):
+PAGES = ['README.md', os.path.join('results', 'README.md'), *sorted(os.path.join('docs', name) for name in os.listdir(os.path.join(ROOT, 'docs')))]
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_the_passages_of_our_own_pages_are_not_stale(tables, name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    if not os.path.exists(name):
-        pytest.skip(f'there is no {name}')
     with open(name, encoding='utf-8') as source:
         text = source.read()
     make = reproduce_tables.makers(tables, read_results(), 'results/figures', os.path.dirname(name) or '.')
-    assert refreshed(text, make) == text, f'python tools/reproduce_tables.py --update-readme {name}'
+    assert refreshed(text, make) == text, f'python tools/reproduce_tables.py --update {name}'
+
+
+def test_the_longest_run_of_each_network_that_lost_something_is_shown(tmp_path):
+    baseline = {'optimizer': 'nag', 'scale': 'none'}
+    write_result(tmp_path, 'baseline', arguments=baseline, error={'top1': 8., 'unstripped': 8.})
+    write_result(tmp_path, 'long-baseline', arguments={**baseline, 'num_epochs': 240}, error={'top1': 7., 'unstripped': 7.})
+    write_result(tmp_path, 'long', arguments={'num_epochs': 240}, error={'top1': 9.5, 'unstripped': 9.5})
+    write_result(tmp_path, 'long-and-whole', arguments={'num_epochs': 240}, error={'top1': 7.1, 'unstripped': 7.1}, left=result()['full'])
+    write_result(tmp_path, 'without-baseline', arguments={'num_epochs': 300}, error={'top1': 6., 'unstripped': 6.})
+    write_result(tmp_path, 'short')
+    *_, line = longest_runs_markdown(read_results(str(tmp_path)), str(tmp_path)).splitlines()
+    assert line == '| resnet-20 on cifar10 | 240 | 7.00 | 9.50 | 9.50 | 50.0 | 75.0 | [long](long) |'
+
+
+def test_every_flag_is_among_the_options():
+    text = options_markdown()
+    for script in (train_cifar, train_imagenet):
+        for action in script.parser()._actions:
+            for flag in action.option_strings:
+                assert f'| `{flag}' in text or flag in ('-h', '--help')
+    assert '| `--batch-size VALUE` | 64; ImageNet 128 |' in text
+    assert '| `--resume` | off |' in text

@@ -21,7 +21,7 @@ IMAGENET = 'imagenet'
 
 
 def main(argv=None):
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     if args.data_val:
         args.dataset = IMAGENET
     if args.dataset == IMAGENET:
@@ -47,17 +47,17 @@ def main(argv=None):
     return 0
 
 
-def _parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--prefix', required=True, help='PREFIX-symbol.json and PREFIX-NNNN.params are read')
-    parser.add_argument('--epoch', type=int, required=True, help='which NNNN; 0 for a stripped network')
-    parser.add_argument('--batch-size', type=int, default=100, help='images at a time; the result does not depend on it (default: 100)')
-    parser.add_argument('--top-k', type=int, default=5, help='also count images whose class is among the k most probable (default: 5)')
-    parser.add_argument('--gpus', help='a card to use, for example 0; left out: the CPU')
-    parser.add_argument('--json', action='store_true', help='print one JSON object')
-    add_data_args(parser, more=(IMAGENET,))
-    add_imagenet_args(parser, with_training=False)
-    return parser
+def parser():
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument('--prefix', required=True, help='PREFIX-symbol.json and PREFIX-NNNN.params are read')
+    made.add_argument('--epoch', type=int, required=True, help='which NNNN; 0 for a stripped network')
+    made.add_argument('--batch-size', type=int, default=100, help='images at a time; the result does not depend on it (default: 100)')
+    made.add_argument('--top-k', type=int, default=5, help='also count images whose class is among the k most probable (default: 5)')
+    made.add_argument('--gpus', help='a card to use, for example 0; left out: the CPU')
+    made.add_argument('--json', action='store_true', help='print one JSON object')
+    add_data_args(made, more=(IMAGENET,))
+    add_imagenet_args(made, with_training=False)
+    return made
 
 
 if __name__ == '__main__':

@@ -18,11 +18,15 @@ STAGE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9
 MOST_CURVES = 64
 
 
+def parser():
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument('metrics', help='PREFIX-metrics.jsonl, or PREFIX')
+    made.add_argument('--out', help='file to write, its ending the format: png, svg, pdf (default: PREFIX-training.png)')
+    return made
+
+
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('metrics', help='PREFIX-metrics.jsonl, or PREFIX')
-    parser.add_argument('--out', help='file to write, its ending the format: png, svg, pdf (default: PREFIX-training.png)')
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     path = args.metrics if args.metrics.endswith('.jsonl') else args.metrics + '-metrics.jsonl'
     out = args.out or path.replace('-metrics.jsonl', '') + '-training.png'
     records = read_metrics(path)

@@ -3,7 +3,7 @@
     python tools/reproduce_tables.py all                                  # every table, and every figure into results/figures
     python tools/reproduce_tables.py imagenet-resnet --json
     python tools/reproduce_tables.py --run cifar10/sss-resnet-20          # make the run behind a row
-    python tools/reproduce_tables.py all --update-readme README.md        # write the generated passages of a Markdown file anew
+    python tools/reproduce_tables.py --update README.md docs/tables.md    # write the generated passages of these pages anew
 """
 import argparse
 import json
@@ -16,9 +16,10 @@ from tools import sweep
 from tools.tables.figures import all_figures, save
 from tools.tables.gammas import gammas_json, gammas_markdown
 from tools.tables.measurements import measurements
+from tools.tables.options import options_markdown
+from tools.tables.pages import refreshed
 from tools.tables.published import find_row, read_tables
-from tools.tables.readme import refreshed
-from tools.tables.render import LEGEND, published_json, published_markdown, runs_markdown
+from tools.tables.render import LEGEND, longest_runs_markdown, published_json, published_markdown, runs_markdown
 from tools.tables.results import FOLDER, read_results
 
 FIGURE = 'figure-'
@@ -37,8 +38,9 @@ def main(argv=None):
             raise DataError(f'{row.name}: no recipe is known for it')
         return sweep.main(['--recipe', row.recipe, '--out', args.results])
     results = read_results(args.results)
-    if args.update_readme:
-        update(args.update_readme, tables, results, args.figures, args.results)
+    if args.update:
+        for page in args.update:
+            update(page, tables, results, args.figures, args.results)
         return 0
     figures = all_figures(tables, results)
     names = chosen(args.table, [*tables, *RUNS, *(FIGURE + name for name in figures)])
@@ -57,7 +59,8 @@ def parser():
     made.add_argument('--results', default=FOLDER, help='where the runs of tools/sweep.py lie (default: results)')
     made.add_argument('--figures', default=os.path.join(FOLDER, 'figures'), help='where figures are written, as PNG and SVG (default: results/figures)')
     made.add_argument('--run', metavar='ROW', help='train, strip and evaluate the recipe of a row, for example imagenet-resnet/sss-resnet-41')
-    made.add_argument('--update-readme', metavar='FILE', help='write what stands between <!-- table: NAME --> and <!-- /table --> anew, figures too')
+    made.add_argument('--update', nargs='+', metavar='PAGE', help='write what stands between <!-- table: NAME --> and <!-- /table --> in these Markdown '
+                      'files anew, and the figures that they show')
     return made
 
 
@@ -91,8 +94,8 @@ def makers(tables, results, folder, base, where=FOLDER):
     """A dict from the name of every generated passage to a function that gives its Markdown; its links lead from the folder ``base``."""
     made = {name: lambda table=table: published_markdown(table, results, base) for name, table in tables.items()}
     made.update({FIGURE + name: lambda name=name: f'![{CAPTIONS[name]}]({os.path.relpath(os.path.join(folder, name), base)}.png)' for name in CAPTIONS})
-    return {**made, **measurements(where), 'runs': lambda: runs_markdown(results, base), 'gammas': lambda: gammas_markdown(results),
-            'legend': lambda: LEGEND}
+    return {**made, **measurements(where), 'runs': lambda: runs_markdown(results, base), 'longest-runs': lambda: longest_runs_markdown(results, base),
+            'gammas': lambda: gammas_markdown(results), 'options': options_markdown, 'legend': lambda: LEGEND}
 
 
 def title_of(name, tables):

@@ -9,12 +9,16 @@ from train.fit import fit
 from train.log import open_log
 
 
-def main(argv=None):
-    parser = training_parser(__doc__)
-    add_data_args(parser)
+def parser():
+    made = training_parser(__doc__)
+    add_data_args(made)
     # Section 4.1 of the paper.
-    parser.set_defaults(network='resnet', num_layers=20, batch_size=64, num_epochs=240, lr=0.1, lr_step_epochs='120,160', wd=1e-4)
-    args = parser.parse_args(argv)
+    made.set_defaults(network='resnet', num_layers=20, batch_size=64, num_epochs=240, lr=0.1, lr_step_epochs='120,160', wd=1e-4)
+    return made
+
+
+def main(argv=None):
+    args = parser().parse_args(argv)
     shape = parse_image_shape(args.image_shape or DATASETS[args.dataset].image_shape)
     classes = args.num_classes or DATASETS[args.dataset].num_classes
     check_arguments(args, shape, classes)

@@ -14,16 +14,20 @@ from train.log import open_log
 TRAINING_IMAGES = 1281167
 
 
-def main(argv=None):
-    parser = training_parser(__doc__)
-    group = add_imagenet_args(parser)
+def parser():
+    made = training_parser(__doc__)
+    group = add_imagenet_args(made)
     group.add_argument('--image-shape', default='3,224,224', metavar='C,H,W', help="shape of the network's input")
     group.add_argument('--num-classes', type=positive, default=1000, help='outputs of the network')
     group.add_argument('--num-examples', type=positive, metavar='N', help='images of an epoch, which the schedule counts in (left out: all there are; '
                        f"{TRAINING_IMAGES}, ImageNet's, with --benchmark 1)")
     # Section 4.2 of the paper and the authors' scripts: 4 cards of 32 images each.
-    parser.set_defaults(network='resnet', num_layers=50, batch_size=128, num_epochs=100, lr=0.1, lr_step_epochs='30,60,90', wd=1e-4, gamma=0.01)
-    args = parser.parse_args(argv)
+    made.set_defaults(network='resnet', num_layers=50, batch_size=128, num_epochs=100, lr=0.1, lr_step_epochs='30,60,90', wd=1e-4, gamma=0.01)
+    return made
+
+
+def main(argv=None):
+    args = parser().parse_args(argv)
     shape = parse_image_shape(args.image_shape)
     if not args.benchmark:
         check_paths(args)

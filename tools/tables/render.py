@@ -48,6 +48,27 @@ def runs_markdown(results, base='.'):
     return markdown(names, rows, aligned=3)
 
 
+def longest_runs_markdown(results, base='.'):
+    """Of each network the run with the longest schedule that APG removed something in, beside its baseline; of several the one that lost least."""
+    names = ['network', 'epochs', 'baseline error (%)', 'error with λ (%)', 'error stripped (%)', 'MACs kept (%)', 'parameters kept (%)', 'run']
+    chosen = {}
+    for result in sorted(results, key=lambda result: (-result['arguments']['num_epochs'], result['error']['top1'], result['folder'])):
+        if removed_something(result) and baseline_of(result, results):
+            chosen.setdefault(network_of(result), result)
+    rows = []
+    for network, result in sorted(chosen.items()):
+        cost, error = cost_of(result), result['error']
+        rows.append([network, str(result['arguments']['num_epochs']), f'{baseline_of(result, results)["error"]["top1"]:.2f}', f'{error["unstripped"]:.2f}',
+                     f'{error["top1"]:.2f}', f'{COLUMNS["macs_kept"].of_cost(cost):.1f}', f'{COLUMNS["params_kept"].of_cost(cost):.1f}',
+                     f'[{os.path.basename(result["folder"])}]({os.path.relpath(result["folder"], base)})'])
+    return markdown(names, rows)
+
+
+def removed_something(result):
+    """Whether APG ended with fewer multiply-adds than the network began with."""
+    return result['arguments']['optimizer'] == 'apg' and result['arguments']['lambda_rule'] == 'apg' and result['left']['macs'] < result['full']['macs']
+
+
 def failures_markdown(failures, base='.'):
     """What failed, a dict from a run's folder to the reason."""
     rows = [[_link(folder, base), reason.replace('|', '\\|')] for folder, reason in sorted(failures.items())]

@@ -14,7 +14,7 @@ def refreshed(text, make):
     def passage(match):
         begin, name, _, end = match.groups()
         if name not in make:
-            raise DataError(f'<!-- table: {name} -->: nobody makes this; there are {", ".join(make)}')
+            raise DataError(f'<!-- table: {name} -->: unknown table; known are {", ".join(make)}')
         return f'{begin}\n{make[name]()}\n\n{end}'
 
     _require_ends(text)
@@ -25,4 +25,4 @@ def _require_ends(text):
     marks = re.findall(r'<!-- (table: \S+|/table) -->', text)
     for position, mark in enumerate(marks):
         if mark != '/table' and marks[position + 1:position + 2] != ['/table']:
-            raise DataError(f'<!-- {mark} --> has no <!-- /table --> behind it')
+            raise DataError(f'<!-- {mark} --> has no <!-- /table --> after it')
