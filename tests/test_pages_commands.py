@@ -189,7 +189,8 @@ def in_small(script, flags):
     flags = [flag for position, flag in enumerate(flags) if flag != '--gpus' and flags[max(position - 1, 0)] != '--gpus']
     flags = ['digits' if flag in ('cifar10', 'cifar100') else flag for flag in flags]
     if script == 'train/train_cifar.py':
-        return flags + SMALL
+        # A budget takes three epochs at least.
+        return flags + SMALL + (['--num-epochs', '3'] if '--target-macs' in flags else [])
     return flags + SMALL_FOLDER if script == 'train/train_imagenet.py' else flags
 
 
