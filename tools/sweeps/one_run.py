@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import NamedTuple, Tuple
 
+from runtime import THREADS_GIVEN
 from runtime.errors import UserError
 from runtime.files import write_text
 from tools.tables.structures import blocks_left
@@ -193,7 +194,12 @@ def run_command(command, log, threads, running):
     ``threads`` None leaves their number to the program. It is the head of a process group of its own: Ctrl-C reaches it once, from us, and a
     trainer that is told once saves first.
     """
-    environment = {**os.environ, **({'OMP_NUM_THREADS': str(threads)} if threads else {})}
+    environment = dict(os.environ)
+    if threads:
+        environment['OMP_NUM_THREADS'] = str(threads)
+    elif not THREADS_GIVEN:
+        # Importing runtime has set it for this process; in the trainer it would look like the user's wish.
+        environment.pop('OMP_NUM_THREADS', None)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True, text=True)
     running.add(process)
     try:
