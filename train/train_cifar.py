@@ -5,11 +5,13 @@ from train.arguments import training_parser
 from train.build import check_arguments
 from train.data.datasets import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
 from train.distributed.group import group_of
+from train.distributed.server import serve
 from train.fit import fit
 from train.log import open_log
 
 
 def main(argv=None):
+    serve()  # does not return in a parameter server
     parser = training_parser(__doc__)
     add_data_args(parser)
     # Section 4.1 of the paper.

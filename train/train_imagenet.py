@@ -8,6 +8,7 @@ from train.build import check_arguments
 from train.data.datasets import positive, synthetic_data, test_io
 from train.data.imagenet import add_imagenet_args, check_paths, imagenet_from_args
 from train.distributed.group import group_of
+from train.distributed.server import serve
 from train.fit import fit
 from train.log import open_log
 
@@ -15,6 +16,7 @@ TRAINING_IMAGES = 1281167
 
 
 def main(argv=None):
+    serve()  # does not return in a parameter server
     parser = training_parser(__doc__)
     group = add_imagenet_args(parser)
     group.add_argument('--image-shape', default='3,224,224', metavar='C,H,W', help="shape of the network's input")
