@@ -29,6 +29,7 @@ LENGTH, NUMBER = struct.Struct('<Q'), struct.Struct('<Q')
 MAX_MESSAGE = 2**34  # bytes: far above the parameters and states of any network
 PIECE = 2**20  # bytes that are read at once, so that a length alone takes no memory
 HANDSHAKE_SECONDS = 10  # that a peer has to prove who it is
+GET_INTERFACE_ADDRESS = 0x8915  # SIOCGIFADDR of Linux
 MAX_HANDSHAKES = 64  # at the same time
 PATIENCE = 60  # seconds in which a process tries to reach the first worker
 
@@ -157,11 +158,11 @@ class Hub:
         )
 
 
-def connect(host, port, secret, role, rank, patience=PATIENCE):
+def connect(host, port, secret, role, rank, patience=None):
     """This process's end of a connection to the ``Hub``. Raises TrainingError when it cannot be reached, or one of both
     does not know the secret.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + (PATIENCE if patience is None else patience)
     while True:
         stream = None
         try:
@@ -209,6 +210,8 @@ def own_address():
     """The address of this machine by which the others reach it: on the way to whoever started the run."""
     if 'DMLC_NODE_HOST' in os.environ:
         return os.environ['DMLC_NODE_HOST']
+    if 'DMLC_INTERFACE' in os.environ:
+        return _address_of_interface(os.environ['DMLC_INTERFACE'])
     starter = next(
         (os.environ[name] for name in ('DMLC_PS_ROOT_URI', 'HOROVOD_GLOO_RENDEZVOUS_ADDR') if name in os.environ),
         socket.gethostname(),
@@ -216,6 +219,17 @@ def own_address():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((starter, 1))  # sends nothing
         return probe.getsockname()[0]
+
+
+def _address_of_interface(name):
+    import fcntl  # not everywhere
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe, GET_INTERFACE_ADDRESS, struct.pack('256s', name.encode()[:15]))
+        except OSError as error:
+            raise TrainingError(f'DMLC_INTERFACE {name} has no address ({error.strerror}); ip addr shows all') from None
+    return socket.inet_ntoa(answer[20:24])
 
 
 def _read(stream, count, deadline=None):
