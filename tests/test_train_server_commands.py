@@ -1,14 +1,18 @@
 """Commands to a parameter server: what bears a valid code is carried out, all else is refused and named."""
 
 import contextlib
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 from runtime.errors import UserError
+from train import train_cifar
 from train.distributed import connections
 from train.distributed.connections import ADDRESS, Hub
-from train.distributed.secret import RefusedError, run_secret, signed, verified
+from train.distributed.secret import VARIABLE, RefusedError, run_secret, signed, verified
 from train.distributed.server import Server
 
 SECRET, OTHER = b'the secret of this run, 32 or more', b'the secret of another run, 32 or more'
@@ -50,6 +54,18 @@ def test_a_run_without_a_secret_is_refused(secret, monkeypatch):
         monkeypatch.setenv('SSS_SECRET', secret)
     with pytest.raises(UserError, match='SSS_SECRET must hold a secret of at least 32 characters'):
         run_secret()
+
+
+@pytest.mark.parametrize('role', ['server', 'worker'])
+def test_a_process_that_was_given_no_secret_ends_in_one_line(role):
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    command = [sys.executable, train_cifar.__file__, '--kv-store', 'dist_sync', '--dataset', 'digits']
+    done = subprocess.run(
+        command, env={**environment, 'DMLC_ROLE': role}, stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('error: SSS_SECRET must hold a secret')
 
 
 class Store:
