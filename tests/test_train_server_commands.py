@@ -102,6 +102,18 @@ def test_a_recorded_address_does_not_keep_a_restarted_server_from_its_run(monkey
         assert hub.accept('server', [0])
 
 
+def test_a_message_that_a_server_cannot_read_ends_the_connection_and_is_named(monkeypatch, capfd):
+    server = Server(Store(), SECRET)
+    with listening() as hub:
+        server._take_command(hub.signed_address().encode())
+        (connection,) = hub.accept('server', [0])
+        monkeypatch.setattr(connections, 'encode', lambda value: b'of another version')
+        connection.send(None)
+        with pytest.raises(EOFError):
+            connection.receive()
+    assert 'error: what the first worker sent was not understood: a message' in capfd.readouterr().err
+
+
 def test_a_server_connects_once_and_takes_no_second_address():
     server = Server(Store(), SECRET)
     with listening() as hub:

@@ -38,13 +38,8 @@ class Connection:
     """One end of a connection whose other end has proved that it knows the secret."""
 
     def __init__(self, stream, send_key, receive_key):
-        self._stream, self._send_key, self._receive_key, self._sent, self._received = (
-            stream,
-            send_key,
-            receive_key,
-            0,
-            0,
-        )
+        self._stream, self._send_key, self._receive_key = stream, send_key, receive_key
+        self._sent = self._received = 0
         stream.settimeout(None)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -57,9 +52,7 @@ class Connection:
         self._sent += 1
 
     def receive(self):
-        """The next value. Raises EOFError or OSError when the other end is gone, RefusedError for bytes that it did not
-        send.
-        """
+        """The next value. Raises EOFError or OSError when the other end is gone, RefusedError for forged bytes."""
         head = _read(self._stream, LENGTH.size + CODE_LENGTH)
         length, claimed = head[: LENGTH.size], head[LENGTH.size :]
         (size,) = LENGTH.unpack(length)

@@ -1,5 +1,4 @@
-"""What a process does that was started as one of MXNet's parameter servers or as their scheduler: it serves until the
-workers have ended.
+"""What a parameter server or MXNet's scheduler does: it serves until the workers have ended.
 
 MXNet's own server unpickles what comes over the network, and so runs code for whoever reaches its port. This one takes
 a single command from there, where the first worker listens, and only with a code made with the secret of the run. It
@@ -72,21 +71,17 @@ class Server(mx.kvstore.kvstore_server.KVStoreServer):
                 connection.send(self._answer(*request))
             except (EOFError, OSError):
                 return
-            except RefusedError as error:
-                print(
-                    f'error: the connection to the first worker brought {error}; it is closed',
-                    file=sys.stderr,
-                    flush=True,
-                )
+            except (RefusedError, TrainingError) as error:
+                # The first worker waits for an answer: the end of the connection ends it, and so the run.
+                print(f'error: what the first worker sent was not understood: {error}', file=sys.stderr, flush=True)
                 connection.close()
                 return
 
     def _answer(self, request, *details):
         """(True, answer), or (False, what is wrong)."""
+        answers = {'optimizer': self._set_optimizer, 'states': self._states, 'resume': self._resume}
         try:
-            return True, {'optimizer': self._set_optimizer, 'states': self._states, 'resume': self._resume}[request](
-                *details
-            )
+            return True, answers[request](*details)
         except Exception as error:
             if not isinstance(error, UserError):
                 traceback.print_exc()
