@@ -1,7 +1,8 @@
 """The ground floor: MXNet, imported once and with all cores, under the name ``mx``.
 
-Every module of this project takes MXNet from here (``from runtime import mx``), because the one setting that decides its speed is read only once, while
-the library loads. It loads when ``mx`` is first asked for: processes that only decode images do without its second and its 150 MB.
+Every module of this project takes MXNet from here (``from runtime import mx``), because the one setting that decides
+its speed is read only once, while the library loads. It loads when ``mx`` is first asked for: processes that only
+decode images do without its second and its 150 MB.
 """
 import importlib
 import os
@@ -27,17 +28,15 @@ os.environ.setdefault('MXNET_SUBGRAPH_VERBOSE', '0')
 def __getattr__(name):
     if name != 'mx':
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    # A parameter server serves inside its import of MXNet, half loaded, where no optimizer of ours could be unpickled: it is let loose when MXNet is whole.
+    # Started as a parameter server or scheduler, MXNet would serve inside its import, with a server that unpickles what
+    # the network sends. Ours is train.distributed.server, which the training scripts start.
     role = os.environ.pop('DMLC_ROLE', None)
-    mx = globals()['mx'] = importlib.import_module('mxnet')
-    if role is not None:
-        os.environ['DMLC_ROLE'] = role
-        importlib.import_module('.parameter_server', __name__).serve()  # in a worker it returns at once
+    try:
+        mx = globals()['mx'] = importlib.import_module('mxnet')
+    finally:
+        if role is not None:
+            os.environ['DMLC_ROLE'] = role
     return mx
 
-
-# A server or scheduler serves here, and ends here, before any other module of ours is half imported.
-if os.environ.get('DMLC_ROLE') in ('server', 'scheduler'):
-    __getattr__('mx')
 
 __all__ = ['THREADS_GIVEN', 'mx', 'usable_cores']

@@ -1,6 +1,7 @@
 """A parameter server's whole cluster on this machine: a scheduler, a server and workers, each a process that runs the same Python code."""
 import os
 import pathlib
+import secrets
 import socket
 import subprocess
 import sys
@@ -14,7 +15,8 @@ class Cluster:
 
     def __enter__(self):
         self._address = {'DMLC_PS_ROOT_URI': '127.0.0.1', 'DMLC_PS_ROOT_PORT': str(free_port()), 'DMLC_NODE_HOST': '127.0.0.1',
-                         'DMLC_NUM_SERVER': '1', 'DMLC_NUM_WORKER': str(self._count), 'OMP_NUM_THREADS': '1'}
+                         'DMLC_NUM_SERVER': '1', 'DMLC_NUM_WORKER': str(self._count), 'OMP_NUM_THREADS': '1',
+                         'SSS_SECRET': secrets.token_hex(32)}
         self.scheduler, self.server = self._start('scheduler'), self._start('server')
         self.workers = [self._start('worker') for _ in range(self._count)]
         self.processes = [self.scheduler, self.server, *self.workers]

@@ -56,7 +56,7 @@ class Launched:
         return self.process.wait(timeout=seconds)
 
     def alive(self, role=None):
-        """The ids of its processes, those of one role without their keepers."""
+        """The ids of its processes, those of one role without their supervisors."""
         return [pid for pid in map(int, filter(str.isdecimal, os.listdir('/proc'))) if self._is_one(pid, role)]
 
     def outlived_by(self, seconds=10):

@@ -20,13 +20,13 @@ from clustered_runs import cluster, kill
 from tiny_runs import DIGITS, checkpoint, save_network, train
 
 from train.checkpoint import Checkpoints
-from train.launch import LAST_WORDS
+from train.launch import GRACE_SECONDS
 
 EPOCHS = 4
 FLAGS = ['--num-epochs', str(EPOCHS), '--lr-step-epochs', '3', '--gamma', '0.05', '--disp-batches', '2']
 OF_TWO = [*DIGITS, *FLAGS, '--batch-size', '32']
 TIMEOUT = 10  # seconds of silence that end a run, far above what a step or a checkpoint takes
-BOUND = TIMEOUT + LAST_WORDS + 30  # seconds to the end of it all on a machine that is busy with other things
+BOUND = TIMEOUT + GRACE_SECONDS + 30  # seconds to the end of it all on a machine that is busy with other things
 
 Fault = collections.namedtuple('Fault', 'role signal code message')
 FAULTS = {

@@ -4,9 +4,6 @@ The network is linear, so that its gradients are known: the output is data · [w
 the data, summed over the batch.
 """
 import json
-import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +11,9 @@ from apg_twin import Twin
 from cluster import Cluster
 
 import optimizers  # noqa: F401  (registers 'apg')
+from optimizers.plain_data import from_plain, to_plain
 from runtime import mx
+from train.distributed.encoding import decode, encode
 
 WIDTHS = {'conv0_weight': 5, 'bn0_gamma': 3, 'fc1_bias': 2, 'lambda_block': 4}
 BATCH, STEPS, DROP = 6, 8, 4
@@ -87,28 +86,10 @@ def test_updater(kind):
     check(found, expected(('conv0_weight', 'bn0_gamma', 'fc1_bias')) if kind == 'str' else None)
 
 
-ANOTHER_PROCESS = """
-import pickle, sys
-import mxnet as mx
-folder = sys.argv[1]
-optimizer = pickle.loads(pickle.load(open(folder + '/sent.pkl', 'rb')))
-values, gradients = pickle.load(open(folder + '/data.pkl', 'rb'))
-updater = mx.optimizer.get_updater(optimizer)
-arrays = {name: mx.nd.array(value) for name, value in values.items()}
-for step in gradients:
-    for name, array in arrays.items():
-        updater(name, mx.nd.array(step[name]), array)
-pickle.dump({name: array.asnumpy() for name, array in arrays.items()}, open(folder + '/moved.pkl', 'wb'))
-"""
-
-
-def test_unpickled_in_another_process(tmp_path):
-    """As a parameter server gets it: protocol 0, keys are names, and nothing of this process is there."""
-    sent = optimizer(param_idx2name=dict(enumerate(WIDTHS)))
-    (tmp_path / 'sent.pkl').write_bytes(pickle.dumps(pickle.dumps(sent, 0)))
-    (tmp_path / 'data.pkl').write_bytes(pickle.dumps((initial(), [gradients_of(batch) for batch in batches()])))
-    subprocess.run([sys.executable, '-c', ANOTHER_PROCESS, str(tmp_path)], check=True, timeout=60)
-    check(pickle.loads((tmp_path / 'moved.pkl').read_bytes()))
+def test_sent_as_plain_data():
+    """As a parameter server gets it."""
+    sent = from_plain(decode(encode(to_plain(optimizer(param_idx2name=dict(enumerate(WIDTHS)))))))
+    check(updated(mx.optimizer.get_updater(sent), initial(), batches(), {name: name for name in WIDTHS}))
 
 
 # Module
@@ -156,10 +137,12 @@ def test_module_resumes_right_where_the_learning_rate_drops(contexts, on_kvstore
 
 
 DIST_WORKER = """
-from runtime import mx  # a server or the scheduler stays in here
+from train.distributed.server import serve
+serve()  # a server or the scheduler stays in here
 import json, sys
+from train.distributed.parameter_servers import ParameterServers
 from test_optimizers_paths import BATCH, batches, initial, module, moved
-kvstore = mx.kv.create('dist_sync')
+kvstore = ParameterServers('dist_sync').store
 made = module(1, kvstore, initial(), batch=BATCH // kvstore.num_workers)
 found = moved(made, [batch[kvstore.rank::kvstore.num_workers] for batch in batches()])
 if kvstore.rank == 0:
@@ -226,7 +209,7 @@ def test_trainer_resumes_right_where_the_learning_rate_drops(contexts, kvstore, 
 
 
 def test_a_trainer_tells_parameter_servers_the_names_behind_its_keys():
-    """The parameters themselves are not pickled with an optimizer."""
+    """The parameters themselves do not travel with an optimizer."""
     _, made = trainer(1, None, None, initial())
-    sent = pickle.loads(pickle.dumps(made._optimizer, 0))
+    sent = from_plain(to_plain(made._optimizer))
     assert [sent.parameter_name(index) for index in range(len(WIDTHS))] == sorted(WIDTHS)

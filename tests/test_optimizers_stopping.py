@@ -94,9 +94,12 @@ def test_a_script_ends_with_exit_code_2_and_says_why(tmp_path):
 
 
 DIST_WORKER = """
-from runtime import mx  # a server or the scheduler stays in here
+from train.distributed.server import serve
+serve()  # a server or the scheduler stays in here
+from runtime import mx
 import optimizers
-store = mx.kv.create('dist_sync')
+from train.distributed.parameter_servers import ParameterServers
+store = ParameterServers('dist_sync', address_key=1000).store
 store.set_optimizer(mx.optimizer.create('apg'))
 store.init(3, mx.nd.ones((2,)))
 while True:

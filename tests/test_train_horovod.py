@@ -35,18 +35,13 @@ local_rank = rank
 def size():
     return 2
 
-def broadcast_object(value, root_rank=0):
-    if rank() == root_rank:
-        _line.send(value)
-        return value
-    return _line.recv()
-
 def allreduce_(tensor, average=True, name=None, priority=0):
     _line.send((name, tensor.asnumpy()))
     other, array = _line.recv()
     assert other == name and not average
     tensor += mx.nd.array(array)
 '''
+SECRET = 64 * 'f'
 FLAGS = [*DIGITS, '--num-epochs', '2', '--lr-step-epochs', '1', '--gamma', '0.05', '--disp-batches', '5']
 
 
@@ -61,7 +56,8 @@ def run_pair(folder, *flags):
         socket.unlink()
     path = os.pathsep.join([str(package.parent), *sys.path])
     pair = [subprocess.Popen([sys.executable, train_cifar.__file__, '--kv-store', 'horovod', *map(str, flags)], stderr=subprocess.PIPE, universal_newlines=True,
-                             env={**os.environ, 'PYTHONPATH': path, 'STAND_IN': str(socket), 'STAND_IN_RANK': str(rank), 'OMP_NUM_THREADS': '1'})
+                             env={**os.environ, 'PYTHONPATH': path, 'STAND_IN': str(socket), 'STAND_IN_RANK': str(rank), 'OMP_NUM_THREADS': '1',
+                                  'SSS_SECRET': SECRET})
             for rank in range(2)]
     said = [process.communicate(timeout=120)[1] for process in pair]
     return [process.returncode for process in pair], said

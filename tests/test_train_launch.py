@@ -11,6 +11,8 @@ from clustered_runs import Launched, kill, read
 
 from runtime.errors import AnotherEndedError
 from train import launch
+from train.distributed import supervisor
+from train.distributed.secret import VARIABLE
 
 SERVES = "import os, time, sys; role = os.environ['DMLC_ROLE']\nif role != 'worker': time.sleep(3600)\n"
 WAITS = SERVES + "print(role, 'is here', flush=True); time.sleep(3600)"
@@ -29,7 +31,7 @@ def impatient(monkeypatch, tmp_path):
     """launch.py in a process of its own that waits for nobody long."""
     patience = tmp_path / 'impatient.py'
     patience.write_text('import sys\nfrom train import launch\n'
-                        'launch.LAST_WORDS, launch.TIME_TO_SAVE, launch.TIME_TO_CLOSE = .5, 1.5, .5\nsys.exit(launch.main())\n')
+                        'launch.GRACE_SECONDS, launch.TIME_TO_SAVE, launch.TIME_TO_CLOSE = .5, 1.5, .5\nsys.exit(launch.main())\n')
     monkeypatch.setattr(launch, '__file__', str(patience))
 
 
@@ -131,14 +133,14 @@ def parent(pid):
     return int(read(pid, 'stat').rpartition(')')[2].split()[1])
 
 
-@pytest.mark.parametrize('victim', ['launcher', 'keeper'])
-def test_nothing_outlives_a_launcher_or_a_keeper_that_is_killed(victim):
+@pytest.mark.parametrize('victim', ['launcher', 'supervisor'])
+def test_nothing_outlives_a_launcher_or_a_supervisor_that_is_killed(victim):
     with launched(WAITS, workers=1) as run:
         run.wait_for('[worker 0] worker is here')
-        # The launcher's own: what a keeper has forked bears its name until it becomes the command.
-        keepers = [pid for pid in run.alive() if any('supervisor.py' in word for word in read(pid, 'cmdline')) and parent(pid) == run.process.pid]
-        assert len(keepers) == 3
-        kill(run.process.pid if victim == 'launcher' else keepers[-1], signal.SIGKILL)
+        # The launcher's own: what a supervisor has forked bears its name until it becomes the command.
+        supervisors = [pid for pid in run.alive() if any('supervisor.py' in word for word in read(pid, 'cmdline')) and parent(pid) == run.process.pid]
+        assert len(supervisors) == 3
+        kill(run.process.pid if victim == 'launcher' else supervisors[-1], signal.SIGKILL)
         run.ends(20)
         assert not run.outlived_by()
 
@@ -152,13 +154,40 @@ def test_over_ssh(tmp_path, monkeypatch):
     ssh.chmod(0o755)
     hosts = tmp_path / 'host file'
     hosts.write_text('127.0.0.1  # the first\n\n127.0.0.2\n')
-    says = SERVES + "print(os.getcwd(), os.environ['MXNET_MINE'], os.environ.get('DMLC_NODE_HOST'), os.environ['OMP_NUM_THREADS'], sys.argv[1:])"
+    says = SERVES + "print(len(os.environ['SSS_SECRET']), os.getcwd(), os.environ['MXNET_MINE'], os.environ.get('DMLC_NODE_HOST'), " \
+           "os.environ['OMP_NUM_THREADS'], sys.argv[1:])"
     with Launched(['-n', 2, '-s', 1, '-H', hosts], [*script(says), "it's $HOME; here"], PATH=f'{tmp_path}:{os.environ["PATH"]}', MXNET_MINE='a b') as run:
         assert run.ends() == 0, run.said
         assert not run.outlived_by()
         for number, host in enumerate(('127.0.0.1', '127.0.0.2')):
-            assert f"""[worker {number} on {host}] {os.getcwd()} a b None 1 ["it's $HOME; here"]""" in run.said
+            assert f"""[worker {number} on {host}] 64 {os.getcwd()} a b None 1 ["it's $HOME; here"]""" in run.said
     assert sorted(log.read_text().split()) == ['127.0.0.1', '127.0.0.1', '127.0.0.2']
+
+
+SHOWS_SECRET = SERVES + """
+import time
+print('secret', os.environ['SSS_SECRET'], flush=True)
+time.sleep(3600)
+"""
+
+
+def test_every_run_has_a_new_secret_that_no_command_line_shows():
+    found = []
+    for _ in range(2):
+        with launched(SHOWS_SECRET) as run:
+            run.wait_for('[worker 0] secret')
+            run.wait_for('[worker 1] secret')
+            secret, = {line.split()[-1] for line in run.said.splitlines() if ' secret ' in line}
+            processes = run.alive()
+            assert len(processes) > 4
+            assert not [pid for pid in processes if any(secret in word for word in read(pid, 'cmdline'))]
+            assert VARIABLE not in ' '.join(launch.over_ssh('node1', ['python'], {'DMLC_ROLE': 'worker'}))
+            found.append(secret)
+    assert len(set(found)) == 2
+
+
+def test_launcher_and_supervisor_name_the_secret_as_the_workers_do():
+    assert supervisor.SECRET == VARIABLE
 
 
 def test_the_command_line_of_ssh_survives_a_shell(monkeypatch, tmp_path):
@@ -188,14 +217,17 @@ def test_cores_are_divided_among_the_workers_of_a_machine(monkeypatch):
     monkeypatch.delenv('OMP_NUM_THREADS')
     cores = len(os.sched_getaffinity(0))
     environment = {name: value for name, value in os.environ.items() if name != 'OMP_NUM_THREADS'}
-    assert int(keeper_says(environment)) == max(1, cores // 2)
+    assert int(supervisor_says(environment)) == max(1, cores // 2)
 
 
-def keeper_says(environment):
-    command = [sys.executable, launch.KEEPER, '2', *script("import os; print(os.environ['OMP_NUM_THREADS'])")]
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True) as keeper:
-        said = keeper.stdout.read()
-        assert keeper.wait(timeout=20) == 0
+def supervisor_says(environment):
+    """How many threads a command gets under a supervisor that shares the machine with another one."""
+    command = [sys.executable, launch.SUPERVISOR, '2', *script("import os; print(os.environ['OMP_NUM_THREADS'])")]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True) as supervisor:
+        supervisor.stdin.write('secret\n')
+        supervisor.stdin.flush()
+        said = supervisor.stdout.read()
+        assert supervisor.wait(timeout=20) == 0
     return said
 
 

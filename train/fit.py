@@ -105,7 +105,7 @@ class Run:
                     self._engine.set_bounds(self._selection.bounds((self.batch + 1) / len(self._train_data)))
                 self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch, self._group.rank)), self._engine.labels(batch))
                 self.batch += 1
-                self._group.moves()
+                self._group.heartbeat()
                 self._threads.look()
                 if self._tally.is_spoilt or self.batch % args.disp_batches == 0:
                     self._require_finite(epoch, self._engine.lambdas())
@@ -214,7 +214,7 @@ class Run:
         for batch in self._val_data:
             probabilities = self._engine.predict(batch)
             tally.add(probabilities, self._engine.labels(batch)[:len(probabilities)])
-            self._group.moves()
+            self._group.heartbeat()
         tally.sums = self._group.total(tally.sums)
         return tally.averages(), tally.count
 

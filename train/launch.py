@@ -1,14 +1,19 @@
 """Start a run of several workers, with MXNet's parameter servers and their scheduler, on this machine or over ssh.
 
-    python train/launch.py -n 2 -s 1 python train/train_cifar.py --kv-store dist_sync ...
-    python train/launch.py -n 8 -H node1,node2 python train/train_imagenet.py --kv-store dist_device_sync --gpus 0,1,2,3 ...
+    python train/launch.py -n 2 -s 1 python train/train_cifar.py --kv-store dist_sync ... python train/launch.py -n 8 -H
+    node1,node2 python train/train_imagenet.py --kv-store dist_device_sync --gpus 0,1,2,3 ...
 
-Ctrl-C (or SIGTERM) lets the workers save and end; a second one kills them. When a process dies, all others are ended, and the exit code is that of the dead.
-Over ssh, the project and its environment must lie at the same path on every machine, and ssh must ask no questions.
+Ctrl-C (or SIGTERM) lets the workers save and end; a second one kills them. When a process dies, all others are ended,
+and the exit code is that of the dead. Over ssh, the project and its environment must lie at the same path on every
+machine, and ssh must ask no questions.
+
+Every run has a new secret, by which its processes know each other: docs/distributed.md, Trust.
 """
+
 import argparse
 import os
 import queue
+import secrets
 import shlex
 import signal
 import socket
@@ -19,9 +24,19 @@ import time
 
 # Nothing of the project is imported: that would load MXNet, which starts no processes.
 AFTER_ANOTHER = 3  # exit code of who ended because another process did: that of runtime.errors.AnotherEndedError
-KEEPER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'distributed', 'supervisor.py')
-PASSED_ON = ('OMP_NUM_THREADS', 'PYTHONPATH', 'PATH', 'LD_LIBRARY_PATH', 'MXNET_', 'PS_', 'DMLC_', 'CUDA_', 'NCCL_')  # to other machines: beginnings of names
-LAST_WORDS = 3  # seconds in which the others may say what the death of one means to them
+SUPERVISOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'distributed', 'supervisor.py')
+PASSED_ON = (
+    'OMP_NUM_THREADS',
+    'PYTHONPATH',
+    'PATH',
+    'LD_LIBRARY_PATH',
+    'MXNET_',
+    'PS_',
+    'DMLC_',
+    'CUDA_',
+    'NCCL_',
+)  # to other machines: beginnings of names
+GRACE_SECONDS = 3  # in which the others may say what the end of one means to them
 TIME_TO_SAVE = 120  # seconds from a signal to the end
 TIME_TO_CLOSE = 20  # seconds that servers have to end after the workers
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -30,7 +45,10 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 def main(argv=None):
     args = parser().parse_args(argv)
     if not args.command:
-        _refuse('give the command that every worker runs, for example: -n 2 python train/train_cifar.py --kv-store dist_sync')
+        _refuse(
+            'give the command that every worker runs, for example: -n 2 python train/train_cifar.py --kv-store '
+            'dist_sync'
+        )
     hosts = _hosts(args.hosts) if args.hosts else [None]
     with Run(args.num_workers, args.num_servers or args.num_workers, hosts, args.command) as processes:
         return processes.watch()
@@ -38,10 +56,24 @@ def main(argv=None):
 
 def parser():
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('-n', '--num-workers', type=_positive, required=True, help='how many workers, each of which runs COMMAND')
-    made.add_argument('-s', '--num-servers', type=_positive, help='how many parameter servers (default: as many as workers)')
-    made.add_argument('-H', '--hosts', help='machines to start them on over ssh, in turn: names separated by commas, or a file with one a line (default: here)')
-    made.add_argument('command', nargs=argparse.REMAINDER, metavar='COMMAND', help='for example: python train/train_cifar.py --kv-store dist_sync')
+    made.add_argument(
+        '-n', '--num-workers', type=_positive, required=True, help='how many workers, each of which runs COMMAND'
+    )
+    made.add_argument(
+        '-s', '--num-servers', type=_positive, help='how many parameter servers (default: as many as workers)'
+    )
+    made.add_argument(
+        '-H',
+        '--hosts',
+        help='machines to start them on over ssh, in turn: names separated by commas, or a file with one a line '
+             '(default: here)',
+    )
+    made.add_argument(
+        'command',
+        nargs=argparse.REMAINDER,
+        metavar='COMMAND',
+        help='for example: python train/train_cifar.py --kv-store dist_sync',
+    )
     return made
 
 
@@ -53,24 +85,39 @@ class Parser(argparse.ArgumentParser):
 
 
 class Run:
-    """The processes of a run. None of them outlives the block, nor this process, however it ends: each has a keeper that kills it when its stdin closes."""
+    """The processes of a run. None of them outlives the block, nor this process, however it ends: each has a supervisor
+    that kills it when its stdin closes.
+    """
 
     def __init__(self, num_workers, num_servers, hosts, command):
         self._command, self._events, self._signals, self._stopping = command, queue.Queue(), 0, None
         scheduler = '127.0.0.1' if hosts == [None] else _own_address(hosts[0])
-        self._environment = {'DMLC_PS_ROOT_URI': scheduler, 'DMLC_PS_ROOT_PORT': str(_free_port()), 'DMLC_NUM_WORKER': str(num_workers),
-                             'DMLC_NUM_SERVER': str(num_servers), 'PYTHONUNBUFFERED': '1'}
+        self._environment = {
+            'DMLC_PS_ROOT_URI': scheduler,
+            'DMLC_PS_ROOT_PORT': str(_free_port()),
+            'DMLC_NUM_WORKER': str(num_workers),
+            'DMLC_NUM_SERVER': str(num_servers),
+            'PYTHONUNBUFFERED': '1',
+        }
         if hosts == [None]:
             self._environment['DMLC_NODE_HOST'] = scheduler
         placed = [('scheduler', 0, None)]
-        placed += [(role, number, hosts[number % len(hosts)]) for role, count in (('server', num_servers), ('worker', num_workers)) for number in range(count)]
+        placed += [
+            (role, number, hosts[number % len(hosts)])
+            for role, count in (('server', num_servers), ('worker', num_workers))
+            for number in range(count)
+        ]
         self._shares = -(-num_workers // len(hosts))
         self._placed = placed
 
     def __enter__(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._events.put(number))
-        self._processes = [Process(role, number, host, self._environment, self._shares, self._command, self._events) for role, number, host in self._placed]
+        secret = secrets.token_hex(32)
+        self._processes = [
+            Process(role, number, host, self._environment, secret, self._shares, self._command, self._events)
+            for role, number, host in self._placed
+        ]
         return self
 
     def __exit__(self, *_):
@@ -95,7 +142,7 @@ class Run:
                 self._workers('signal', event)
             elif event.code and not (self._stopping and event.code in STOPPED):
                 dead.append(event)
-                deadline = time.monotonic() + LAST_WORDS if len(dead) == 1 else deadline
+                deadline = time.monotonic() + GRACE_SECONDS if len(dead) == 1 else deadline
             elif not dead and all(process.code is not None for process in self._of('worker')):
                 deadline = time.monotonic() + TIME_TO_CLOSE
         return self._verdict(dead)
@@ -104,7 +151,7 @@ class Run:
         if dead:
             # Who ended because another did is not the one to name.
             first = next((process for process in dead if process.code != AFTER_ANOTHER), dead[0])
-            _say(f'error: {first.obituary()}; all others were ended')
+            _say(f'error: {first.exit_summary()}; all others were ended')
             return first.code
         late = [process.name for process in self._of('worker') if process.code is None]
         if late:
@@ -121,16 +168,27 @@ class Run:
 
 
 class Process:
-    """One process of the run and its keeper, here or on another machine; what it says appears on stderr behind its name. At its end it is put in ``events``."""
+    """One process of the run and its supervisor, here or on another machine. Its output appears on stderr behind its
+    name; at its end it is put in ``events``.
+    """
 
-    def __init__(self, role, number, host, environment, shares, command, events):
+    def __init__(self, role, number, host, environment, secret, shares, command, events):
         self.role, self.name, self.code = role, f'{role} {number}' + (f' on {host}' if host else ''), None
         self._last, self._events = '', events
-        kept = [sys.executable, KEEPER, str(shares), *command]
+        supervised = [sys.executable, SUPERVISOR, str(shares), *command]
         environment = {**environment, 'DMLC_ROLE': role}
         here = {**os.environ, **environment}
-        self._keeper = subprocess.Popen(over_ssh(host, kept, environment) if host else kept, env=here, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, start_new_session=True, universal_newlines=True, errors='replace')
+        self._supervisor = subprocess.Popen(
+            over_ssh(host, supervised, environment) if host else supervised,
+            env=here,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            universal_newlines=True,
+            errors='replace',
+        )
+        self._tell(f'{secret}\n')  # never on a command line, which every user of the machine can read
         threading.Thread(target=self._follow, daemon=True).start()
 
     def signal(self, number):
@@ -139,34 +197,36 @@ class Process:
     def end(self):
         """Kill it, if it has not ended."""
         try:
-            self._keeper.stdin.close()
-            self._keeper.wait(timeout=5)
+            self._supervisor.stdin.close()
+            self._supervisor.wait(timeout=5)
         except (OSError, subprocess.TimeoutExpired):
-            self._keeper.kill()
-            self._keeper.wait()
+            self._supervisor.kill()
+            self._supervisor.wait()
 
-    def obituary(self):
+    def exit_summary(self):
         how = f'was killed by signal {self.code - 128}' if self.code > 128 else f'ended with exit code {self.code}'
         return f'{self.name} {how}' + (f' ({self._last})' if self._last else '')
 
     def _tell(self, text):
         try:
-            self._keeper.stdin.write(text)
-            self._keeper.stdin.flush()
+            self._supervisor.stdin.write(text)
+            self._supervisor.stdin.flush()
         except OSError:
             pass  # it has ended
 
     def _follow(self):
-        for line in self._keeper.stdout:
+        for line in self._supervisor.stdout:
             if line.strip():
                 self._last = line.strip()
                 _say(line.rstrip('\n'), f'[{self.name}] ')
-        self.code = self._keeper.wait()
+        self.code = self._supervisor.wait()
         self._events.put(self)
 
 
 def over_ssh(host, command, environment):
-    """The command line that runs ``command`` on ``host`` in the folder that this is, with ``environment`` and what of this environment concerns it."""
+    """The command line that runs ``command`` on ``host`` in the folder that this is, with ``environment`` and what of
+    this environment concerns it.
+    """
     passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     settings = [f'{name}={value}' for name, value in {**passed, **environment}.items()]
     words = ' '.join(map(shlex.quote, ['exec', 'env', *settings, *command]))

@@ -5,6 +5,7 @@ from train.arguments import training_parser
 from train.build import check_arguments
 from train.data.datasets import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
 from train.distributed.group import group_of
+from train.distributed.server import serve
 from train.fit import fit
 from train.log import open_log
 
@@ -18,6 +19,7 @@ def parser():
 
 
 def main(argv=None):
+    serve()  # does not return in a parameter server
     args = parser().parse_args(argv)
     shape = parse_image_shape(args.image_shape or DATASETS[args.dataset].image_shape)
     classes = args.num_classes or DATASETS[args.dataset].num_classes

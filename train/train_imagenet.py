@@ -8,6 +8,7 @@ from train.build import check_arguments
 from train.data.datasets import positive, synthetic_data, test_io
 from train.data.imagenet import add_imagenet_args, check_paths, imagenet_from_args
 from train.distributed.group import group_of
+from train.distributed.server import serve
 from train.fit import fit
 from train.log import open_log
 
@@ -27,6 +28,7 @@ def parser():
 
 
 def main(argv=None):
+    serve()  # does not return in a parameter server
     args = parser().parse_args(argv)
     shape = parse_image_shape(args.image_shape)
     if not args.benchmark:

@@ -1,0 +1,99 @@
+"""What a parameter server or MXNet's scheduler does: it serves until the workers have ended.
+
+MXNet's own server unpickles what comes over the network, and so runs code for whoever reaches its port. This one takes
+a single command from there, where the first worker listens, and only with a code made with the secret of the run. It
+then asks the first worker for everything else: the optimizer, as plain data, and the optimizer's states, which MXNet
+gives no way to read or set.
+"""
+
+import os
+import sys
+import threading
+import traceback
+
+from optimizers.plain_data import from_plain
+from runtime import mx
+from runtime.cli import report
+from runtime.errors import TrainingError, UserError
+
+from .connections import connect, read_address
+from .secret import RefusedError, Warnings, run_secret
+from .server_states import Updater, to_numpy
+
+
+def serve():
+    """Serve, and end the process, where its environment says that it is no worker. A worker returns at once."""
+    role = os.environ.get('DMLC_ROLE')
+    if role not in ('server', 'scheduler'):
+        return
+    try:
+        secret = run_secret() if role == 'server' else None
+    except UserError as error:
+        sys.exit(report(error))
+    Server(mx.kvstore.create('dist'), secret).run()
+    sys.exit()
+
+
+class Server(mx.kvstore.kvstore_server.KVStoreServer):
+    """MXNet's parameter server, without its unpickling."""
+
+    def __init__(self, kvstore, secret):
+        super().__init__(kvstore)
+        self._secret, self._warn, self._connecting, self._updater = secret, Warnings(), threading.Lock(), None
+
+    def _controller(self):
+        def controller(kind, body, _):
+            try:
+                self._take_command(body or b'')
+            except Exception as error:  # C++ called, and would ignore it
+                self._warn(f'refused a command to this parameter server: {error}')
+
+        return controller
+
+    def _take_command(self, body):
+        """Connect to the first worker, whose address is in ``body``. Raises RefusedError for anything else."""
+        host, port = read_address(self._secret, body)
+        if not self._connecting.acquire(blocking=False):
+            raise RefusedError('it is connected to the first worker already')
+        threading.Thread(target=self._serve_first_worker, args=(host, port), daemon=True).start()
+
+    def _serve_first_worker(self, host, port):
+        """Do what the first worker asks until it ends. It asks while no worker waits for an update."""
+        try:
+            connection = connect(host, port, self._secret, 'server', self.kvstore.rank)
+        except TrainingError as error:
+            print(f'warning: {error}', file=sys.stderr, flush=True)
+            self._connecting.release()
+            return
+        while True:
+            try:
+                request = connection.receive()
+                connection.send(self._answer(*request))
+            except (EOFError, OSError):
+                return
+            except (RefusedError, TrainingError) as error:
+                # The first worker waits for an answer: the end of the connection ends it, and so the run.
+                print(f'error: what the first worker sent was not understood: {error}', file=sys.stderr, flush=True)
+                connection.close()
+                return
+
+    def _answer(self, request, *details):
+        """(True, answer), or (False, what is wrong)."""
+        answers = {'optimizer': self._set_optimizer, 'states': self._states, 'resume': self._resume}
+        try:
+            return True, answers[request](*details)
+        except Exception as error:
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            return False, f'{error}'
+
+    def _set_optimizer(self, plain):
+        self._updater = Updater(from_plain(plain))
+        self.kvstore._set_updater(self._updater)
+
+    def _states(self):
+        mx.nd.waitall()
+        return {key: to_numpy(state) for key, state in self._updater.states.items()}
+
+    def _resume(self, num_servers, is_compressed, states):
+        self._updater.resume(self.kvstore.rank, num_servers, is_compressed, states)
