@@ -57,7 +57,7 @@ def require_horovod():
         import horovod.mxnet
     except ImportError as error:
         raise MissingDependencyError(
-            f'--kv-store horovod needs Horovod, built for MXNet ({error}); README, "Many cards, many machines", says '
+            f'--kv-store horovod needs Horovod, built for MXNet ({error}); docs/distributed.md says '
             f'how'
         ) from None
     return horovod.mxnet
