@@ -77,12 +77,12 @@ class APG(mx.optimizer.Optimizer):
         return self.lambda_name in self.parameter_name(index)
 
     @property
-    def pull(self):
-        """What a step takes from a λ that no gradient holds up, in the long run and in units of η: γ / (1 - μ). None where the penalty is not on λ."""
+    def shrinkage_per_step(self):
+        """How much a step shrinks a λ without a gradient, in the long run and in units of η: γ / (1 - μ). None where the penalty is not on λ."""
         return self.gamma / (1 - self.momentum)
 
-    def strengths(self, lambdas, read):
-        """What says how alive each structure is, by the name of its λ, 0 for dead: λ itself. ``read(name)`` gives a parameter as a NumPy array."""
+    def magnitudes(self, lambdas, read):
+        """Magnitude of each structure, by the name of its λ; 0 means removable. Here it is λ itself. ``read(name)`` gives a parameter as a NumPy array."""
         return {name: read(name) for name in lambdas}
 
     @stops_training

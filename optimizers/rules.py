@@ -23,7 +23,7 @@ class ISTA(APG):
     """
 
     @property
-    def pull(self):
+    def shrinkage_per_step(self):
         return self.gamma
 
     def create_state(self, index, weight):
@@ -80,10 +80,10 @@ class GroupLasso(APG):
         self.structures = dict(structures)
 
     @property
-    def pull(self):
+    def shrinkage_per_step(self):
         return None
 
-    def strengths(self, lambdas, read):
+    def magnitudes(self, lambdas, read):
         """‖W_s‖₂ of every structure s, in the shape of the λ that names it."""
         squares = {name: np.zeros(read(name).shape) for name in lambdas}
         for parameter, factors in self.structures.items():

@@ -109,7 +109,7 @@ def test_normalisation_by_channel(tmp_path):
 def test_a_change_of_colour(tmp_path, name, change):
     """MXNet draws the strength; the one that comes nearest must give its very pixels, here and there rounded to the other side."""
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-    strengths = []
+    magnitudes = []
     for result in map(as_bgr, stock(tmp_path / 'noise', [png(image)] * 4, **{name: 0.4})):
         def difference(strength, result=result):
             return cv2.absdiff(change(image, strength), result).mean()
@@ -118,8 +118,8 @@ def test_a_change_of_colour(tmp_path, name, change):
         apart = cv2.absdiff(change(image, strength), result)
         assert apart.max() <= 1
         assert apart.mean() < 0.05
-        strengths.append(strength)
-    assert max(strengths) - min(strengths) > 0.05
+        magnitudes.append(strength)
+    assert max(magnitudes) - min(magnitudes) > 0.05
 
 
 def test_noise_on_colours(tmp_path):

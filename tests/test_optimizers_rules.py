@@ -138,11 +138,11 @@ def test_what_lambda_multiplies_is_found(family):
     assert_same_function(symbol, by_lambda, aux_params, second)
     assert first.report['after'] == second.report['after']
     assert first.report['after']['macs'] < first.report['before']['macs']
-    strengths = rules.GroupLasso(structures=scaled_parameters(symbol)).strengths(list(dead), lambda name: by_weight[name].asnumpy())
+    magnitudes = rules.GroupLasso(structures=scaled_parameters(symbol)).magnitudes(list(dead), lambda name: by_weight[name].asnumpy())
     for name, mask in dead.items():
-        assert not strengths[name][mask].any()
-        assert strengths[name].any()
-        assert strengths[name][~mask].all() or family == 'resnext-neuron'  # a group is dead, too, when all of its neurons are
+        assert not magnitudes[name][mask].any()
+        assert magnitudes[name].any()
+        assert magnitudes[name][~mask].all() or family == 'resnext-neuron'  # a group is dead, too, when all of its neurons are
 
 
 def test_feature_maps_have_no_group_lasso():

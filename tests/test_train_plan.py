@@ -5,7 +5,7 @@ from tiny_runs import log_lines, save_network, train
 
 from formats.symbol_file import load_symbol
 from train.arguments import training_parser
-from train.build import make_optimizer, pull_of_gamma
+from train.build import cumulative_shrinkage, make_optimizer
 
 UPDATES = 500
 
@@ -21,7 +21,7 @@ def network(tmp_path_factory):
 def test_gamma_alone_takes_as_much_from_lambda_as_foreseen(network, flags):
     args = training_parser('test').parse_args(['--lr', '0.02', '--gamma', '0.02', '--num-epochs', '4', '--lr-step-epochs', '3', *flags])
     optimizer = make_optimizer(args, load_symbol(network), UPDATES)
-    foreseen = pull_of_gamma(args, optimizer, UPDATES)
+    foreseen = cumulative_shrinkage(args, optimizer, UPDATES)
     lambda_, nothing = mxnet.nd.array([10.]), mxnet.nd.zeros(1)
     state = optimizer.create_state('lambda_block', lambda_)
     for pull in foreseen:
@@ -33,12 +33,12 @@ def test_gamma_alone_takes_as_much_from_lambda_as_foreseen(network, flags):
 @pytest.mark.parametrize('flags', [['--gamma', '0'], ['--optimizer', 'nag'], ['--lambda-rule', 'group-lasso']])
 def test_nothing_is_foreseen_where_gamma_takes_nothing_from_lambda(network, flags):
     args = training_parser('test').parse_args(flags)
-    assert pull_of_gamma(args, make_optimizer(args, load_symbol(network), UPDATES), UPDATES) == []
+    assert cumulative_shrinkage(args, make_optimizer(args, load_symbol(network), UPDATES), UPDATES) == []
 
 
 @pytest.mark.parametrize(('gamma', 'said'), [
-    (0.05, 'Gamma alone takes 0.80 from a λ of 1 in the whole run: only those die that the loss pushes down too'),
-    (0.08, 'Gamma alone takes a λ from 1 to 0 within epoch 1'), (0, None)])
+    (0.05, 'Gamma alone shrinks λ by 0.80 (< 1): only structures that the loss also pushes down can be removed'),
+    (0.08, 'Gamma alone shrinks λ from 1 to 0 in epoch 1'), (0, None)])
 def test_a_run_begins_with_what_gamma_can_do(network, tmp_path, gamma, said):
     assert train(network, tmp_path / 'run', '--num-epochs', 2, '--lr', 0.1, '--gamma', gamma) == 0
     assert [line.split('Node[0] ')[1] for line in log_lines(tmp_path / 'run') if 'Gamma alone' in line] == [said] * (said is not None)

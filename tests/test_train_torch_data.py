@@ -92,7 +92,7 @@ def test_a_tally_goes_on_from_what_was_saved():
 def test_a_loss_that_is_no_number_is_noticed(make):
     tally, array = make(0), np.asarray if make is Tally else torch.tensor
     tally.add(array([[0.5, 0.5]]), array([1]))
-    assert not tally.is_spoilt
+    assert not tally.has_nonfinite_loss
     tally.add(array([[float('nan'), 0.5]]), array([0]))
-    assert tally.is_spoilt
+    assert tally.has_nonfinite_loss
     assert np.isnan(tally.averages()['cross-entropy'])

@@ -65,18 +65,18 @@ def _schedule(args, rate, updates_per_epoch):
     return mx.lr_scheduler.PolyScheduler(updates, rate, pwr=1, warmup_steps=warmup)
 
 
-def pull_of_gamma(args, optimizer, batches_per_epoch, group=ALONE):
-    """What γ alone has taken from a λ by the end of each epoch, where no gradient holds it up: the sum of η γ / (1 - μ) over the steps of APG.
+def cumulative_shrinkage(args, optimizer, batches_per_epoch, group=ALONE):
+    """How much γ alone has shrunk a λ by the end of each epoch: the sum of η γ / (1 - μ) over the steps of APG.
 
     A λ starts at 1, and 1 is what takes it to 0. Empty where nothing is taken from λ.
     """
-    if not optimizer.pull:
+    if not optimizer.shrinkage_per_step:
         return []
 
     updates = batches_per_epoch * group.updates_per_step
     schedule = _schedule(args, optimizer.lr, updates)  # a new one: MXNet's schedulers remember how far they were asked
     rates = (schedule(int((epoch + 0.5) * updates)) for epoch in range(args.num_epochs))
-    return list(itertools.accumulate(updates * optimizer.pull * rate for rate in rates))
+    return list(itertools.accumulate(updates * optimizer.shrinkage_per_step * rate for rate in rates))
 
 
 def make_engine(args, symbol, data, group=ALONE):

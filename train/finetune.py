@@ -1,6 +1,7 @@
 """``--finetune``: a network that starts from the weights of a checkpoint, and from nothing else of it."""
+from formats.checkpoint_files import load_checkpoint
 from runtime import mx
-from runtime.errors import CheckpointError
+from runtime.errors import CheckpointError, UserError
 
 
 def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.):
@@ -21,3 +22,17 @@ def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.):
             raise CheckpointError(f'{origin}: {name} has shape {array.shape}, the network wants {shapes[name]}')
     fresh = {name: mx.nd.full(shape, lambda_init) for name, shape in shapes.items() if name not in found}
     return dict(arg_params, **fresh), dict(aux_params)
+
+
+def weights_of(finetune: str, symbol, shapes: dict, lambda_init: float):
+    """(arg_params, aux_params) for ``symbol`` from ``finetune``, 'PREFIX,EPOCH'; ``shapes`` are those of its inputs.
+
+    Raises UserError for other text, CheckpointError where the weights do not fit.
+    """
+    prefix, comma, epoch = finetune.rpartition(',')
+    if not comma or not epoch.isdecimal():
+        raise UserError(f'--finetune {finetune}: give PREFIX,EPOCH, for example runs/resnet20,240')
+    _, arg_params, aux_params = load_checkpoint(prefix, int(epoch))
+    arg_shapes, _, aux_shapes = symbol.infer_shape(**shapes)
+    wanted = dict(zip(symbol.list_arguments(), arg_shapes), **dict(zip(symbol.list_auxiliary_states(), aux_shapes)))
+    return restart_weights(arg_params, aux_params, {name: shape for name, shape in wanted.items() if name not in shapes}, finetune, lambda_init)

@@ -3,34 +3,31 @@ import json
 import logging
 import math
 import shlex
-import signal
 import sys
 import time
 
 import numpy as np
 
-from formats.checkpoint_files import load_checkpoint, symbol_path
+from formats.checkpoint_files import symbol_path
 from graphs.alive import AliveCounter
 from graphs.complexity import complexity
 from graphs.lambdas import lambda_layout
 from runtime.errors import CannotShrinkError, CheckpointError, TrainingError, UserError
 from runtime.threads import ThreadChooser
 
-from .argument_kinds import ADDED_LATER, COMPUTE, OUTPUT, differing
-from .build import all_versions, make_engine, make_optimizer, network, pull_of_gamma
+from .build import all_versions, cumulative_shrinkage, make_engine, make_optimizer, network
 from .checkpoint import Checkpoints, State
 from .conclusion import conclusion
 from .contribution import contributions
 from .distributed.group import ALONE
-from .finetune import restart_weights
+from .finetune import weights_of
+from .interruption import Interruption
 from .log import Metrics, Progress, open_log
 from .metrics import lambda_statistics
 from .resizing import ResizableEngine
+from .resuming import check_same_run
 from .selection import Selection
 from .watch import Watch
-
-# Arguments that may change on --resume, besides those of where a run is computed and what is kept of it.
-MAY_CHANGE = COMPUTE | OUTPUT | {'num_epochs', 'finetune'}
 
 
 def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALONE):
@@ -64,7 +61,7 @@ class Run:
         one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
         self._engine = ResizableEngine(symbol, one_image, lambda smaller: make_engine(args, smaller, train_data, group),
                                        lambda smaller: make_optimizer(args, smaller, len(train_data), group))
-        self._train_data, self._val_data = self._engine.hold(train_data), self._engine.hold(val_data)
+        self._train_data, self._val_data = self._engine.prepare_iterator(train_data), self._engine.prepare_iterator(val_data)
         self._tally = self._engine.tally(top_k)
         self._threads = ThreadChooser(args.threads, self._engine.set_threads)
         prefix = args.model_prefix if group.rank == 0 else None
@@ -83,7 +80,7 @@ class Run:
         if args.resume or args.load_epoch is not None:
             self._resume()
         elif args.finetune:
-            self._engine.start(*self._of_first(lambda: self._weights_of(args.finetune)))
+            self._engine.start(*self._broadcast_from_rank0(self._finetuned_weights))
         else:
             self._engine.start()
         self._apply_selection()
@@ -92,7 +89,7 @@ class Run:
             self._refuse_to_overwrite()
             self._checkpoints.clean()
         self._metrics.forget_from(self.epoch)
-        self._foresee(pull_of_gamma(args, optimizer, len(self._train_data), self._group))
+        self._log_gamma_budget(cumulative_shrinkage(args, optimizer, len(self._train_data), self._group))
 
     def train_epoch(self, epoch, interruption):
         """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and return False."""
@@ -107,7 +104,7 @@ class Run:
                 self.batch += 1
                 self._group.heartbeat()
                 self._threads.look()
-                if self._tally.is_spoilt or self.batch % args.disp_batches == 0:
+                if self._tally.has_nonfinite_loss or self.batch % args.disp_batches == 0:
                     self._require_finite(epoch, self._engine.lambdas())
                 progress.batch_done(self._tally)
                 if self.batch < len(self._train_data) and self._may_stop() and self.is_stopped_by(interruption):
@@ -182,12 +179,12 @@ class Run:
         logging.info('Rebuilt the network without its dead structures after %d epochs: params %d -> %d, macs %d -> %d; logits differ by %.2g of the largest',
                      epoch, self._full.params, left.params, self._full.macs, left.macs, found.relative)
 
-    def _foresee(self, pulls):
-        """Say when γ alone would have taken a λ from 1 to 0: until then, only what the loss pushes down too can die."""
+    def _log_gamma_budget(self, pulls):
+        """Log when γ alone would have shrunk λ from 1 to 0. Before that, only structures that the loss also pushes down can be removed."""
         if pulls and pulls[-1] < 1:
-            logging.info('Gamma alone takes %.2f from a λ of 1 in the whole run: only those die that the loss pushes down too', pulls[-1])
+            logging.info('Gamma alone shrinks λ by %.2f (< 1): only structures that the loss also pushes down can be removed', pulls[-1])
         elif pulls:
-            logging.info('Gamma alone takes a λ from 1 to 0 within epoch %d', next(epoch for epoch, pull in enumerate(pulls) if pull >= 1))
+            logging.info('Gamma alone shrinks λ from 1 to 0 in epoch %d', next(epoch for epoch, pull in enumerate(pulls) if pull >= 1))
 
     def conclude(self):
         """Say what the run comes to, and what to try where nothing was selected."""
@@ -202,7 +199,7 @@ class Run:
         statistics = lambda_statistics(self._symbol, self._engine.lambdas())
         if statistics and all(kind['alive'] == kind['total'] for kind in statistics.values()):
             if self._args.lambda_rule == 'subgradient':
-                logging.info('Sub-gradients leave no λ exactly 0: draw the line with tools/strip_params.py --threshold')
+                logging.info('Sub-gradients leave no λ exactly 0: strip with tools/strip_params.py --threshold')
                 return
             smallest = min(kind['min'] for kind in statistics.values())
             logging.warning('Every λ is alive, the smallest is %.3g: nothing can be stripped. Try a larger --gamma than %g (3 times is a good step), or '
@@ -249,7 +246,7 @@ class Run:
             self._checkpoints.save(self._symbol, state, all_versions(self._args))
 
     def _resume(self):
-        state = self._of_first(self._load)
+        state = self._broadcast_from_rank0(self._load)
         self._engine.start(state.arg_params, state.aux_params, state.optimizer_state)
         if state.selection:
             self._selection.load(state.selection)
@@ -266,30 +263,23 @@ class Run:
         if not self._checkpoints:
             raise UserError('--resume and --load-epoch need --model-prefix, the run to go on with')
         state = self._checkpoints.load(self._args.load_epoch)
-        _check_same_run(state.arguments, self._arguments(), self._args.model_prefix)
+        check_same_run(state.arguments, self._arguments(), self._args.model_prefix)
         if self._checkpoints.are_of_another(self._symbol):
             raise CheckpointError(f'{symbol_path(self._args.model_prefix)} is not the network that --network {self._args.network} is now; start anew from '
                                   'its weights with --finetune')
         return state
 
-    def _of_first(self, read):
-        """What ``read()`` finds on the first worker, which alone needs to have the files."""
+    def _broadcast_from_rank0(self, read):
+        """What ``read()`` returns on rank 0, which alone needs the files, for every worker."""
         return self._group.exchange(read() if self._group.rank == 0 else None)[0]
 
     def _arguments(self):
         """The arguments as they come back from JSON, and the number of workers."""
         return {**json.loads(json.dumps(vars(self._args), default=str)), 'num_workers': self._group.size}
 
-    def _weights_of(self, finetune):
-        prefix, comma, epoch = finetune.rpartition(',')
-        if not comma or not epoch.isdecimal():
-            raise UserError(f'--finetune {finetune}: give PREFIX,EPOCH, for example runs/resnet20,240')
-        _, arg_params, aux_params = load_checkpoint(prefix, int(epoch))
+    def _finetuned_weights(self):
         shapes = {desc.name: desc.shape for desc in self._train_data.provide_data + self._train_data.provide_label}
-        arg_shapes, _, aux_shapes = self._symbol.infer_shape(**shapes)
-        wanted = dict(zip(self._symbol.list_arguments(), arg_shapes), **dict(zip(self._symbol.list_auxiliary_states(), aux_shapes)))
-        return restart_weights(arg_params, aux_params, {name: shape for name, shape in wanted.items() if name not in shapes}, finetune,
-                               self._args.lambda_init)
+        return weights_of(self._args.finetune, self._symbol, shapes, self._args.lambda_init)
 
     def _refuse_to_overwrite(self):
         fresh = not (self._args.resume or self._args.load_epoch is not None)
@@ -305,43 +295,6 @@ class Run:
         if bad:
             raise TrainingError(f'epoch {epoch}, batch {self.batch}: {", ".join(bad[:3])}; earlier checkpoints are untouched. Lower --lr, or raise '
                                 '--warmup-epochs')
-
-
-class Interruption:
-    """Turns the first SIGINT or SIGTERM into a wish to stop after the batch in hand; the second acts at once."""
-
-    def __enter__(self):
-        self.signal = None
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_):
-        self._restore()
-
-    def _note(self, number, frame):
-        self.signal = number
-        self._restore()
-
-    def _restore(self):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-def _check_same_run(before, now, prefix):
-    before, now = {**ADDED_LATER, **_of_whole_group(before)}, _of_whole_group(now)
-    if now['lr_schedule'] != 'step' and before['num_epochs'] != now['num_epochs']:
-        raise CheckpointError(f'--num-epochs was {before["num_epochs"]} and is {now["num_epochs"]} now: --lr-schedule {now["lr_schedule"]} falls to 0 over the '
-                              'whole run, so its length must stay; resume with the same, or start anew from its weights with --finetune')
-    different = differing(before, now, MAY_CHANGE)
-    if different:
-        listed = ', '.join(f'--{name.replace("_", "-")} {before.get(name)} (now {now.get(name)})' for name in different)
-        raise CheckpointError(f'{prefix} was trained with {listed}; resume with the same, or start anew from its weights with --finetune')
-
-
-def _of_whole_group(arguments):
-    """With the batch and the rate of all workers together: two workers with 32 images each may go on as one with 64."""
-    workers = arguments.get('num_workers', 1)
-    return {**arguments, 'batch_size': arguments['batch_size'] * workers, 'lr': arguments['lr'] * (workers if arguments.get('scale_lr') else 1)}
 
 
 def _seed_of(*numbers):

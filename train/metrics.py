@@ -33,7 +33,7 @@ class Tally:
         self.sums['in_top_k'] += int(((probabilities > of_label[:, None]).sum(axis=1) < self._top_k).sum())
 
     @property
-    def is_spoilt(self):
+    def has_nonfinite_loss(self):
         """Whether a loss was not finite."""
         return not np.isfinite(self.sums['loss'])
 

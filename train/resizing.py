@@ -76,7 +76,7 @@ class ResizableEngine:
         self._smaller, self._whole, self._threads = None, None, None
 
     def __getattr__(self, name):
-        # step, predict, labels, tally, seed, settle, end_epoch, hold, note_importance
+        # step, predict, labels, tally, seed, settle, end_epoch, prepare_iterator, note_importance
         return getattr(self._engine, name)
 
     def start(self, arg_params=None, aux_params=None, state=None):

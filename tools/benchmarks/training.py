@@ -6,7 +6,7 @@ from optimizers import APG
 from runtime import mx
 from runtime.errors import MissingDependencyError, UserError
 from symbols import get_symbol, parse_image_shape
-from train import build as plan
+from train import build as run_parts
 from train.data.datasets import synthetic_data
 
 from .contest import contest
@@ -68,7 +68,7 @@ def training(build, network, num_layers, num_classes, image_shape, batch_size, s
 
 def mxnet_engine(symbol, data_shapes, label_shapes, dtype, memonger, _):
     """MXNet's on the first card, or on the CPU, where float16 is slow: MXNet imitates it there."""
-    return plan.mxnet_engine(symbol, [mx.gpu() if mx.context.num_gpus() else mx.cpu()], data_shapes, label_shapes, dtype=dtype, memonger=memonger)
+    return run_parts.mxnet_engine(symbol, [mx.gpu() if mx.context.num_gpus() else mx.cpu()], data_shapes, label_shapes, dtype=dtype, memonger=memonger)
 
 
 def torch_engine(symbol, data_shapes, label_shapes, dtype, _, compiled):

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 from optimizers.rules import RULES
 from train.argument_kinds import ADDED_LATER
-from train.build import pull_of_gamma
+from train.build import cumulative_shrinkage
 
 from .cells import COLUMNS, cost_of
 from .render import lost_against_baseline, markdown, runs_order
@@ -32,7 +32,7 @@ def epochs_of_gamma_alone(result):
     optimizer = RULES[arguments.lambda_rule](gamma=arguments.gamma, momentum=arguments.mom, learning_rate=arguments.lr)
     batches = round(first['samples_per_second'] * first['seconds'] / arguments.batch_size)
     before = 0
-    for epoch, pull in enumerate(pull_of_gamma(arguments, optimizer, batches)):
+    for epoch, pull in enumerate(cumulative_shrinkage(arguments, optimizer, batches)):
         if pull >= 1:
             return epoch + (1 - before) / (pull - before)
         before = pull

@@ -15,7 +15,7 @@ from .augment import RGB_MEAN, RGB_STD
 from .image_decode import decode, inspect
 
 ATTEMPTS = 10
-# A row of draws: areas, aspects and swaps of each attempt, where the crop lies, mirror, strengths and order of the colours, all uniform; then the normal ones.
+# A row of draws: areas, aspects and swaps of each attempt, where the crop lies, mirror, magnitudes and order of the colours, all uniform; then the normal ones.
 AREA, ASPECT, SWAP, TOP, LEFT = 0, ATTEMPTS, 2 * ATTEMPTS, 3 * ATTEMPTS, 3 * ATTEMPTS + 1
 MIRROR, COLOURS, ORDER, NOISE = LEFT + 1, LEFT + 2, LEFT + 5, LEFT + 6
 DRAWS = NOISE + 3
@@ -86,9 +86,9 @@ class RandomView:
         limits = recipe.brightness, recipe.contrast, recipe.saturation
         if not any(limits):
             return image
-        strengths = [1 + limit * (2 * draws[COLOURS + which] - 1) for which, limit in enumerate(limits)]
+        magnitudes = [1 + limit * (2 * draws[COLOURS + which] - 1) for which, limit in enumerate(limits)]
         for which in ORDERS[int(6 * draws[ORDER])]:
-            image = CHANGES[which](image, strengths[which])
+            image = CHANGES[which](image, magnitudes[which])
         return image
 
     def _table(self, normals):

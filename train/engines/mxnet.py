@@ -66,8 +66,8 @@ class MXNetEngine:
         """Compute with ``number`` threads on the CPU from the next step on."""
         set_mxnet_threads(number, [context.device_id for context in self._contexts if context.device_type == 'cpu'])
 
-    def hold(self, iterator):
-        """``iterator``, which an engine may put a faster one in the place of."""
+    def prepare_iterator(self, iterator):
+        """``iterator``; an engine may return a device-resident replacement."""
         return iterator
 
     def tally(self, top_k):
@@ -92,7 +92,7 @@ class MXNetEngine:
         return self._module.get_outputs()[0].asnumpy()
 
     def _gradients(self, batch):
-        """The pass forward and backward; whether its gradients are to be followed."""
+        """The pass forward and backward. False if the step must be skipped (float16 overflow)."""
         self._module.forward_backward(batch)
         return True
 
@@ -136,7 +136,7 @@ class MXNetEngine:
     def lambdas(self):
         """The scaling factors, or what the optimizer selects structures by in their place: dict from name to NumPy array."""
         names = [name for name in self._module._param_names if self._optimizer.lambda_name in name]
-        return self._optimizer.strengths(names, lambda name: self._weight(name).asnumpy())
+        return self._optimizer.magnitudes(names, lambda name: self._weight(name).asnumpy())
 
     def set_lambdas(self, lambdas):
         """Give scaling factors (dict from name to NumPy array) these values on every device."""

@@ -77,7 +77,7 @@ class TorchEngine:
                               lambda_name=optimizer.lambda_name, nonnegative=optimizer.nonnegative, rescale_grad=optimizer.rescale_grad,
                               clip_gradient=optimizer.clip_gradient, lr_mult=optimizer.lr_mult, wd_mult=optimizer.wd_mult, rule=optimizer.rule,
                               structures=getattr(optimizer, 'structures', None))
-        self._lambda_name, self._strengths = optimizer.lambda_name, optimizer.strengths
+        self._lambda_name, self._magnitudes = optimizer.lambda_name, optimizer.magnitudes
         self._scaler = self._arithmetic.scaler(self._device, self._shapes[0][0].shape[0])
         self._losses, probabilities = self._loss_and_probabilities, self._inferred
         if self._compiles:
@@ -97,7 +97,7 @@ class TorchEngine:
         """Compute with ``number`` threads on the CPU from the next step on. A compiled step is compiled anew for a number that it has not had."""
         torch.set_num_threads(number)
 
-    def hold(self, iterator):
+    def prepare_iterator(self, iterator):
         """``iterator``, on a card with its images there if they can be."""
         return on_device(iterator, self._device) if self._device.type == 'cuda' else iterator
 
@@ -146,7 +146,7 @@ class TorchEngine:
     def lambdas(self):
         """The scaling factors, or what the rule selects structures by in their place: dict from name to NumPy array."""
         arrays = dict(self._net.mxnet_parameters())
-        return self._strengths([name for name in arrays if self._lambda_name in name], lambda name: arrays[name].detach().cpu().numpy().copy())
+        return self._magnitudes([name for name in arrays if self._lambda_name in name], lambda name: arrays[name].detach().cpu().numpy().copy())
 
     @torch.no_grad()
     def set_lambdas(self, lambdas):

@@ -23,9 +23,9 @@ class DeviceTally(Tally):
         self._unread_count += len(labels)
 
     @property
-    def is_spoilt(self):
+    def has_nonfinite_loss(self):
         """As a ``Tally``'s, without waiting for a card: what it has not been asked for yet is taken to be well."""
-        return self._unread.device.type == 'cpu' and super().is_spoilt
+        return self._unread.device.type == 'cpu' and super().has_nonfinite_loss
 
     @property
     def sums(self):
