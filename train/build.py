@@ -1,5 +1,6 @@
 """What a run is made of: the network, the optimizer and the engine that the command line asks for."""
 import itertools
+import os
 import sys
 
 from formats.symbol_file import load_symbol
@@ -106,6 +107,8 @@ def all_versions(args):
 def check_arguments(args, image_shape, num_classes):
     """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
     check_group(args)
+    if args.model_prefix and not os.path.basename(args.model_prefix):
+        raise UserError(f'--model-prefix {args.model_prefix}: give a name after the folder, for example {os.path.join(args.model_prefix, "resnet")}')
     if args.engine == 'torch':
         if args.memonger:
             raise UserError('--memonger 1 needs --engine mxnet')

@@ -85,8 +85,9 @@ class Checkpoints:
         raise CheckpointError('; '.join(problems) or f'{self._prefix}: no checkpoint to resume from; leave --resume out to start a run')
 
     def would_be_lost(self, symbol):
-        """Whether a new run of ``symbol`` would write over anything: a checkpoint, or the graph that other parameters belong to."""
-        return bool(self._labels()) or self.are_of_another(symbol)
+        """Whether a new run of ``symbol`` would write over anything: a checkpoint, parameters from another script, or the graph that they belong to."""
+        parameters = re.compile(rf'{re.escape(self._name)}-\d{{4,}}\.(params|states)')
+        return bool(self._labels()) or any(map(parameters.fullmatch, self._listing())) or self.are_of_another(symbol)
 
     def are_of_another(self, symbol):
         """Whether ``PREFIX-symbol.json`` is there, and another network."""
@@ -105,13 +106,18 @@ class Checkpoints:
     def _read(self, label):
         path = self._path(label, 'json')
         manifest = _read_manifest(path)
-        for name, facts in manifest['files'].items():
-            _check_sum(os.path.join(os.path.dirname(path), name), facts)
-        arg_params, aux_params = load_params(self._path(label, 'params'))
-        arrays = load_arrays(self._path(label, 'states'))
-        states = {name: _unflatten(tree, arrays) for name, tree in manifest['optimizer_state'].items()}
-        return State(manifest['epoch'], manifest['batch'], arg_params, aux_params, (manifest['num_update'], states), manifest['arguments'],
-                     manifest['best'], manifest['tally'], manifest.get('selection'))
+        try:
+            # By their endings: a run may have been copied or renamed, and the files that are checked must be those that are loaded.
+            sums = {os.path.splitext(name)[1]: facts for name, facts in manifest['files'].items()}
+            for ending in ('params', 'states'):
+                _check_sum(self._path(label, ending), sums[f'.{ending}'])
+            arg_params, aux_params = load_params(self._path(label, 'params'))
+            arrays = load_arrays(self._path(label, 'states'))
+            states = {name: _unflatten(tree, arrays) for name, tree in manifest['optimizer_state'].items()}
+            return State(manifest['epoch'], manifest['batch'], arg_params, aux_params, (manifest['num_update'], states), manifest['arguments'],
+                         manifest['best'], manifest['tally'], manifest.get('selection'))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f'{path}: lacks what a checkpoint has ({type(error).__name__}: {error})') from None
 
     def _prune(self, state):
         """Keep the last checkpoints and the best; one of a stopped run only until the next of any kind."""

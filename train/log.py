@@ -78,19 +78,40 @@ class Metrics:
         self._path = f'{prefix}-metrics.jsonl' if prefix else None
 
     def forget_from(self, epoch):
-        """Drop the lines of ``epoch`` and later, which a resumed run will write again."""
+        """Drop the lines of ``epoch`` and later, which a resumed run will write again.
+
+        Lines that cannot be read are left out too. Then the file as it was is kept beside, under a name that ends in ``.damaged``.
+        """
         if not self._path:
             return
-        kept = []
+        kept, is_damaged = [], False
         if epoch and os.path.exists(self._path):
-            with open(self._path, encoding='utf-8') as lines:
-                kept = [line for line in lines if line.endswith('\n') and json.loads(line)['epoch'] < epoch]
+            with open(self._path, encoding='utf-8-sig', errors='replace') as lines:
+                for line in lines:
+                    record = _record_of(line)
+                    is_damaged |= record is None
+                    if record is not None and record['epoch'] < epoch:
+                        kept.append(json.dumps(record) + '\n')
+        if is_damaged:
+            with naming(self._path):
+                os.replace(self._path, f'{self._path}.damaged')
+            logging.warning('%s has lines that cannot be read; %d epochs of it were kept, and the old file is now %s.damaged', self._path, len(kept),
+                            self._path)
         write_text(self._path, ''.join(kept))
 
     def add(self, record):
         if self._path:
             with naming(self._path), open(self._path, 'a', encoding='utf-8') as out:
                 out.write(json.dumps(record) + '\n')
+
+
+def _record_of(line):
+    """The record of an epoch in a line of a metrics file, or None where there is none."""
+    try:
+        record = json.loads(line)
+        return record if line.endswith('\n') and isinstance(record['epoch'], int) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 class Progress:
