@@ -141,7 +141,11 @@ def measured_speed(args, depth):
 
 @contextmanager
 def alarm(deadline):
-    """Ctrl-C at ``deadline``, of ``time.monotonic``: the runs under way save and end."""
+    """Ctrl-C at ``deadline``, of ``time.monotonic``: the runs under way save and end.
+
+    A shell starts background commands with Ctrl-C ignored, which would be ignored here too.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(max(0., deadline - time.monotonic()), os.kill, (os.getpid(), signal.SIGINT))
     timer.daemon = True
     timer.start()
@@ -149,6 +153,7 @@ def alarm(deadline):
         yield
     finally:
         timer.cancel()
+        signal.signal(signal.SIGINT, before)
 
 
 def write_throughput(out, card):
