@@ -87,7 +87,9 @@ class Checkpoints:
     def would_be_lost(self, symbol):
         """Whether a new run of ``symbol`` would write over anything: a checkpoint, parameters from another script, or the graph that they belong to."""
         parameters = re.compile(rf'{re.escape(self._name)}-\d{{4,}}\.(params|states)')
-        return bool(self._labels()) or any(map(parameters.fullmatch, self._listing())) or self.are_of_another(symbol)
+        # A save of ours that was killed leaves parameters without a manifest too. Every run of ours begins with its metrics file.
+        is_foreign = f'{self._name}-metrics.jsonl' not in self._listing()
+        return bool(self._labels()) or is_foreign and any(map(parameters.fullmatch, self._listing())) or self.are_of_another(symbol)
 
     def are_of_another(self, symbol):
         """Whether ``PREFIX-symbol.json`` is there, and another network."""
