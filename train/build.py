@@ -140,7 +140,7 @@ def _check_selection(args):
     if wish and args.kv_store not in ('local', 'device'):
         raise UserError(f'{wish} does not work with --kv-store {args.kv_store} yet; use --kv-store local or device on one machine')
     if args.shrink and not (args.freeze_dead or budget):
-        raise UserError('--shrink needs --freeze-dead or a target: what may come back cannot be taken out')
+        raise UserError('--shrink needs --freeze-dead or a target: without them, dead structures may come back')
     if args.shrink and args.lambda_placement != 'weight':
         raise UserError('--shrink needs --lambda-placement weight')
     if budget and args.lambda_rule not in ('apg', 'ista'):

@@ -156,7 +156,7 @@ class Selection:
                 row[:1] = False
         smallest = self.share_left(least)
         if smallest > self._target:
-            raise UserError(f'--target-{self._cost} {self._target:g} cannot be reached: with one structure left in each layer, {smallest:.3f} is left')
+            raise UserError(f'--target-{self._cost} {self._target:g} cannot be reached: the smallest possible share is {smallest:.3f}')
 
     def _rows(self, name, array):
         """The parts of a λ of which one structure must stay: a vector of channels, a row of groups; none of blocks, which have a shortcut."""
