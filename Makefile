@@ -40,6 +40,7 @@ test: venv
 
 lint: venv
 	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check --quiet .
 
 fuzz: venv
 	$(RUN) tests/fuzz_files.py

@@ -1,1 +1,1 @@
-"""What runs before anything is installed: choosing a Python and an MXNet, and filling ``.venv``. Standard library only."""
+"""Steps before installation: choose a Python and an MXNet, and fill ``.venv``. Standard library only."""

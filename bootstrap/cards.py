@@ -1,8 +1,9 @@
 """Which NVIDIA cards there are, and which of them MXNet's CUDA build has kernels for.
 
-The driver's own library is asked, not ``nvidia-smi``: it numbers the cards as CUDA and MXNet do, heeds CUDA_VISIBLE_DEVICES, and is there in containers
-that lack the command.
+The driver's own library is asked, not ``nvidia-smi``: it numbers the cards as CUDA and MXNet do, heeds
+CUDA_VISIBLE_DEVICES, and is there in containers that lack the command.
 """
+
 import collections
 import ctypes
 
@@ -19,27 +20,38 @@ Card.__doc__ = 'One graphics card: its name, and its compute capability as (majo
 Card.__str__ = lambda card: '{} (sm_{}{})'.format(card.name, *card.capability)
 
 Driver = collections.namedtuple('Driver', 'cuda cards')
-Driver.__doc__ = "The NVIDIA driver: the newest CUDA version it serves, as (major, minor), and its cards in CUDA's order."
+Driver.__doc__ = (
+    "The NVIDIA driver: the newest CUDA version it serves, as (major, minor), and its cards in CUDA's order."
+)
 
 Choice = collections.namedtuple('Choice', 'mxnet reason')
 Choice.__doc__ = "The MXNet to install, 'cpu' or 'cu112', and why."
 
 
 def has_kernels(card):
-    """Whether MXNet's CUDA build runs on ``card``: compiled code serves its own major version, from its minor version upwards."""
+    """Whether MXNet's CUDA build runs on ``card``: compiled code serves its own major version, from its minor version
+    upwards.
+    """
     major, minor = card.capability
     return any(major == compiled_major and minor >= compiled_minor for compiled_major, compiled_minor in COMPILED_FOR)
 
 
 def choose(driver):
-    """The Choice of MXNet for a machine with ``driver`` (None: without one). One card with kernels is enough for the CUDA build."""
+    """The Choice of MXNet for a machine with ``driver`` (None: without one). One card with kernels is enough for the
+    CUDA build.
+    """
     if driver is None or not driver.cards:
         return Choice('cpu', 'no NVIDIA driver that shows a card here')
     served = [card for card in driver.cards if has_kernels(card)]
     if not served:
         return Choice('cpu', no_kernels(driver.cards[0]))
     if driver.cuda < OLDEST_CUDA:
-        return Choice('cpu', 'the NVIDIA driver serves CUDA {}.{}, and MXNet needs one for 11.0 or later (driver 450.80)'.format(*driver.cuda))
+        return Choice(
+            'cpu',
+            'the NVIDIA driver serves CUDA {}.{}, and MXNet needs one for 11.0 or later (driver 450.80)'.format(
+                *driver.cuda
+            ),
+        )
     return Choice('cu112', f'found {served[0]}')
 
 
@@ -62,7 +74,9 @@ def _ask(cuda):
     cuda.cuDriverGetVersion(ctypes.byref(version))
     cuda.cuDeviceGetCount(ctypes.byref(count))
     # CUDA writes 11.8 as 11080.
-    return Driver((version.value // 1000, version.value % 1000 // 10), [_card(cuda, index) for index in range(count.value)])
+    return Driver(
+        (version.value // 1000, version.value % 1000 // 10), [_card(cuda, index) for index in range(count.value)]
+    )
 
 
 def _card(cuda, index):

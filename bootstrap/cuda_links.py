@@ -1,17 +1,22 @@
 """Let MXNet's CUDA build find the CUDA libraries that pip installed, with no system CUDA and no LD_LIBRARY_PATH.
 
-``libmxnet.so`` looks for libraries in its own folder (its RPATH is ``$ORIGIN``), pip puts them into ``nvidia/*/lib``: so each gets a link beside
-``libmxnet.so``. The links are relative: they live and move with the environment. All libraries are linked, not only those that MXNet names, because they
-load one another by name while they run (cuDNN its parts, cuBLAS its Lt half). ``libcuda.so.1`` comes with the driver and from nowhere else.
+``libmxnet.so`` looks for libraries in its own folder (its RPATH is ``$ORIGIN``), pip puts them into ``nvidia/*/lib``:
+so each gets a link beside ``libmxnet.so``. The links are relative: they live and move with the environment. All
+libraries are linked, not only those that MXNet names, because they load one another by name while they run (cuDNN its
+parts, cuBLAS its Lt half). ``libcuda.so.1`` comes with the driver and from nowhere else.
 
-``bootstrap.venv`` calls this; ``python -m bootstrap.cuda_links`` does it after a ``pip install -r requirements.txt`` by hand.
+``bootstrap.venv`` calls this; ``python -m bootstrap.cuda_links`` does it after a ``pip install -r requirements.txt`` by
+hand.
 """
+
 import glob
 import os
 
 
 def site_packages(venv):
-    """The folder that pip installs into, for the environment in the folder ``venv``; FileNotFoundError where there is none."""
+    """The folder that pip installs into, for the environment in the folder ``venv``; FileNotFoundError where there is
+    none.
+    """
     found = glob.glob(os.path.join(venv, 'lib', 'python3*', 'site-packages'))
     if not found:
         raise FileNotFoundError(f'no site-packages in {venv}')
@@ -19,7 +24,9 @@ def site_packages(venv):
 
 
 def link(packages):
-    """Link every CUDA library of the pip packages in the folder ``packages`` beside its ``mxnet/libmxnet.so``; returns their names."""
+    """Link every CUDA library of the pip packages in the folder ``packages`` beside its ``mxnet/libmxnet.so``; returns
+    their names.
+    """
     beside = os.path.join(packages, 'mxnet')
     libraries = sorted(glob.glob(os.path.join(packages, 'nvidia', '*', 'lib', '*.so*')))
     for library in libraries:

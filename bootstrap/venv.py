@@ -1,9 +1,10 @@
 """Make ``.venv``, or bring it up to date.
 
-Run as ``python -m bootstrap.venv`` in the folder of the checkout, which is what ``make venv`` does. A stamp, written last, says what the environment was
-made from. The same stamp again: nothing to do. Other pins: pip changes what differs. No stamp (never finished), another interpreter, another place or
-another build of MXNet: made anew.
+Run as ``python -m bootstrap.venv`` in the folder of the checkout, which is what ``make venv`` does. A stamp, written
+last, says what the environment was made from. The same stamp again: nothing to do. Other pins: pip changes what
+differs. No stamp (never finished), another interpreter, another place or another build of MXNet: made anew.
 """
+
 import argparse
 import hashlib
 import json
@@ -25,7 +26,8 @@ COSTS = {'cpu': '1 GB on disk, a minute or two', 'cu112': '5 GB on disk, several
 ALWAYS = ('onnx', 'test')
 ON_REQUEST = ('torch',)
 
-# The pip of a fresh environment may be too old to install a pyproject.toml in editable mode; this one is the last that runs on Python 3.8.
+# The pip of a fresh environment may be too old to install a pyproject.toml in editable mode; this one is the last that
+# runs on Python 3.8.
 PIP = 'pip==25.0.1'
 
 
@@ -57,8 +59,15 @@ def _unfinished(why):
 
 def _parse(argv):
     parser = argparse.ArgumentParser(prog='make venv', description='Make .venv, or bring it up to date.')
-    parser.add_argument('--mxnet', default='', choices=('', 'auto', *REQUIREMENTS), help='the build of MXNet, where it is not to be the one set-up picks')
-    parser.add_argument('--extras', default=[], nargs='*', choices=ON_REQUEST, help='optional parts to install too: torch')
+    parser.add_argument(
+        '--mxnet',
+        default='',
+        choices=('', 'auto', *REQUIREMENTS),
+        help='the build of MXNet, where it is not to be the one set-up picks',
+    )
+    parser.add_argument(
+        '--extras', default=[], nargs='*', choices=ON_REQUEST, help='optional parts to install too: torch'
+    )
     return parser.parse_args(argv)
 
 
@@ -85,7 +94,9 @@ def _wanted(options, standing):
 
 
 def _same(standing, wanted, except_for):
-    return standing is not None and all(standing.get(key) == value for key, value in wanted.items() if key not in except_for)
+    return standing is not None and all(
+        standing.get(key) == value for key, value in wanted.items() if key not in except_for
+    )
 
 
 def _make(wanted, anew):
@@ -137,7 +148,9 @@ def _sha256(*paths):
 
 
 def _describe(made_from):
-    return 'Python {}.{}, MXNet 1.9.1, {} ({})'.format(*sys.version_info[:2], TITLES[made_from['mxnet']], made_from['reason'])
+    return 'Python {}.{}, MXNet 1.9.1, {} ({})'.format(
+        *sys.version_info[:2], TITLES[made_from['mxnet']], made_from['reason']
+    )
 
 
 if __name__ == '__main__':

@@ -1,1 +1,3 @@
-"""Files that can be trusted: parameters, symbols, checkpoints, records, PyTorch and ONNX files, all checked before they are used."""
+"""Files that can be trusted: parameters, symbols, checkpoints, records, PyTorch and ONNX files, all checked before they
+are used.
+"""

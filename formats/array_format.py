@@ -1,9 +1,12 @@
-"""The bytes of MXNet's ``.params`` files: read without trusting a single number in them, and written as ``mx.nd.save`` writes them.
+"""The bytes of MXNet's ``.params`` files: read without trusting a single number in them, and written as ``mx.nd.save``
+writes them.
 
-A file is a list: ``magic, reserved, count, count × array, count, count × name`` (all little-endian, 64-bit). An array is
-``magic, storage type, shape, device type, device id, dtype, data``; the two older forms of MXNet before 1.0 are read too. Nothing here knows MXNet: the
-layout comes out as plain Python, so that every claim is checked against the file's length before a byte is allocated for it.
+A file is a list: ``magic, reserved, count, count × array, count, count × name`` (all little-endian, 64-bit). An array
+is ``magic, storage type, shape, device type, device id, dtype, data``; the two older forms of MXNet before 1.0 are read
+too. Nothing here knows MXNet: the layout comes out as plain Python, so that every claim is checked against the file's
+length before a byte is allocated for it.
 """
+
 import collections
 import math
 import os
@@ -18,14 +21,15 @@ LIST_MAGIC = 0x112
 V1_MAGIC, V2_MAGIC, V3_MAGIC = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DTYPES = {0: np.float32, 1: np.float64, 2: np.float16, 3: np.uint8, 4: np.int32, 5: np.int8, 6: np.int64, 7: np.bool_}
 DTYPE_FLAGS = {np.dtype(dtype): flag for flag, dtype in DTYPES.items()}
-# MXNet's devices: cpu, gpu, pinned and shared host memory. Which one an array was saved from does not matter; that the number is one of them does.
+# MXNet's devices: cpu, gpu, pinned and shared host memory. Which one an array was saved from does not matter; that the
+# number is one of them does.
 DEVICE_TYPES = (1, 2, 3, 5)
 DENSE_STORAGE = 0
 CPU = 1
 
 # NumPy's own limit; MXNet built without large-tensor support counts elements in 31 bits.
 MAX_NDIM = 32
-MAX_ELEMENTS = 2 ** 31 - 1
+MAX_ELEMENTS = 2**31 - 1
 # Far above any network (ResNet-152 has 930 arrays), and low enough that a hostile list is refused at once.
 MAX_ARRAYS = 50_000
 MAX_NAME = 4096
@@ -34,7 +38,9 @@ Record = collections.namedtuple('Record', 'shape dtype offset')
 
 
 def require_regular_file(path):
-    """Raise CheckpointError unless ``path`` is an ordinary file (a pipe or a device would hang or never end); return its size in bytes."""
+    """Raise CheckpointError unless ``path`` is an ordinary file (a pipe or a device would hang or never end); return
+    its size in bytes.
+    """
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -47,8 +53,8 @@ def require_regular_file(path):
 def read_layout(source, path, size):
     """Where each array of the list in ``source`` lies: dict name → Record(shape, dtype, offset), in the file's order.
 
-    ``source`` is a seekable binary file of ``size`` bytes. Raises CheckpointError, naming ``path`` and the reason, for anything but a complete list of
-    named dense arrays.
+    ``source`` is a seekable binary file of ``size`` bytes. Raises CheckpointError, naming ``path`` and the reason, for
+    anything but a complete list of named dense arrays.
     """
     reader = _Reader(source, path, size)
     magic, _, count = reader.numbers('<QQQ')
@@ -71,7 +77,11 @@ def list_header(count):
 def array_header(shape, dtype):
     """The bytes that precede the data of a dense array."""
     dims = struct.pack(f'<{len(shape)}q', *shape)
-    return struct.pack('<IiI', V2_MAGIC, DENSE_STORAGE, len(shape)) + dims + struct.pack('<iii', CPU, 0, DTYPE_FLAGS[np.dtype(dtype)])
+    return (
+        struct.pack('<IiI', V2_MAGIC, DENSE_STORAGE, len(shape))
+        + dims
+        + struct.pack('<iii', CPU, 0, DTYPE_FLAGS[np.dtype(dtype)])
+    )
 
 
 def name_list(names):
@@ -82,9 +92,9 @@ def name_list(names):
 
 def _read_array(reader, index):
     reader.what = f'array {index}'
-    magic, = reader.numbers('<I')
+    (magic,) = reader.numbers('<I')
     if magic in (V2_MAGIC, V3_MAGIC):
-        storage, = reader.numbers('<i')
+        (storage,) = reader.numbers('<i')
         if storage != DENSE_STORAGE:
             reader.fail(f'array {index} is stored sparse (type {storage}); only dense arrays are read')
     shape = _read_shape(reader, magic)
@@ -101,13 +111,15 @@ def _read_array(reader, index):
 
 def _read_shape(reader, magic):
     if magic in (V1_MAGIC, V2_MAGIC, V3_MAGIC):
-        ndim, = reader.numbers('<i')
+        (ndim,) = reader.numbers('<i')
         kind = 'q'
     else:
         # Before MXNet 0.9 an array began with its number of dimensions, each of 32 bits.
         ndim, kind = magic, 'I'
     if not 0 <= ndim <= MAX_NDIM:
-        reader.fail(f'{reader.what} is damaged, or written by an unknown version of MXNet (it would have {ndim} dimensions)')
+        reader.fail(
+            f'{reader.what} is damaged, or written by an unknown version of MXNet (it would have {ndim} dimensions)'
+        )
     shape = reader.numbers(f'<{ndim}{kind}')
     # Zeros count as ones: an empty array of absurd sides overflows as surely as a full one.
     if any(side < 0 for side in shape) or math.prod(max(side, 1) for side in shape) > MAX_ELEMENTS:
@@ -117,14 +129,14 @@ def _read_shape(reader, magic):
 
 def _read_names(reader, count):
     reader.what = 'the names'
-    named, = reader.numbers('<Q')
+    (named,) = reader.numbers('<Q')
     if named != count:
         reader.fail(f'holds {count} arrays but {named} names')
     names = set()
     ordered = []
     for index in range(count):
         reader.what = f'name {index}'
-        length, = reader.numbers('<Q')
+        (length,) = reader.numbers('<Q')
         if not 0 < length <= MAX_NAME:
             reader.fail(f'name {index} would be {length} bytes long')
         try:

@@ -1,4 +1,7 @@
-"""MXNet checkpoints: ``prefix-symbol.json`` beside ``prefix-NNNN.params``, read and written as a pair that fits together."""
+"""MXNet checkpoints: ``prefix-symbol.json`` beside ``prefix-NNNN.params``, read and written as a pair that fits
+together.
+"""
+
 import glob
 import os
 import re
@@ -22,10 +25,11 @@ def params_path(prefix, epoch):
 
 
 def load_checkpoint(prefix, epoch):
-    """Read ``(symbol, arg_params, aux_params)``, the parameters as dicts name → NDArray, and make sure that they belong together.
+    """Read ``(symbol, arg_params, aux_params)``, the parameters as dicts name → NDArray, and make sure that they belong
+    together.
 
-    Raises CheckpointError (or GraphError, for the symbol) naming file, tensor, expected and found shape. Arguments that the parameters do not hold must be
-    inputs of the network, that is the data or a label.
+    Raises CheckpointError (or GraphError, for the symbol) naming file, tensor, expected and found shape. Arguments that
+    the parameters do not hold must be inputs of the network, that is the data or a label.
     """
     graph, params = symbol_path(prefix), params_path(prefix, epoch)
     for path in (graph, params):

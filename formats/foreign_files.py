@@ -1,7 +1,9 @@
-"""Weights from other frameworks: PyTorch, safetensors and ONNX files, each checked against its own length before a library sees it.
+"""Weights from other frameworks: PyTorch, safetensors and ONNX files, each checked against its own length before a
+library sees it.
 
 ``load_torch_state`` needs no PyTorch and executes nothing. The safetensors and onnx packages are optional.
 """
+
 import importlib
 import json
 import math
@@ -20,17 +22,31 @@ __all__ = ['load_onnx', 'load_safetensors', 'load_torch_state']
 # Some 100 bytes a tensor: enough for 100,000 of them, and read at once.
 MAX_HEADER = 10_000_000
 # Protobuf's own limit for a message.
-MAX_ONNX = 2 ** 31 - 1
+MAX_ONNX = 2**31 - 1
 SAFETENSORS_BITS = {
-    'BOOL': 8, 'U8': 8, 'I8': 8, 'F8_E4M3': 8, 'F8_E5M2': 8, 'I16': 16, 'U16': 16, 'F16': 16, 'BF16': 16, 'I32': 32, 'U32': 32, 'F32': 32, 'F64': 64,
-    'I64': 64, 'U64': 64,
+    'BOOL': 8,
+    'U8': 8,
+    'I8': 8,
+    'F8_E4M3': 8,
+    'F8_E5M2': 8,
+    'I16': 16,
+    'U16': 16,
+    'F16': 16,
+    'BF16': 16,
+    'I32': 32,
+    'U32': 32,
+    'F32': 32,
+    'F64': 64,
+    'I64': 64,
+    'U64': 64,
 }
 
 
 def load_safetensors(path):
     """Read a ``.safetensors`` file: a dict name → np.ndarray, sorted by name.
 
-    Raises CheckpointError for a damaged file, or one with a dtype that NumPy lacks (bfloat16); MissingDependencyError without the safetensors package.
+    Raises CheckpointError for a damaged file, or one with a dtype that NumPy lacks (bfloat16); MissingDependencyError
+    without the safetensors package.
     """
     library = _optional('safetensors.numpy', 'safetensors')
     size = require_regular_file(path)
@@ -39,14 +55,17 @@ def load_safetensors(path):
         tensors = library.load_file(path)
     # The Rust library has exceptions of its own, and a KeyError for a dtype it cannot give to NumPy.
     except Exception as error:
-        raise CheckpointError(f'{path}: safetensors cannot read it ({type(error).__name__}: {str(error)[:100]})') from None
+        raise CheckpointError(
+            f'{path}: safetensors cannot read it ({type(error).__name__}: {str(error)[:100]})'
+        ) from None
     return {name: tensors[name] for name in sorted(tensors)}
 
 
 def load_onnx(path):
     """Read an ONNX file as an ``onnx.ModelProto`` whose every tensor is complete and lies in the file itself.
 
-    Raises CheckpointError for a damaged file and for external data (whose paths could lead anywhere); MissingDependencyError without the onnx package.
+    Raises CheckpointError for a damaged file and for external data (whose paths could lead anywhere);
+    MissingDependencyError without the onnx package.
     """
     onnx = _optional('onnx', 'onnx')
     size = require_regular_file(path)
@@ -76,6 +95,7 @@ def _optional(module, package):
 
 def _check_safetensors(path, size):
     """Raise CheckpointError unless the header describes exactly the bytes that follow it, without gap or overlap."""
+
     def require(condition, reason):
         if not condition:
             raise CheckpointError(f'{path}: {reason}')
@@ -111,7 +131,11 @@ def _span(entry):
         shape, bits = entry['shape'], SAFETENSORS_BITS[entry['dtype']]
     except (TypeError, KeyError, ValueError):
         return 0, 0, -1
-    whole = isinstance(shape, list) and len(shape) <= MAX_NDIM and all(type(number) is int and number >= 0 for number in (begin, end, *shape))
+    whole = (
+        isinstance(shape, list)
+        and len(shape) <= MAX_NDIM
+        and all(type(number) is int and number >= 0 for number in (begin, end, *shape))
+    )
     if not whole or math.prod(max(side, 1) for side in shape) > MAX_ELEMENTS:
         return 0, 0, -1
     return begin, end, math.prod(shape) * bits // 8
@@ -145,6 +169,17 @@ def _check_tensor(onnx, tensor, path):
     if tensor.HasField('raw_data') and dtype != np.dtype(object):
         found = len(tensor.raw_data) / dtype.itemsize
     else:
-        found = len(getattr(tensor, onnx.mapping.STORAGE_TENSOR_TYPE_TO_FIELD[onnx.mapping.TENSOR_TYPE_TO_STORAGE_TENSOR_TYPE[tensor.data_type]]))
-    if found != math.prod(tensor.dims) * (2 if np.issubdtype(dtype, np.complexfloating) and not tensor.HasField('raw_data') else 1):
-        raise CheckpointError(f'{path}: {name} has {found:g} values, but its shape {list(tensor.dims)} needs {math.prod(tensor.dims)}')
+        found = len(
+            getattr(
+                tensor,
+                onnx.mapping.STORAGE_TENSOR_TYPE_TO_FIELD[
+                    onnx.mapping.TENSOR_TYPE_TO_STORAGE_TENSOR_TYPE[tensor.data_type]
+                ],
+            )
+        )
+    if found != math.prod(tensor.dims) * (
+        2 if np.issubdtype(dtype, np.complexfloating) and not tensor.HasField('raw_data') else 1
+    ):
+        raise CheckpointError(
+            f'{path}: {name} has {found:g} values, but its shape {list(tensor.dims)} needs {math.prod(tensor.dims)}'
+        )

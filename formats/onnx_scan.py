@@ -1,8 +1,10 @@
-"""A look over an ONNX file before protobuf parses it: how much of it is tensors, and how much would be parsed field by field.
+"""A look over an ONNX file before protobuf parses it: how much of it is tensors, and how much would be parsed field by
+field.
 
-Protobuf's pure Python form takes seconds for each megabyte of tiny fields, of which a hostile file can hold gigabytes. Of an honest one all but a few
-hundred kilobytes is the raw data of its tensors, which is taken over in one piece.
+Protobuf's pure Python form takes seconds for each megabyte of tiny fields, of which a hostile file can hold gigabytes.
+Of an honest one all but a few hundred kilobytes is the raw data of its tensors, which is taken over in one piece.
 """
+
 from runtime.errors import CheckpointError
 
 # Everything but raw tensor data. ResNet-152 has 0.2 MB.
@@ -10,14 +12,17 @@ MAX_STRUCTURE = 2 << 20
 MAX_FIELDS = 200_000
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 FIXED = {FIXED64: 8, FIXED32: 4}
-# Message → the fields that lead on to tensors, and to which message: model.graph, graph.node, graph.initializer, node.attribute, attribute.t.
+# Message → the fields that lead on to tensors, and to which message: model.graph, graph.node, graph.initializer,
+# node.attribute, attribute.t.
 PATHS = {'model': {7: 'graph'}, 'graph': {1: 'node', 5: 'tensor'}, 'node': {5: 'attribute'}, 'attribute': {5: 'tensor'}}
 # tensor.float_data (packed), raw_data and double_data (packed).
 RAW_FIELDS = (4, 9, 10)
 
 
 def check_structure(data, path):
-    """Raise CheckpointError if the bytes of an ONNX file are no protobuf message, or more structure than any network has."""
+    """Raise CheckpointError if the bytes of an ONNX file are no protobuf message, or more structure than any network
+    has.
+    """
     structure = len(data)
     pending = [('model', 0, len(data))]
     fields = 0
@@ -35,7 +40,9 @@ def check_structure(data, path):
         except (IndexError, ValueError):
             raise CheckpointError(f'{path}: no valid ONNX file (cut off or damaged inside a {message})') from None
     if structure > MAX_STRUCTURE or fields > MAX_FIELDS:
-        raise CheckpointError(f'{path}: {structure} bytes beside its tensors, or {fields} fields, are more than any network has')
+        raise CheckpointError(
+            f'{path}: {structure} bytes beside its tensors, or {fields} fields, are more than any network has'
+        )
 
 
 def _fields(data, place, end):

@@ -1,8 +1,11 @@
-"""MXNet's ``.params`` files: arrays by name, read safely and written atomically, byte for byte as ``mx.nd.save`` would write them.
+"""MXNet's ``.params`` files: arrays by name, read safely and written atomically, byte for byte as ``mx.nd.save`` would
+write them.
 
-Reading never hands the file to C++: ``array_format`` checks the whole layout against the file's length first, then each array is read in Python, so a
-damaged or hostile file is a CheckpointError, and memory never exceeds the arrays plus the largest one of them.
+Reading never hands the file to C++: ``array_format`` checks the whole layout against the file's length first, then each
+array is read in Python, so a damaged or hostile file is a CheckpointError, and memory never exceeds the arrays plus the
+largest one of them.
 """
+
 import numpy as np
 
 from runtime import mx
@@ -15,14 +18,17 @@ from . import array_format
 def load_params(path):
     """Read a network's parameters: ``(arg_params, aux_params)``, two dicts name → mx.nd.NDArray.
 
-    Raises CheckpointError for a file that is missing, damaged, or holds arrays whose names do not begin with ``arg:`` or ``aux:``.
+    Raises CheckpointError for a file that is missing, damaged, or holds arrays whose names do not begin with ``arg:``
+    or ``aux:``.
     """
     arrays = load_arrays(path)
     params = {'arg': {}, 'aux': {}}
     for key, array in arrays.items():
         kind, colon, name = key.partition(':')
         if kind not in params or not colon or not name:
-            raise CheckpointError(f'{path}: the name {key!r} does not begin with arg: or aux:, so this is no checkpoint of a symbol')
+            raise CheckpointError(
+                f'{path}: the name {key!r} does not begin with arg: or aux:, so this is no checkpoint of a symbol'
+            )
         params[kind][name] = array
     both = sorted(params['arg'].keys() & params['aux'].keys())
     if both:
@@ -33,7 +39,8 @@ def load_params(path):
 def save_params(path, arg_params, aux_params):
     """Write a network's parameters (two dicts name → NDArray) atomically.
 
-    The same parameters give the same bytes, whatever the order of the dicts. Raises OSError when the disk is full, and then leaves no file behind.
+    The same parameters give the same bytes, whatever the order of the dicts. Raises OSError when the disk is full, and
+    then leaves no file behind.
     """
     arrays = {f'arg:{name}': array for name, array in arg_params.items()}
     arrays.update((f'aux:{name}', array) for name, array in aux_params.items())
@@ -41,7 +48,9 @@ def save_params(path, arg_params, aux_params):
 
 
 def load_arrays(path):
-    """Read any file of named dense arrays: a dict name → mx.nd.NDArray on the CPU, in the file's order. Raises CheckpointError."""
+    """Read any file of named dense arrays: a dict name → mx.nd.NDArray on the CPU, in the file's order. Raises
+    CheckpointError.
+    """
     size = array_format.require_regular_file(path)
     with open(path, 'rb') as source:
         layout = array_format.read_layout(source, path, size)
@@ -63,7 +72,7 @@ def save_arrays(path, arrays):
 
 
 def require_finite(params, path):
-    """Raise CheckpointError, naming tensor, first bad index and value, if a dict name → NDArray holds NaN or infinity."""
+    """Raise CheckpointError with tensor, index and value if a dict name → NDArray holds NaN or infinity."""
     for name, array in params.items():
         values = array.asnumpy()
         if not np.issubdtype(values.dtype, np.floating):
@@ -80,7 +89,8 @@ def _read(source, record, path, name):
     if values.size != np.prod(record.shape):
         raise CheckpointError(f'{path}: the file shrank while {name!r} was read')
     if not record.shape:
-        # Only NumPy-mode files hold scalars; outside that mode MXNet has no such shape, so a scalar becomes a vector of one.
+        # Only NumPy-mode files hold scalars; outside that mode MXNet has no such shape, so a scalar becomes a vector of
+        # one.
         return mx.nd.array(values.reshape(1), dtype=record.dtype)
     return mx.nd.array(values.reshape(record.shape), dtype=record.dtype)
 

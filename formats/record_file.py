@@ -1,4 +1,7 @@
-"""MXNet's RecordIO files (``.rec`` with its ``.idx``), read and written without MXNet, whose own reader ends the process where a file is damaged."""
+"""MXNet's RecordIO files (``.rec`` with its ``.idx``), read and written without MXNet, whose own reader ends the
+process where a file is damaged.
+"""
+
 import collections
 import contextlib
 import os
@@ -9,7 +12,19 @@ import numpy as np
 from runtime.errors import DataError
 from runtime.files import naming, written_whole
 
-from .record_format import HEADER, PART, WHOLE, Damage, Incomplete, framed, joined, kind_and_length, label_width, packed, unpacked
+from .record_format import (
+    HEADER,
+    PART,
+    WHOLE,
+    Damage,
+    Incomplete,
+    framed,
+    joined,
+    kind_and_length,
+    label_width,
+    packed,
+    unpacked,
+)
 from .record_index import read_index, scanned
 
 _BLOCK = 1 << 20  # read at once where the index does not say how far a record reaches
@@ -17,17 +32,20 @@ _BLOCK = 1 << 20  # read at once where the index does not say how far a record r
 
 class Record(NamedTuple):
     """One image: its key in the index, its label, float32 of shape (L,), and the bytes of the image file."""
+
     key: int
     label: np.ndarray
     image: bytes
 
 
 class RecordFile:
-    """The records of ``rec_path`` in the order of ``idx_path``, or without an index in the order of the file, found by scanning it.
+    """The records of ``rec_path`` in the order of ``idx_path``, or without an index in the order of the file, found by
+    scanning it.
 
-    Damage costs the records it touches and no others: only reading them raises DataError. ``keys``, an int64 array, are those of the index; after a scan they
-    are the records' own ids, -1 where damaged. The file is opened at the first read and read by position, so an object may be forked, pickled and shared by
-    threads. Raises DataError if the index is no index, OSError if a file cannot be opened.
+    Damage costs the records it touches and no others: only reading them raises DataError. ``keys``, an int64 array, are
+    those of the index; after a scan they are the records' own ids, -1 where damaged. The file is opened at the first
+    read and read by position, so an object may be forked, pickled and shared by threads. Raises DataError if the index
+    is no index, OSError if a file cannot be opened.
     """
 
     def __init__(self, rec_path, idx_path=None):
@@ -40,7 +58,9 @@ class RecordFile:
         else:
             self.keys, self._offsets = read_index(idx_path)
         starts = np.append(np.unique(self._offsets), max(self._size, self._offsets.max(initial=0)))
-        self._ends = starts[np.searchsorted(starts, self._offsets, side='right').clip(max=len(starts) - 1)].clip(max=self._size)
+        self._ends = starts[np.searchsorted(starts, self._offsets, side='right').clip(max=len(starts) - 1)].clip(
+            max=self._size
+        )
 
     def __len__(self):
         return len(self.keys)
@@ -61,7 +81,9 @@ class RecordFile:
         self._file = None
 
     def read(self, position):
-        """The Record at ``position``, 0 … len - 1. Raises DataError that names the file, the key, the offset and what is wrong there."""
+        """The Record at ``position``, 0 … len - 1. Raises DataError that names the file, the key, the offset and what
+        is wrong there.
+        """
         with self._naming(position):
             label, image = unpacked(self._payload(position))
             if not image:
@@ -69,7 +91,9 @@ class RecordFile:
             return Record(int(self.keys[position]), label, image)
 
     def labels(self):
-        """The labels of all records, float32 of shape (records, L), L being the width that most have; NaN for the others and for damaged records."""
+        """The labels of all records, float32 of shape (records, L), L being the width that most have; NaN for the
+        others and for damaged records.
+        """
         found = [self._label(position) for position in range(len(self))]
         widths = collections.Counter(len(label) for label in found if label is not None)
         labels = np.full((len(self), widths.most_common(1)[0][0] if widths else 1), np.nan, np.float32)
@@ -84,8 +108,8 @@ class RecordFile:
             head = self._bytes(offset, PART.size + HEADER.size)
             kind, length = kind_and_length(head)
             if kind == WHOLE and PART.size + length <= end - offset and len(head) == PART.size + HEADER.size:
-                more = 4 * label_width(head[PART.size:], length)
-                return unpacked(head[PART.size:] + (self._bytes(offset + len(head), more) if more else b''))[0]
+                more = 4 * label_width(head[PART.size :], length)
+                return unpacked(head[PART.size :] + (self._bytes(offset + len(head), more) if more else b''))[0]
             return unpacked(self._payload(position))[0]
         return None
 
@@ -117,11 +141,15 @@ class RecordFile:
         try:
             yield
         except Damage as damage:
-            raise DataError(f'{self.path}: record {self.keys[position]} at byte {self._offsets[position]} {damage}') from None
+            raise DataError(
+                f'{self.path}: record {self.keys[position]} at byte {self._offsets[position]} {damage}'
+            ) from None
 
 
 class RecordWriter:
-    """A context that writes ``rec_path`` and ``idx_path``, byte for byte as ``mx.recordio.MXIndexedRecordIO`` would; both appear at the end, or neither."""
+    """A context that writes ``rec_path`` and ``idx_path``, byte for byte as ``mx.recordio.MXIndexedRecordIO`` would;
+    both appear at the end, or neither.
+    """
 
     def __init__(self, rec_path, idx_path):
         self._paths = rec_path, idx_path
@@ -129,7 +157,9 @@ class RecordWriter:
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            self._rec, self._idx = (stack.enter_context(open(stack.enter_context(written_whole(path)), 'wb')) for path in self._paths)
+            self._rec, self._idx = (
+                stack.enter_context(open(stack.enter_context(written_whole(path)), 'wb')) for path in self._paths
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -137,7 +167,9 @@ class RecordWriter:
         return self._stack.__exit__(*error)
 
     def write(self, key, label, image):
-        """Add an image, ``label`` being a number or a sequence of numbers. Raises DataError if it is too long for the format."""
+        """Add an image, ``label`` being a number or a sequence of numbers. Raises DataError if it is too long for the
+        format.
+        """
         record = framed(packed(key, label, image))
         self._rec.write(record)
         self._idx.write(b'%d\t%d\n' % (key, self._offset))

@@ -1,19 +1,22 @@
-"""The bytes of MXNet's RecordIO, without a file around them: records are made here, and taken apart with every number checked.
+"""The bytes of MXNet's RecordIO, without a file around them: records are made here, and taken apart with every number
+checked.
 
-A record is one part, or several: parts are cut where the payload holds the magic number at a multiple of four bytes, and the magic is left out there.
+A record is one part, or several: parts are cut where the payload holds the magic number at a multiple of four bytes,
+and the magic is left out there.
 
     part      magic (4 bytes)   kind << 29 | length (4 bytes)   length bytes   zeros up to a multiple of four
     payload   label width L, or 0 (u32)   label (f32)   id (u64)   0 (u64)   L × f32   image
 
 Everything is little-endian. Kind 0 is a whole record; 1, 2 and 3 are the first, a middle and the last part of one.
 """
+
 import struct
 
 import numpy as np
 
 from runtime.errors import DataError
 
-MAGIC = struct.pack('<I', 0xced7230a)
+MAGIC = struct.pack('<I', 0xCED7230A)
 PART = struct.Struct('<4sI')
 HEADER = struct.Struct('<IfQQ')
 WHOLE, FIRST, MIDDLE, LAST = range(4)
@@ -50,7 +53,11 @@ def framed(payload):
     for cut in cuts:
         parts += PART.pack(MAGIC, (MIDDLE if begin else FIRST) << 29 | cut - begin), payload[begin:cut]
         begin = cut + 4
-    parts += PART.pack(MAGIC, (LAST if begin else WHOLE) << 29 | len(payload) - begin), payload[begin:], bytes(-len(payload) % 4)
+    parts += (
+        PART.pack(MAGIC, (LAST if begin else WHOLE) << 29 | len(payload) - begin),
+        payload[begin:],
+        bytes(-len(payload) % 4),
+    )
     return b''.join(parts)
 
 
@@ -74,25 +81,30 @@ def kind_and_length(head):
 
 
 def joined(block, extent, is_last):
-    """The payload of the record at the start of ``block``, which may reach ``extent`` bytes, up to the next record or the end of the file."""
+    """The payload of the record at the start of ``block``, which may reach ``extent`` bytes, up to the next record or
+    the end of the file.
+    """
     parts, place = [], 0
     while True:
         if place + PART.size > len(block):
             raise Damage('is cut off') if len(block) >= extent else Incomplete(place + PART.size)
-        kind, length = kind_and_length(block[place:place + PART.size])
+        kind, length = kind_and_length(block[place : place + PART.size])
         if kind not in ((MIDDLE, LAST) if parts else (WHOLE, FIRST)):
             raise Damage(f'has a part of kind {kind} where {"2 or 3" if parts else "0 or 1"} must stand')
         begin = place + PART.size
         place = begin + length + -length % 4
         if place > extent:
-            raise Damage(f'says that it has {length} bytes, which is beyond the end of the file' if is_last
-                          else f'says that it has {length} bytes, which is beyond the start of the next record')
+            raise Damage(
+                f'says that it has {length} bytes, which is beyond the end of the file'
+                if is_last
+                else f'says that it has {length} bytes, which is beyond the start of the next record'
+            )
         if place > len(block):
             raise Incomplete(place)
-        parts.append(block[begin:begin + length])
+        parts.append(block[begin : begin + length])
         if kind in (WHOLE, LAST):
             break
-    if place < extent and block[place:place + 4] not in (MAGIC, b''):
+    if place < extent and block[place : place + 4] not in (MAGIC, b''):
         raise Damage(f'says that it has {length} bytes, after which no other record begins')
     return MAGIC.join(parts)
 
@@ -103,8 +115,8 @@ def unpacked(payload):
         raise Damage(f'has {len(payload)} bytes, fewer than the {HEADER.size} of its header')
     width = label_width(payload, len(payload))
     if width:
-        return np.frombuffer(payload, '<f4', width, HEADER.size).astype(np.float32), payload[HEADER.size + 4 * width:]
-    return np.array([HEADER.unpack_from(payload)[1]], np.float32), payload[HEADER.size:]
+        return np.frombuffer(payload, '<f4', width, HEADER.size).astype(np.float32), payload[HEADER.size + 4 * width :]
+    return np.array([HEADER.unpack_from(payload)[1]], np.float32), payload[HEADER.size :]
 
 
 def label_width(header, length):

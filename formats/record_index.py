@@ -1,4 +1,7 @@
-"""Where the records of a ``.rec`` file begin: as its ``.idx`` says, or found by following the framing, past damage to the next record."""
+"""Where the records of a ``.rec`` file begin: as its ``.idx`` says, or found by following the framing, past damage to
+the next record.
+"""
+
 import contextlib
 import warnings
 
@@ -17,29 +20,43 @@ def read_index(path):
         text = lines.read()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('error', DeprecationWarning)  # NumPy's way to say that it met something else than numbers
+            warnings.simplefilter(
+                'error', DeprecationWarning
+            )  # NumPy's way to say that it met something else than numbers
             table = np.fromstring(text, np.int64, sep=' ').reshape(-1, 2)
     except (ValueError, DeprecationWarning):
         table = None
     if table is None or not text.count(b'\t') == len(text.splitlines()) == len(table) or (table < 0).any():
-        raise DataError(f'{path}: line {_first_bad_line(text)} is not a key and an offset, separated by a tab; make the index again')
+        raise DataError(
+            f'{path}: line {_first_bad_line(text)} is not a key and an offset, separated by a tab; make the index again'
+        )
     return table[:, 0].copy(), table[:, 1].copy()
 
 
 def _first_bad_line(text):
     lines = text.splitlines()
-    return next((number for number, line in enumerate(lines, 1) if [word.isdigit() for word in line.split(b'\t')] != [True, True]), len(lines))
+    return next(
+        (
+            number
+            for number, line in enumerate(lines, 1)
+            if [word.isdigit() for word in line.split(b'\t')] != [True, True]
+        ),
+        len(lines),
+    )
 
 
 def scanned(read, size):
-    """The ids and offsets of the records of a file of ``size`` bytes, and of each damaged stretch between them, by following the framing."""
+    """The ids and offsets of the records of a file of ``size`` bytes, and of each damaged stretch between them, by
+    following the framing.
+    """
     ids, offsets = [], []
     place = 0
     while place < size:
         head = read(place, PART.size + HEADER.size)
         end = _end_of_record(read, place, head, size)
         if end is None or (end < size and read(end, 4) != MAGIC):
-            # Either the length is wrong, then another record begins before the end that it says; or only what follows is damaged.
+            # Either the length is wrong, then another record begins before the end that it says; or only what follows
+            # is damaged.
             start = _next_start(read, place + 4, size)
             end = end if end and end <= start else None
         ids.append(_id(head) if end else -1)
@@ -70,7 +87,7 @@ def _next_start(read, place, size):
     while place < size:
         block = read(place, length)
         for found in aligned_magics(block):
-            word = block[found + 4:found + 8] or read(place + found + 4, 4)
+            word = block[found + 4 : found + 8] or read(place + found + 4, 4)
             if len(word) == 4 and word[3] >> 5 in (WHOLE, FIRST):
                 return place + found
         place += len(block)

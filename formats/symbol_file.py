@@ -1,4 +1,5 @@
 """MXNet's ``-symbol.json`` files: checked in Python before C++ sees them, written atomically."""
+
 from runtime import mx
 from runtime.errors import GraphError
 from runtime.files import write_text
@@ -9,7 +10,9 @@ from .symbol_operators import first_line
 
 
 def load_symbol(path):
-    """Read a symbol. Raises CheckpointError for a missing file, GraphError, naming the file and the reason, for a damaged or hostile one."""
+    """Read a symbol. Raises CheckpointError for a missing file, GraphError, naming the file and the reason, for a
+    damaged or hostile one.
+    """
     size = require_regular_file(path)
     if size > MAX_BYTES:
         raise GraphError(f'{path}: {size} bytes are more than any symbol has')
@@ -32,7 +35,9 @@ def symbol_from_json(text, path):
 
 
 def check_symbol_json(text, path):
-    """Check the JSON ``text`` of a symbol and return it as it may safely be given to MXNet. Raises GraphError naming ``path`` and the reason."""
+    """Check the JSON ``text`` of a symbol and return it as it may safely be given to MXNet. Raises GraphError naming
+    ``path`` and the reason.
+    """
     try:
         return checked_json(text)
     except GraphError as error:

@@ -1,4 +1,5 @@
 """Whether parameters belong to a symbol: every name known to both, every shape as the graph demands it."""
+
 from runtime import mx
 from runtime.errors import CheckpointError
 
@@ -7,16 +8,18 @@ from .symbol_operators import first_line
 IMAGE_SHAPE = '__image_shape__'
 # One image of unknown channels, height and width, as MXNet writes what it does not know.
 ANY_IMAGE = (1, 0, 0, 0)
-# What MXNet, Gluon and this project call the things that are learnt. Whatever else a symbol takes and a file does not hold is the data or a label.
+# What MXNet, Gluon and this project call the things that are learnt. Whatever else a symbol takes and a file does not
+# hold is the data or a label.
 _LEARNT_ENDINGS = ('weight', 'bias', 'gamma', 'beta', 'alpha', 'parameters')
 _LEARNT_BEGINNING = 'lambda_'
 
 
 def check_fit(symbol, arg_params, aux_params, path):
-    """Raise CheckpointError, naming ``path``, tensor, expected and found shape, unless the two dicts name → NDArray are parameters of ``symbol``.
+    """Raise CheckpointError, naming ``path``, tensor, expected and found shape, unless the two dicts name → NDArray are
+    parameters of ``symbol``.
 
-    Shapes are inferred from the image shape that the symbol's data variable carries (``__image_shape__``); where there is none, as far as they follow from
-    the graph and from one another.
+    Shapes are inferred from the image shape that the symbol's data variable carries (``__image_shape__``); where there
+    is none, as far as they follow from the graph and from one another.
     """
     found = {name: array.shape for name, array in {**arg_params, **aux_params}.items()}
     _check_names('argument', symbol.list_arguments(), arg_params, path)
@@ -30,9 +33,11 @@ def check_fit(symbol, arg_params, aux_params, path):
 
 
 def expected_shapes(symbol, inputs):
-    """What the graph alone says of the shapes of its parameters and states, as a dict name → shape; 0 stands for a side that it leaves open.
+    """What the graph alone says of the shapes of its parameters and states, as a dict name → shape; 0 stands for a side
+    that it leaves open.
 
-    Of inputs that do not say which images they take, only that they are images is assumed; of a network on which even that does not fit, nothing is said.
+    Of inputs that do not say which images they take, only that they are images is assumed; of a network on which even
+    that does not fit, nothing is said.
     """
     known = image_shapes(symbol)
     try:
@@ -50,10 +55,15 @@ def _compare(expected, found, path):
 def _check_names(kind, wanted, given, path):
     unknown = sorted(given.keys() - set(wanted))
     if unknown:
-        raise CheckpointError(f'{path}: the network has no {kind} {unknown[0]!r} ({_count(unknown)} unknown); this is a checkpoint of another network')
+        raise CheckpointError(
+            f'{path}: the network has no {kind} {unknown[0]!r} ({_count(unknown)} unknown); this is a checkpoint of '
+            'another network'
+        )
     missing = [name for name in wanted if name not in given and (kind != 'argument' or _is_learnt(name))]
     if missing:
-        raise CheckpointError(f'{path}: the {kind} {missing[0]!r} of the network is missing ({_count(missing)} missing)')
+        raise CheckpointError(
+            f'{path}: the {kind} {missing[0]!r} of the network is missing ({_count(missing)} missing)'
+        )
 
 
 def _count(names):
@@ -65,10 +75,18 @@ def _is_learnt(name):
 
 
 def image_shapes(symbol):
-    """The shape of one sample, (1, channels, height, width), for each input that says of itself which images it takes: a dict name → shape."""
-    texts = {name: attributes[IMAGE_SHAPE] for name, attributes in symbol.attr_dict().items() if IMAGE_SHAPE in attributes}
+    """The shape of one sample, (1, channels, height, width), for each input that says of itself which images it takes:
+    a dict name → shape.
+    """
+    texts = {
+        name: attributes[IMAGE_SHAPE] for name, attributes in symbol.attr_dict().items() if IMAGE_SHAPE in attributes
+    }
     shapes = {name: text.split(',') for name, text in texts.items() if name in symbol.list_arguments()}
-    return {name: (1, *map(int, sides)) for name, sides in shapes.items() if all(side.strip().isdecimal() and 0 < int(side) < 1 << 16 for side in sides)}
+    return {
+        name: (1, *map(int, sides))
+        for name, sides in shapes.items()
+        if all(side.strip().isdecimal() and 0 < int(side) < 1 << 16 for side in sides)
+    }
 
 
 def _inferred(symbol, known):

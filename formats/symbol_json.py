@@ -1,8 +1,11 @@
-"""The JSON of a symbol, checked as data before MXNet sees it: shape, size, node ids, output indices, input counts, operators, names.
+"""The JSON of a symbol, checked as data before MXNet sees it: shape, size, node ids, output indices, input counts,
+operators, names.
 
-MXNet believes this file: an output index out of range is a segmentation fault at bind, too few inputs kill the process, a huge ``num_outputs`` hangs it,
-and cycles load without a word. What passes here is written anew from what was checked, so that no difference between two JSON parsers can slip through.
+MXNet believes this file: an output index out of range is a segmentation fault at bind, too few inputs kill the process,
+a huge ``num_outputs`` hangs it, and cycles load without a word. What passes here is written anew from what was checked,
+so that no difference between two JSON parsers can slip through.
 """
+
 import json
 
 from runtime.errors import GraphError
@@ -16,7 +19,8 @@ MAX_NODES = 20_000
 MAX_NAME = 4096
 MAX_INPUTS = 4096
 VARIABLE = 'null'
-# Before this version (0.9.0) a node could leave out its last inputs, the auxiliary states; MXNet adds them while it loads.
+# Before this version (0.9.0) a node could leave out its last inputs, the auxiliary states; MXNet adds them while it
+# loads.
 FULL_INPUTS_SINCE = 900
 # Older files call a node's attributes otherwise: ``attr`` for what the user set, ``param`` for the operator's own.
 ATTRIBUTE_KEYS = ('attr', 'attrs', 'param')
@@ -27,8 +31,14 @@ GRAPH_KEYS = {'nodes', 'arg_nodes', 'heads', 'node_row_ptr', 'attrs'}
 def checked_json(text):
     """Check the JSON ``text`` of a symbol; return it as MXNet writes it. Raises GraphError with the reason."""
     graph = _parsed(text)
-    _require(isinstance(graph, dict) and {'nodes', 'arg_nodes', 'heads'} <= graph.keys() <= GRAPH_KEYS, 'this is no symbol (nodes, arg_nodes, heads)')
-    _require(isinstance(graph['nodes'], list) and 0 < len(graph['nodes']) <= MAX_NODES, f'a symbol has 1 to {MAX_NODES} nodes')
+    _require(
+        isinstance(graph, dict) and {'nodes', 'arg_nodes', 'heads'} <= graph.keys() <= GRAPH_KEYS,
+        'this is no symbol (nodes, arg_nodes, heads)',
+    )
+    _require(
+        isinstance(graph['nodes'], list) and 0 < len(graph['nodes']) <= MAX_NODES,
+        f'a symbol has 1 to {MAX_NODES} nodes',
+    )
     version = _version(graph)
     nodes, outputs = [], []
     for index, entry in enumerate(graph['nodes']):
@@ -50,7 +60,13 @@ def checked_json(text):
 def _parsed(text):
     _require(len(text) <= MAX_BYTES, f'larger than any symbol ({MAX_BYTES >> 20} MB)')
     try:
-        return json.loads(text, object_pairs_hook=_without_repeats, parse_int=_small_int, parse_float=_no_number, parse_constant=_no_number)
+        return json.loads(
+            text,
+            object_pairs_hook=_without_repeats,
+            parse_int=_small_int,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+        )
     except RecursionError:
         raise GraphError('nested too deeply') from None
     except json.JSONDecodeError as error:
@@ -79,7 +95,10 @@ def _version(graph):
     if 'mxnet_version' not in attrs:
         return None
     value = attrs['mxnet_version']
-    _require(isinstance(value, list) and len(value) == 2 and value[0] == 'int' and _is_int(value[1]), 'mxnet_version is not ["int", number]')
+    _require(
+        isinstance(value, list) and len(value) == 2 and value[0] == 'int' and _is_int(value[1]),
+        'mxnet_version is not ["int", number]',
+    )
     return value[1]
 
 
@@ -87,14 +106,19 @@ def _checked_node(entry, index, outputs, version):
     where = f'node {index}'
     _require(isinstance(entry, dict) and {'op', 'name', 'inputs'} <= entry.keys(), f'{where} lacks op, name or inputs')
     _require(entry.keys() <= NODE_KEYS, f'{where} has unknown fields: {sorted(entry.keys() - NODE_KEYS)}')
-    _require(not entry.get('control_deps') and not entry.get('subgraphs'), f'{where} has control dependencies or subgraphs, which are not read')
+    _require(
+        not entry.get('control_deps') and not entry.get('subgraphs'),
+        f'{where} has control dependencies or subgraphs, which are not read',
+    )
     op, name = entry['op'], entry['name']
     for what, value in (('operator', op), ('name', name)):
         _require(_is_text(value) and len(value) <= MAX_NAME, f'{where}: the {what} is no usable text')
     _require(op and (name or op != VARIABLE), f'{where} has no name')
     where = f'node {index} ({op} {name!r})'
     inputs = entry['inputs']
-    _require(isinstance(inputs, list) and len(inputs) <= MAX_INPUTS, f'{where}: inputs is no list of at most {MAX_INPUTS}')
+    _require(
+        isinstance(inputs, list) and len(inputs) <= MAX_INPUTS, f'{where}: inputs is no list of at most {MAX_INPUTS}'
+    )
     node = {'op': op, 'name': name, 'attrs': _attributes(entry, where)}
     node['inputs'] = [_reference(source, outputs, f'{where}, input {place}') for place, source in enumerate(inputs)]
     return node
@@ -106,7 +130,10 @@ def _attributes(entry, where):
         attrs = entry.get(key, {})
         _require(isinstance(attrs, dict), f'{where}: {key} is no object')
         merged.update(attrs)
-    _require(all(_is_text(key) and _is_text(value) for key, value in merged.items()), f'{where}: an attribute is no plain text')
+    _require(
+        all(_is_text(key) and _is_text(value) for key, value in merged.items()),
+        f'{where}: an attribute is no plain text',
+    )
     return merged
 
 
@@ -131,12 +158,18 @@ def _checked_outputs(node, version):
 def _reference(entry, outputs, where):
     """A pointer to output ``entry[1]`` of node ``entry[0]``, which must come before: that rules out cycles too.
 
-    The third number, where there is one, counts the operators that have written to that output before (auxiliary states).
+    The third number, where there is one, counts the operators that have written to that output before (auxiliary
+    states).
     """
-    _require(isinstance(entry, list) and 2 <= len(entry) <= 3 and all(_is_int(number) for number in entry), f'{where} is no [node, output]')
+    _require(
+        isinstance(entry, list) and 2 <= len(entry) <= 3 and all(_is_int(number) for number in entry),
+        f'{where} is no [node, output]',
+    )
     node, output, version = entry if len(entry) == 3 else (*entry, 0)
     _require(0 <= node < len(outputs), f'{where} points to node {node}, which does not come before it')
-    _require(0 <= output < outputs[node], f'{where} points to output {output} of node {node}, which has {outputs[node]}')
+    _require(
+        0 <= output < outputs[node], f'{where} points to output {output} of node {node}, which has {outputs[node]}'
+    )
     _require(version >= 0, f'{where} has a negative version')
     return [node, output, version]
 

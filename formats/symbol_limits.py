@@ -1,8 +1,10 @@
 """Sane bounds for the attributes of operators.
 
-MXNet takes sizes from a symbol at their word: a ``num_outputs`` of two billion hangs it, a kernel of 0 divides by it, a ``num_group`` of 0 kills the
-process. The bounds are far beyond any network and well inside what MXNet survives; they were found by mutating real symbols (``tests/fuzz_files.py``).
+MXNet takes sizes from a symbol at their word: a ``num_outputs`` of two billion hangs it, a kernel of 0 divides by it, a
+``num_group`` of 0 kills the process. The bounds are far beyond any network and well inside what MXNet survives; they
+were found by mutating real symbols (``tests/fuzz_files.py``).
 """
+
 import math
 import re
 
@@ -12,15 +14,40 @@ _SIDE = (1, 1 << 12)
 _SIDE_OR_NONE = (0, 1 << 12)
 # attribute: (least, greatest) of every number in its value.
 BOUNDS = {
-    'num_filter': (1, 1 << 20), 'num_hidden': (1, 1 << 24), 'num_group': (1, 1 << 20), 'num_groups': (1, 1 << 20), 'num_deformable_group': (1, 1 << 12),
-    'num_outputs': (1, 1 << 12), 'num_args': (1, 1 << 12), 'sections': (0, 1 << 12), 'num_layers': (1, 64), 'state_size': (1, 1 << 16),
-    'kernel': _SIDE, 'stride': _SIDE, 'dilate': _SIDE, 'pad': _SIDE_OR_NONE, 'adj': _SIDE_OR_NONE, 'pad_width': _SIDE_OR_NONE,
-    'output_size': _SIDE_OR_NONE, 'pooled_size': _SIDE, 'nsize': _SIDE, 'block_size': (1, 1 << 8), 'scale': (1, 1 << 8),
-    'kernel_size': _SIDE, 'max_displacement': _SIDE_OR_NONE, 'stride1': _SIDE, 'stride2': _SIDE, 'pad_size': _SIDE_OR_NONE,
-    'input_dim': (1, 1 << 28), 'output_dim': (1, 1 << 20), 'depth': (0, 1 << 20),
+    'num_filter': (1, 1 << 20),
+    'num_hidden': (1, 1 << 24),
+    'num_group': (1, 1 << 20),
+    'num_groups': (1, 1 << 20),
+    'num_deformable_group': (1, 1 << 12),
+    'num_outputs': (1, 1 << 12),
+    'num_args': (1, 1 << 12),
+    'sections': (0, 1 << 12),
+    'num_layers': (1, 64),
+    'state_size': (1, 1 << 16),
+    'kernel': _SIDE,
+    'stride': _SIDE,
+    'dilate': _SIDE,
+    'pad': _SIDE_OR_NONE,
+    'adj': _SIDE_OR_NONE,
+    'pad_width': _SIDE_OR_NONE,
+    'output_size': _SIDE_OR_NONE,
+    'pooled_size': _SIDE,
+    'nsize': _SIDE,
+    'block_size': (1, 1 << 8),
+    'scale': (1, 1 << 8),
+    'kernel_size': _SIDE,
+    'max_displacement': _SIDE_OR_NONE,
+    'stride1': _SIDE,
+    'stride2': _SIDE,
+    'pad_size': _SIDE_OR_NONE,
+    'input_dim': (1, 1 << 28),
+    'output_dim': (1, 1 << 20),
+    'depth': (0, 1 << 20),
     # A BatchNorm that is synchronised waits for as many devices as it says.
     'ndev': (1, 1),
-    'repeats': (0, 1 << 16), 'repeat': (1, 1 << 16), 'reps': (0, 1 << 16),
+    'repeats': (0, 1 << 16),
+    'repeat': (1, 1 << 16),
+    'reps': (0, 1 << 16),
 }
 # Attributes that are the shape of an array, which is made when the network is bound.
 SHAPES = ('__shape__',)

@@ -1,10 +1,13 @@
-"""The operators that a symbol file may use, and what a node of one is on its own: how many inputs and outputs it truly has.
+"""The operators that a symbol file may use, and what a node of one is on its own: how many inputs and outputs it truly
+has.
 
-MXNet has some 1,200 operators, among them ones that take a pointer as an attribute (``_Native``), read a file (``_cvimread``), call back into Python
-(``Custom``), overwrite their inputs (``sgd_update``) or reach outside their memory where a length is 0 (``SequenceLast``). A network needs none of these, so
-the list says what is welcome, not what is not. Other names of a listed operator (``Softmax`` for ``SoftmaxOutput``, ``_Plus`` for ``elemwise_add``) are
+MXNet has some 1,200 operators, among them ones that take a pointer as an attribute (``_Native``), read a file
+(``_cvimread``), call back into Python (``Custom``), overwrite their inputs (``sgd_update``) or reach outside their
+memory where a length is 0 (``SequenceLast``). A network needs none of these, so the list says what is welcome, not what
+is not. Other names of a listed operator (``Softmax`` for ``SoftmaxOutput``, ``_Plus`` for ``elemwise_add``) are
 resolved by MXNet itself.
 """
+
 import ctypes
 import functools
 
@@ -12,53 +15,68 @@ from runtime import mx
 from runtime.errors import GraphError
 
 _LAYERS = """
-    Activation BatchNorm BatchNorm_v1 Concat Convolution Convolution_v1 Crop Deconvolution Dropout Embedding Flatten FullyConnected GroupNorm
-    InstanceNorm L2Normalization LRN LayerNorm LeakyReLU Pad Pooling Pooling_v1 RNN Reshape SliceChannel SoftmaxActivation SwapAxis UpSampling _rnn_param_concat
-    _contrib_AdaptiveAvgPooling2D _contrib_BatchNormWithReLU _contrib_BilinearResize2D _contrib_SyncBatchNorm _contrib_div_sqrt_dim
+    Activation BatchNorm BatchNorm_v1 Concat Convolution Convolution_v1 Crop Deconvolution Dropout Embedding Flatten
+    FullyConnected GroupNorm InstanceNorm L2Normalization LRN LayerNorm LeakyReLU Pad Pooling Pooling_v1 RNN Reshape
+    SliceChannel SoftmaxActivation SwapAxis UpSampling _rnn_param_concat _contrib_AdaptiveAvgPooling2D
+    _contrib_BatchNormWithReLU _contrib_BilinearResize2D _contrib_SyncBatchNorm _contrib_div_sqrt_dim
 """
 _LOSSES = """
-    BlockGrad CTCLoss LinearRegressionOutput LogisticRegressionOutput MAERegressionOutput MakeLoss SVMOutput SoftmaxOutput make_loss smooth_l1
-    softmax_cross_entropy
+    BlockGrad CTCLoss LinearRegressionOutput LogisticRegressionOutput MAERegressionOutput MakeLoss SVMOutput
+    SoftmaxOutput make_loss smooth_l1 softmax_cross_entropy
 """
 _VISION = """
-    BilinearSampler Correlation GridGenerator ROIPooling SpatialTransformer _contrib_DeformableConvolution _contrib_ModulatedDeformableConvolution
-    _contrib_MultiBoxPrior _contrib_ROIAlign _contrib_box_decode _contrib_box_iou _contrib_box_nms
+    BilinearSampler Correlation GridGenerator ROIPooling SpatialTransformer _contrib_DeformableConvolution
+    _contrib_ModulatedDeformableConvolution _contrib_MultiBoxPrior _contrib_ROIAlign _contrib_box_decode
+    _contrib_box_iou _contrib_box_nms
 """
 _SHAPES = """
-    Cast SequenceMask SequenceReverse _copy _split_v2 amp_cast amp_multicast batch_take broadcast_axis broadcast_like broadcast_to
-    cast_storage depth_to_space diag expand_dims gather_nd one_hot pick repeat reshape_like reverse shape_array size_array slice slice_axis slice_like
-    space_to_depth squeeze stack take tile transpose where
+    Cast SequenceMask SequenceReverse _copy _split_v2 amp_cast amp_multicast batch_take broadcast_axis broadcast_like
+    broadcast_to cast_storage depth_to_space diag expand_dims gather_nd one_hot pick repeat reshape_like reverse
+    shape_array size_array slice slice_axis slice_like space_to_depth squeeze stack take tile transpose where
 """
 _CONSTANTS = '_arange _contrib_arange_like _full _ones _zeros ones_like zeros_like'
-_REDUCTIONS = 'argmax argmax_channel argmin argsort log_softmax max mean min moments nanprod nansum norm prod softmax softmin sort sum topk'
+_REDUCTIONS = """
+    argmax argmax_channel argmin argsort log_softmax max mean min moments nanprod nansum norm prod softmax softmin sort
+    sum topk
+"""
 _ARITHMETIC = """
-    add_n batch_dot broadcast_add broadcast_div broadcast_equal broadcast_greater broadcast_greater_equal broadcast_hypot broadcast_lesser
-    broadcast_lesser_equal broadcast_logical_and broadcast_logical_or broadcast_logical_xor broadcast_maximum broadcast_minimum broadcast_mod broadcast_mul
-    broadcast_not_equal broadcast_power broadcast_sub dot elemwise_add elemwise_div elemwise_mul elemwise_sub khatri_rao _equal _greater _greater_equal
-    _grad_add _hypot _lesser _lesser_equal _logical_and _logical_or _logical_xor _maximum _minimum _mod _not_equal _power
-    _div_scalar _equal_scalar _greater_equal_scalar _greater_scalar _hypot_scalar _lesser_equal_scalar _lesser_scalar _logical_and_scalar
-    _logical_or_scalar _logical_xor_scalar _maximum_scalar _minimum_scalar _minus_scalar _mod_scalar _mul_scalar _not_equal_scalar _plus_scalar
-    _power_scalar _rdiv_scalar _rminus_scalar _rmod_scalar _rpower_scalar
+    add_n batch_dot broadcast_add broadcast_div broadcast_equal broadcast_greater broadcast_greater_equal
+    broadcast_hypot broadcast_lesser broadcast_lesser_equal broadcast_logical_and broadcast_logical_or
+    broadcast_logical_xor broadcast_maximum broadcast_minimum broadcast_mod broadcast_mul broadcast_not_equal
+    broadcast_power broadcast_sub dot elemwise_add elemwise_div elemwise_mul elemwise_sub khatri_rao _equal _greater
+    _greater_equal _grad_add _hypot _lesser _lesser_equal _logical_and _logical_or _logical_xor _maximum _minimum _mod
+    _not_equal _power _div_scalar _equal_scalar _greater_equal_scalar _greater_scalar _hypot_scalar _lesser_equal_scalar
+    _lesser_scalar _logical_and_scalar _logical_or_scalar _logical_xor_scalar _maximum_scalar _minimum_scalar
+    _minus_scalar _mod_scalar _mul_scalar _not_equal_scalar _plus_scalar _power_scalar _rdiv_scalar _rminus_scalar
+    _rmod_scalar _rpower_scalar
 """
 _FUNCTIONS = """
-    abs arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil clip cos cosh degrees erf erfinv exp expm1 fix floor gamma gammaln hard_sigmoid log log10
-    log1p log2 logical_not negative radians rcbrt reciprocal relu rint round rsqrt sigmoid sign sin sinh softsign sqrt square tan tanh trunc
+    abs arccos arccosh arcsin arcsinh arctan arctanh cbrt ceil clip cos cosh degrees erf erfinv exp expm1 fix floor
+    gamma gammaln hard_sigmoid log log10 log1p log2 logical_not negative radians rcbrt reciprocal relu rint round rsqrt
+    sigmoid sign sin sinh softsign sqrt square tan tanh trunc
 """
-KNOWN = frozenset(' '.join((_LAYERS, _LOSSES, _VISION, _SHAPES, _CONSTANTS, _REDUCTIONS, _ARITHMETIC, _FUNCTIONS)).split())
+KNOWN = frozenset(
+    ' '.join((_LAYERS, _LOSSES, _VISION, _SHAPES, _CONSTANTS, _REDUCTIONS, _ARITHMETIC, _FUNCTIONS)).split()
+)
 
-# Attributes that belong to the node and not to its operator; before MXNet 0.9.4 they were written without the underscores, perhaps after an input's name.
+# Attributes that belong to the node and not to its operator; before MXNet 0.9.4 they were written without the
+# underscores, perhaps after an input's name.
 _NODE_ATTRIBUTES = ('ctx_group', 'lr_mult', 'wd_mult', 'force_mirroring', 'mirror_stage')
 
 _lib = mx.base._LIB
 
 
 def lone_node(operator, attrs):
-    """A symbol of one node of ``operator`` with these attributes (dict str → str): its inputs, auxiliary states included, are variables of its own.
+    """A symbol of one node of ``operator`` with these attributes (dict str → str): its inputs, auxiliary states
+    included, are variables of its own.
 
-    ``len`` of the symbol is the number of the node's outputs, ``list_inputs()`` names its inputs. Numbers in the attributes must have been bounded before,
-    since MXNet makes as many outputs as they say. Raises GraphError for an operator that is not ``KNOWN``, or attributes that MXNet rejects.
+    ``len`` of the symbol is the number of the node's outputs, ``list_inputs()`` names its inputs. Numbers in the
+    attributes must have been bounded before, since MXNet makes as many outputs as they say. Raises GraphError for an
+    operator that is not ``KNOWN``, or attributes that MXNet rejects.
     """
-    return _lone_node(operator, tuple(sorted((key, value) for key, value in attrs.items() if not _is_node_attribute(key))))
+    return _lone_node(
+        operator, tuple(sorted((key, value) for key, value in attrs.items() if not _is_node_attribute(key)))
+    )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -70,7 +88,9 @@ def _lone_node(operator, attrs):
     values = (ctypes.c_char_p * size)(*(value.encode() for _, value in attrs))
     handle = ctypes.c_void_p()
     try:
-        mx.base.check_call(_lib.MXSymbolCreateAtomicSymbol(_creator(operator), size, keys, values, ctypes.byref(handle)))
+        mx.base.check_call(
+            _lib.MXSymbolCreateAtomicSymbol(_creator(operator), size, keys, values, ctypes.byref(handle))
+        )
         node = mx.sym.Symbol(handle)
         # Composed with nothing, a node gets a variable for each of its inputs.
         node._compose(name='node')
@@ -80,7 +100,9 @@ def _lone_node(operator, attrs):
 
 
 def canonical_name(operator):
-    """The name that MXNet itself uses for an operator: ``Reshape`` for ``reshape``. Raises GraphError for an operator that MXNet does not have."""
+    """The name that MXNet itself uses for an operator: ``Reshape`` for ``reshape``. Raises GraphError for an operator
+    that MXNet does not have.
+    """
     name = ctypes.c_char_p()
     mx.base.check_call(_lib.MXSymbolGetAtomicSymbolName(_creator(operator), ctypes.byref(name)))
     return name.value.decode()

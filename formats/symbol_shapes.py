@@ -1,8 +1,10 @@
 """The shapes inside a network, worked out twice: for the whole, and for each node on its own.
 
-MXNet's own inference lets some operators overrule what their inputs are: BatchNorm declares its gamma as long as the data has channels, even where another
-operator computes a gamma of another length, and that operator then writes beyond the memory it was given. The second look finds every such case.
+MXNet's own inference lets some operators overrule what their inputs are: BatchNorm declares its gamma as long as the
+data has channels, even where another operator computes a gamma of another length, and that operator then writes beyond
+the memory it was given. The second look finds every such case.
 """
+
 import functools
 import json
 import math
@@ -14,6 +16,7 @@ from .array_format import MAX_ELEMENTS
 from .symbol_operators import canonical_name, first_line, lone_node
 
 VARIABLE = 'null'
+
 
 def _same_size(before, after):
     return math.prod(before[0]) == math.prod(after[0])
@@ -28,16 +31,22 @@ def _condition_fits(before, _):
     return condition == first or condition == first[:1]
 
 
-# What some operators need of the shapes of their inputs and outputs, and MXNet does not check before it computes. (A BatchNorm along another axis is sound by
-# itself, but MXNet folds it into a convolution before it, along the channels.)
-_DEMANDS = {'BatchNorm': _one_gamma_a_channel, '_contrib_BatchNormWithReLU': _one_gamma_a_channel, 'Reshape': _same_size, 'where': _condition_fits}
+# What some operators need of the shapes of their inputs and outputs, and MXNet does not check before it computes. (A
+# BatchNorm along another axis is sound by itself, but MXNet folds it into a convolution before it, along the channels.)
+_DEMANDS = {
+    'BatchNorm': _one_gamma_a_channel,
+    '_contrib_BatchNormWithReLU': _one_gamma_a_channel,
+    'Reshape': _same_size,
+    'where': _condition_fits,
+}
 
 
 def check_shapes(symbol, input_shapes, path):
-    """Make sure that a symbol from a file may be bound with these inputs (dict name → shape); ``path`` is what errors call it.
+    """Make sure that a symbol from a file may be bound with these inputs (dict name → shape); ``path`` is what errors
+    call it.
 
-    Raises GraphError naming the node whose shapes do not fit together, or whose output is larger than MXNet can count. Nodes whose shapes do not follow from
-    ``input_shapes`` are passed over.
+    Raises GraphError naming the node whose shapes do not fit together, or whose output is larger than MXNet can count.
+    Nodes whose shapes do not follow from ``input_shapes`` are passed over.
     """
     internals = symbol.get_internals()
     try:
@@ -61,14 +70,20 @@ def _check_node(node, before, after, path):
     fits = alone is not None and all(shape == own or not _is_known(shape) for shape, own in zip(before + after, alone))
     demand = _DEMANDS.get(canonical_name(node['op']))
     if not fits or demand and all(map(_is_known, after)) and not demand(before, after):
-        raise GraphError(f'{path}: {node["op"]} {node["name"]!r} cannot work on inputs of the shapes {", ".join(map(str, before))}')
+        raise GraphError(
+            f'{path}: {node["op"]} {node["name"]!r} cannot work on inputs of the shapes {", ".join(map(str, before))}'
+        )
     if any(math.prod(shape) > MAX_ELEMENTS for shape in after):
-        raise GraphError(f'{path}: {node["op"]} {node["name"]!r} would make an array of the shape {max(after, key=math.prod)}')
+        raise GraphError(
+            f'{path}: {node["op"]} {node["name"]!r} would make an array of the shape {max(after, key=math.prod)}'
+        )
 
 
 @functools.lru_cache(maxsize=8192)
 def _shapes_alone(operator, attrs, before):
-    """The shapes of a node's inputs and outputs, given those of its inputs alone; None where MXNet finds that they do not fit."""
+    """The shapes of a node's inputs and outputs, given those of its inputs alone; None where MXNet finds that they do
+    not fit.
+    """
     node = lone_node(operator, dict(attrs))
     names = node.list_inputs()
     try:

@@ -1,8 +1,11 @@
-"""PyTorch's ``.pth`` files, both forms, without PyTorch: the zip archive of today and the row of pickles from before 1.6.
+"""PyTorch's ``.pth`` files, both forms, without PyTorch: the zip archive of today and the row of pickles from before
+1.6.
 
-The pickle says which tensor lies where in which storage; it is read as data (``torch_pickle``), and every claim is checked against the bytes there are.
-(``torch.load`` with ``weights_only=True`` executes nothing either, but takes the size of a storage from the pickle and reads past its end.)
+The pickle says which tensor lies where in which storage; it is read as data (``torch_pickle``), and every claim is
+checked against the bytes there are. (``torch.load`` with ``weights_only=True`` executes nothing either, but takes the
+size of a storage from the pickle and reads past its end.)
 """
+
 import collections
 import io
 import math
@@ -29,8 +32,16 @@ MAX_SHARING = 8
 # The sides of a tensor without elements may still multiply to this.
 MAX_EMPTY = 1 << 20
 DTYPES = {
-    'Float': np.float32, 'Double': np.float64, 'Half': np.float16, 'Long': np.int64, 'Int': np.int32, 'Short': np.int16, 'Char': np.int8,
-    'Byte': np.uint8, 'Bool': np.bool_, 'BFloat16': np.uint16,
+    'Float': np.float32,
+    'Double': np.float64,
+    'Half': np.float16,
+    'Long': np.int64,
+    'Int': np.int32,
+    'Short': np.int16,
+    'Char': np.int8,
+    'Byte': np.uint8,
+    'Bool': np.bool_,
+    'BFloat16': np.uint16,
 }
 BUILDERS = {Name('torch._utils._rebuild_tensor'), Name('torch._utils._rebuild_tensor_v2')}
 PARAMETER = Name('torch._utils._rebuild_parameter')
@@ -44,8 +55,9 @@ _Storage = collections.namedtuple('_Storage', 'kind key numel')
 def load_torch_state(path):
     """Read a state dict: a dict name → np.ndarray (bfloat16 becomes float32), in the file's order.
 
-    The state dict may lie in a checkpoint under ``state_dict`` and the like, and names lose a leading ``module.``. Raises CheckpointError for a file that is
-    damaged, holds anything but tensors where the tensors should be, or is no state dict.
+    The state dict may lie in a checkpoint under ``state_dict`` and the like, and names lose a leading ``module.``.
+    Raises CheckpointError for a file that is damaged, holds anything but tensors where the tensors should be, or is no
+    state dict.
     """
     size = require_regular_file(path)
     with open(path, 'rb') as source:
@@ -54,7 +66,7 @@ def load_torch_state(path):
         contents = form(source, path, size)
     tensors = {}
     for name, value in _state_dict(contents.root, path).items():
-        short = name[len(DATA_PARALLEL):] if name.startswith(DATA_PARALLEL) else name
+        short = name[len(DATA_PARALLEL) :] if name.startswith(DATA_PARALLEL) else name
         if short in tensors:
             raise CheckpointError(f'{path}: the name {short!r} occurs twice')
         tensors[short] = _tensor(value, contents.storages, path, name)
@@ -68,7 +80,11 @@ def _state_dict(root, path):
     if isinstance(root, dict):
         candidates += [root[key] for key in STATE_KEYS if key in root]
     for candidate in candidates:
-        if isinstance(candidate, dict) and candidate and all(isinstance(key, str) and _is_tensor(value) for key, value in candidate.items()):
+        if (
+            isinstance(candidate, dict)
+            and candidate
+            and all(isinstance(key, str) and _is_tensor(value) for key, value in candidate.items())
+        ):
             return candidate
     raise CheckpointError(f'{path}: holds no state dict of plain tensors; save model.state_dict() alone')
 
@@ -78,7 +94,7 @@ def _is_tensor(value):
 
 
 def _tensor(call, storages, path, name):
-    """The array that a call of PyTorch's ``_rebuild_tensor`` describes: a view of its storage, never larger than that."""
+    """The array that PyTorch's ``_rebuild_tensor`` call describes: a view of its storage, never larger."""
     try:
         if call.function == PARAMETER:
             call = call.arguments[0]
@@ -95,7 +111,11 @@ def _tensor(call, storages, path, name):
         raise CheckpointError(f'{path}: {name!r} does not lie within its storage')
     data = storages[storage.key][offset:]
     steps = [step * data.itemsize if side > 1 else 0 for side, step in zip(size, stride)]
-    values = np.lib.stride_tricks.as_strided(data, size, steps, writeable=False) if 0 not in size else np.empty(size, data.dtype)
+    values = (
+        np.lib.stride_tricks.as_strided(data, size, steps, writeable=False)
+        if 0 not in size
+        else np.empty(size, data.dtype)
+    )
     if storage.kind == 'BFloat16':
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values
@@ -107,8 +127,15 @@ def _storage(stored):
         raise ValueError('no storage')
     tag, kind, key, _, numel = stored.reference[:5]
     module, _, name = kind.dotted.rpartition('.')
-    name = name[:-len('Storage')]
-    sound = tag == 'storage' and module == 'torch' and name in DTYPES and isinstance(key, str) and type(numel) is int and numel >= 0
+    name = name[: -len('Storage')]
+    sound = (
+        tag == 'storage'
+        and module == 'torch'
+        and name in DTYPES
+        and isinstance(key, str)
+        and type(numel) is int
+        and numel >= 0
+    )
     if not sound or any(part is not None for part in stored.reference[5:]):
         raise ValueError('no storage')
     return _Storage(name, key, numel)
@@ -122,7 +149,9 @@ def _end(offset, size, stride):
 
 
 def _storages_of(root, path):
-    """All storages that a pickle refers to, key → _Storage; walked without recursion, since a pickle nests as deep as it likes."""
+    """All storages that a pickle refers to, key → _Storage; walked without recursion, since a pickle nests as deep as
+    it likes.
+    """
     found, pending, seen = {}, [root], set()
     while pending:
         value = pending.pop()
@@ -153,7 +182,17 @@ class _ZipFile:
             with zipfile.ZipFile(source) as archive:
                 self._read(archive, path, size)
         # zipfile answers damage with nearly every exception there is.
-        except (zipfile.BadZipFile, ValueError, KeyError, IndexError, EOFError, OSError, RuntimeError, struct.error, OverflowError) as error:
+        except (
+            zipfile.BadZipFile,
+            ValueError,
+            KeyError,
+            IndexError,
+            EOFError,
+            OSError,
+            RuntimeError,
+            struct.error,
+            OverflowError,
+        ) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f'{path}: a damaged zip archive ({str(error)[:100]})') from None
@@ -162,13 +201,18 @@ class _ZipFile:
         members = {info.filename: info for info in archive.infolist()}
         if len(members) != len(archive.infolist()):
             raise CheckpointError(f'{path}: the archive holds two members of the same name')
-        packed = any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in members.values())
+        packed = any(
+            info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size
+            for info in members.values()
+        )
         if packed or sum(info.file_size for info in members.values()) > size:
-            raise CheckpointError(f'{path}: the archive is compressed or claims more than the file holds, which PyTorch never writes')
+            raise CheckpointError(
+                f'{path}: the archive is compressed or claims more than the file holds, which PyTorch never writes'
+            )
         pickles = [name for name in members if name == 'data.pkl' or name.endswith('/data.pkl')]
         if len(pickles) != 1 or members[pickles[0]].file_size > MAX_PICKLE:
             raise CheckpointError(f'{path}: the archive holds no data.pkl, so it is no PyTorch file')
-        folder = pickles[0][:-len('data.pkl')]
+        folder = pickles[0][: -len('data.pkl')]
         if folder + 'constants.pkl' in members:
             raise CheckpointError(f'{path}: this is a TorchScript program, not a state dict')
         if folder + 'byteorder' in members and archive.read(folder + 'byteorder') != b'little':
@@ -184,21 +228,25 @@ class _ZipFile:
 
 
 def _directory_size(source, size):
-    """How long an archive's directory claims to be, by the record at the file's very end; infinite where there is none, as PyTorch leaves no comment there."""
+    """How long an archive's directory claims to be, by the record at the file's very end; infinite where there is none,
+    as PyTorch leaves no comment there.
+    """
     source.seek(max(size - ZIP64_END - ZIP_END, 0))
     tail = source.read()
     source.seek(0)
     if tail[-ZIP_END:][:4] != b'PK\5\6':
         return math.inf
     claims = struct.unpack('<I', tail[-10:-6])
-    if tail[-ZIP_END - 20:][:4] == b'PK\6\7' and tail[:4] == b'PK\6\6':
+    if tail[-ZIP_END - 20 :][:4] == b'PK\6\7' and tail[:4] == b'PK\6\6':
         # Files of more than 4 GB, and all that PyTorch writes, say it again in 64 bits, and that is what counts.
         claims = struct.unpack('<Q', tail[40:48])
     return claims[0]
 
 
 class _LegacyFile:
-    """The form before PyTorch 1.6: five pickles (magic, protocol, system, contents, keys), then each storage's length and bytes."""
+    """The form before PyTorch 1.6: five pickles (magic, protocol, system, contents, keys), then each storage's length
+    and bytes.
+    """
 
     def __init__(self, source, path, size):
         if read_pickle(source, path, size) != LEGACY_MAGIC or read_pickle(source, path, size) != LEGACY_PROTOCOL:
@@ -219,6 +267,10 @@ class _LegacyFile:
 def _legacy_storage(source, storage, path, size):
     dtype = np.dtype(DTYPES[storage.kind])
     length = source.read(8)
-    if len(length) != 8 or struct.unpack('<q', length)[0] != storage.numel or storage.numel * dtype.itemsize > size - source.tell():
+    if (
+        len(length) != 8
+        or struct.unpack('<q', length)[0] != storage.numel
+        or storage.numel * dtype.itemsize > size - source.tell()
+    ):
         raise CheckpointError(f'{path}: storage {storage.key!r} is cut off or not as long as the pickle claims')
     return np.fromfile(source, dtype, storage.numel)

@@ -1,9 +1,10 @@
 """The pickle inside a PyTorch file, read as data.
 
-A pickle is a program. This machine knows only the instructions that a state dict is made of, and none of them calls anything: a class or function that the
-pickle names stays a name, a call of it becomes a note of what would have been called with what. So nothing can be executed, whatever the file says, and
-neither ``pickle`` nor PyTorch is needed.
+A pickle is a program. This machine knows only the instructions that a state dict is made of, and none of them calls
+anything: a class or function that the pickle names stays a name, a call of it becomes a note of what would have been
+called with what. So nothing can be executed, whatever the file says, and neither ``pickle`` nor PyTorch is needed.
 """
+
 import collections
 import pickletools
 import struct
@@ -19,10 +20,27 @@ Stored = collections.namedtuple('Stored', 'reference')
 _MARK = object()
 
 _PUSH_ARGUMENT = {
-    'BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8', 'BINBYTES', 'SHORT_BINBYTES',
-    'BINSTRING', 'SHORT_BINSTRING',
+    'BININT',
+    'BININT1',
+    'BININT2',
+    'LONG1',
+    'BINFLOAT',
+    'BINUNICODE',
+    'SHORT_BINUNICODE',
+    'BINUNICODE8',
+    'BINBYTES',
+    'SHORT_BINBYTES',
+    'BINSTRING',
+    'SHORT_BINSTRING',
 }
-_PUSH_NEW = {'NONE': lambda: None, 'NEWTRUE': lambda: True, 'NEWFALSE': lambda: False, 'EMPTY_TUPLE': tuple, 'EMPTY_LIST': list, 'EMPTY_DICT': dict}
+_PUSH_NEW = {
+    'NONE': lambda: None,
+    'NEWTRUE': lambda: True,
+    'NEWFALSE': lambda: False,
+    'EMPTY_TUPLE': tuple,
+    'EMPTY_LIST': list,
+    'EMPTY_DICT': dict,
+}
 _TUPLE_SIZES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
 _IGNORED = {'PROTO', 'FRAME'}
 
@@ -30,8 +48,8 @@ _IGNORED = {'PROTO', 'FRAME'}
 def read_pickle(source, path, size):
     """Read one pickle from the binary file ``source`` of ``size`` bytes, which then stands behind it.
 
-    Returns plain Python values, with ``Name`` for a class or function, ``Call`` for a call and ``Stored`` for a persistent reference. An
-    ``OrderedDict()`` is a dict. Raises CheckpointError for anything that no state dict holds.
+    Returns plain Python values, with ``Name`` for a class or function, ``Call`` for a call and ``Stored`` for a
+    persistent reference. An ``OrderedDict()`` is a dict. Raises CheckpointError for anything that no state dict holds.
     """
     machine = _Machine()
     try:
@@ -44,12 +62,14 @@ def read_pickle(source, path, size):
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from None
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error) as error:
-        raise CheckpointError(f'{path}: the pickle in it is damaged ({type(error).__name__}: {str(error)[:100]})') from None
+        raise CheckpointError(
+            f'{path}: the pickle in it is damaged ({type(error).__name__}: {str(error)[:100]})'
+        ) from None
     raise CheckpointError(f'{path}: the pickle in it does not end')
 
 
 class _WithinFile:
-    """A file of which no more is asked than it holds: a plain ``read`` allocates whatever length a damaged text claims."""
+    """A file that never reads past its end: a plain ``read`` allocates any length that a damaged file claims."""
 
     def __init__(self, source, size):
         self.source, self.size = source, size
@@ -75,7 +95,9 @@ class _Machine:
         elif name not in _IGNORED:
             handler = _HANDLERS.get(name)
             if handler is None:
-                raise CheckpointError(f'the pickle in it uses {name}, which no state dict needs; save model.state_dict() instead')
+                raise CheckpointError(
+                    f'the pickle in it uses {name}, which no state dict needs; save model.state_dict() instead'
+                )
             handler(self, argument)
 
     def pop(self):

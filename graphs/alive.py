@@ -1,8 +1,9 @@
 """What the structure that is still alive would cost: the number to watch while a network is training.
 
-    alive = AliveCounter(symbol, {'data': (1, 3, 32, 32)})
-    alive({'lambda_block': array}).macs         # as often as you like
+alive = AliveCounter(symbol, {'data': (1, 3, 32, 32)})
+alive({'lambda_block': array}).macs         # as often as you like
 """
+
 import numpy as np
 
 from runtime import mx
@@ -47,11 +48,15 @@ class AliveCounter:
         self._data = set(data_shapes)
         self._inputs = self._data | labels(self._graph)
         self._shapes = self._graph.shapes(data_shapes)
-        self._shapes_of = {node.name: self._shapes[Output(node)] for node in self._graph.variables()
-                           if node.name not in self._inputs}
+        self._shapes_of = {
+            node.name: self._shapes[Output(node)] for node in self._graph.variables() if node.name not in self._inputs
+        }
         self._lambdas = {name for name in self._shapes_of if is_lambda(name, lambda_name)}
-        means = {node.sources[AUXILIARY_INPUTS[node.op][0]].name for node in self._graph.nodes()
-                 if node.op in AUXILIARY_INPUTS}
+        means = {
+            node.sources[AUXILIARY_INPUTS[node.op][0]].name
+            for node in self._graph.nodes()
+            if node.op in AUXILIARY_INPUTS
+        }
         self._stand_ins = {name: stand_in(shape, name not in means) for name, shape in self._shapes_of.items()}
         drop_losses(self._graph)
         self._folded = prepare(self._graph, self._shapes, set(self._shapes_of), lambda_name)
@@ -73,8 +78,10 @@ class AliveCounter:
         twins = dict(zip(self._graph.nodes(), graph.nodes()))
         shapes = {Output(twins[node], index): shape for (node, index), shape in self._shapes.items() if node in twins}
         # A NumPy array that repeats itself would pass for a stand-in.
-        owned = {name: array if isinstance(array, mx.nd.NDArray) else np.ascontiguousarray(array)
-                 for name, array in given.items()}
+        owned = {
+            name: array if isinstance(array, mx.nd.NDArray) else np.ascontiguousarray(array)
+            for name, array in given.items()
+        }
         values = {**self._stand_ins, **owned, **self._evaluated(owned)}
         try:
             sweep(graph, values, shapes, self._data)
@@ -87,8 +94,11 @@ class AliveCounter:
         """The values of what is folded, with the parameters of ``given`` and unknown numbers for all others."""
         names = {node.name for node in Graph(self._folded.values()).variables()}
         dtype = next((given[name].dtype for name in names if name in given), np.float32)
-        values = {name: given[name] if name in given else np.resize(UNKNOWN_NUMBERS, self._shapes_of[name])
-                  for name in names}
-        values = {name: array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array, dtype=dtype)
-                  for name, array in values.items()}
+        values = {
+            name: given[name] if name in given else np.resize(UNKNOWN_NUMBERS, self._shapes_of[name]) for name in names
+        }
+        values = {
+            name: array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array, dtype=dtype)
+            for name, array in values.items()
+        }
         return evaluate(self._folded, values)

@@ -5,6 +5,7 @@ flag; ``(3, 3)``, ``[3,3]``, ``3`` and Python 2's ``(3L, 3L)`` for integers; ``N
 What is left out has the default of MXNet's operator, and some defaults surprise: ``fix_gamma`` is on, ``eps`` is 1e-3,
 padded zeros count in an average.
 """
+
 import re
 import struct
 from typing import NamedTuple

@@ -12,6 +12,7 @@ A rule answers three questions about a node of the graph:
 An operator without a rule is ``Opaque``: it needs all of its inputs as they are. That is never wrong; it only prunes
 less.
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -187,7 +188,7 @@ class SliceAxis(Opaque):
         part = self.part(node, net)
         if part != slice(None):
             before = kept[node.inputs[0]]
-            node.attrs.update(begin=str(int(before[:part.start].sum())), end=str(int(before[:part.stop].sum())))
+            node.attrs.update(begin=str(int(before[: part.start].sum())), end=str(int(before[: part.stop].sum())))
 
     def part(self, node, net):
         shape = net.shapes[node.inputs[0]]

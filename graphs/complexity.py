@@ -12,6 +12,7 @@ What counts:
   activations, pooling, additions, sampling between pixels and scaling by λ count nothing.
 * **bias_adds** — the additions of biases, which the MACs leave out.
 """
+
 from typing import NamedTuple
 
 from .attributes import flag
@@ -19,8 +20,14 @@ from .graph import AUXILIARY_INPUTS, NORMALISERS, Graph, Output, labels
 from .lambdas import is_lambda
 
 # Which input of an operator is its weight; the bias follows.
-MULTIPLIERS = {'Convolution': 1, 'Convolution_v1': 1, 'Deconvolution': 1, 'FullyConnected': 1,
-               '_contrib_DeformableConvolution': 2, '_contrib_ModulatedDeformableConvolution': 3}
+MULTIPLIERS = {
+    'Convolution': 1,
+    'Convolution_v1': 1,
+    'Deconvolution': 1,
+    'FullyConnected': 1,
+    '_contrib_DeformableConvolution': 2,
+    '_contrib_ModulatedDeformableConvolution': 3,
+}
 GAMMA = 1
 
 
@@ -95,8 +102,12 @@ def _parameters_by_layer(graph, inputs):
         else:
             reached[node] = None
             fixed = _not_learned(node)
-            layers[node] = [parameter for position, source in enumerate(node.sources) if position not in fixed
-                            for parameter in reached[source] or ()]
+            layers[node] = [
+                parameter
+                for position, source in enumerate(node.sources)
+                if position not in fixed
+                for parameter in reached[source] or ()
+            ]
     return layers
 
 

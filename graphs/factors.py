@@ -1,4 +1,5 @@
 """Constant factors move into the parameters of the layer beside them; so does a batch normalisation, for inference."""
+
 import numpy as np
 
 from .attributes import channels_last, flag, integers, number, text
@@ -127,9 +128,11 @@ def _makes_channels(node, axis, shapes):
     if not all(parameter.is_variable for parameter in node.sources[1:]):
         return False
     rank = len(shapes[node.inputs[0]])
-    own = {'Convolution': rank - 1 if channels_last(node) else 1,
-           'FullyConnected': 1 if flag(node, 'flatten', True) else rank - 1,
-           'BatchNorm': number(node, 'axis', 1) % rank}[node.op]
+    own = {
+        'Convolution': rank - 1 if channels_last(node) else 1,
+        'FullyConnected': 1 if flag(node, 'flatten', True) else rank - 1,
+        'BatchNorm': number(node, 'axis', 1) % rank,
+    }[node.op]
     return axis is None or axis == own
 
 
@@ -152,8 +155,10 @@ def _scale_outputs(graph, layer, numbers, values, readers):
 def _scale_readers(graph, node, axis, numbers, values, shapes, readers):
     """Move the factor into the weights of all that read ``node``; False where one of them cannot take it."""
     layers = [reader for reader, _ in readers[node]]
-    if not all(reader is not None and position == 0 and _takes_channels(reader, axis, shapes)
-               for reader, position in readers[node]):
+    if not all(
+        reader is not None and position == 0 and _takes_channels(reader, axis, shapes)
+        for reader, position in readers[node]
+    ):
         return False
     for layer in layers:
         name = _own_parameter(graph, layer, 1, values, readers)

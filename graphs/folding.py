@@ -1,4 +1,5 @@
 """Arithmetic that can be done once and for all: what only parameters enter becomes a parameter."""
+
 import numpy as np
 
 from runtime import mx
@@ -26,8 +27,10 @@ def fold_constants(graph, parameters, lambda_name='lambda'):
             if wanted and node in constant and reader not in constant:
                 source = reader.inputs[position] if reader else graph.heads[position]
                 frontier.setdefault(source, reader or node)
-    cones = {source: [node for node in Graph([source]).variables() if not is_lambda(node.name, lambda_name)]
-             for source in frontier}
+    cones = {
+        source: [node for node in Graph([source]).variables() if not is_lambda(node.name, lambda_name)]
+        for source in frontier
+    }
     uses = _uses(graph, constant, cones)
     replacements, folded = {}, {}
     for source, reader in frontier.items():
@@ -82,8 +85,11 @@ def _constants(graph, parameters):
 
 def _uses(graph, constant, cones):
     """How often each variable is read: by how many of the values to fold, and directly by operators on data."""
-    uses = {node: sum(reader not in constant for reader, _ in readers)
-            for node, readers in graph.readers().items() if node.is_variable}
+    uses = {
+        node: sum(reader not in constant for reader, _ in readers)
+        for node, readers in graph.readers().items()
+        if node.is_variable
+    }
     for cone in cones.values():
         for variable in cone:
             uses[variable] += 1

@@ -8,6 +8,7 @@
 
 Nothing here knows any network: all structure is read from the symbol itself.
 """
+
 import json
 from typing import NamedTuple
 
@@ -16,8 +17,13 @@ from formats.symbol_operators import first_line
 from runtime import mx
 from runtime.errors import GraphError
 
-LABEL_OPERATORS = ('SoftmaxOutput', 'SVMOutput', 'LinearRegressionOutput', 'LogisticRegressionOutput',
-                   'MAERegressionOutput')
+LABEL_OPERATORS = (
+    'SoftmaxOutput',
+    'SVMOutput',
+    'LinearRegressionOutput',
+    'LogisticRegressionOutput',
+    'MAERegressionOutput',
+)
 # MXNet takes a graph that does not say its version for one of 2016 and converts it.
 MADE_BY = {'mxnet_version': ['int', 10901]}
 NORMALISERS = ('BatchNorm', 'BatchNorm_v1', '_contrib_BatchNormWithReLU', '_contrib_SyncBatchNorm')
@@ -97,11 +103,15 @@ class Graph:
             if node.subgraphs:
                 entry['subgraphs'] = node.subgraphs
             entries.append(entry)
-        return json.dumps({'nodes': entries,
-                           'arg_nodes': [position for position, node in enumerate(nodes) if node.is_variable],
-                           'node_row_ptr': list(range(len(nodes) + 1)),
-                           'heads': [[number[node], index, 0] for node, index in self.heads],
-                           'attrs': self.attrs})
+        return json.dumps(
+            {
+                'nodes': entries,
+                'arg_nodes': [position for position, node in enumerate(nodes) if node.is_variable],
+                'node_row_ptr': list(range(len(nodes) + 1)),
+                'heads': [[number[node], index, 0] for node, index in self.heads],
+                'attrs': self.attrs,
+            }
+        )
 
     def nodes(self):
         """All nodes that the heads need, each after everything it reads, in the order in which MXNet lists them."""
@@ -143,10 +153,12 @@ class Graph:
         A value may be a key as well. The values' own nodes are among the readers, so that a value must not be computed
         from its key.
         """
+
         def settled(source):
             while source in replacements:
                 source = replacements[source]
             return source
+
         for node in Graph([*self.heads, *replacements.values()]).nodes():
             node.inputs = [settled(source) for source in node.inputs]
         self.heads = [settled(head) for head in self.heads]
@@ -183,8 +195,10 @@ class Graph:
             raise GraphError(f'the shapes of this network do not fit together: {first_line(error)}') from None
         for source, shape in zip(wanted, shapes):
             if not shape or 0 in shape:
-                raise GraphError(f'the shape of {source.node.name} does not follow from those of '
-                                 f'{", ".join(sorted(known))}; give the shape of every input')
+                raise GraphError(
+                    f'the shape of {source.node.name} does not follow from those of '
+                    f'{", ".join(sorted(known))}; give the shape of every input'
+                )
         return dict(zip(wanted, shapes))
 
 
@@ -192,8 +206,9 @@ def labels(graph):
     """The names of the variables that only a loss reads, as labels."""
     found = set()
     for node, readers in graph.readers().items():
-        as_label = [reader is not None and reader.op in LABEL_OPERATORS and position == 1
-                    for reader, position in readers]
+        as_label = [
+            reader is not None and reader.op in LABEL_OPERATORS and position == 1 for reader, position in readers
+        ]
         if node.is_variable and as_label and (all(as_label) or node.name.endswith('_label')):
             found.add(node.name)
     return found
@@ -223,4 +238,3 @@ def record_image_shapes(graph, data_shapes):
         shape = data_shapes.get(node.name, ())
         if len(shape) == 4:
             node.attrs[IMAGE_SHAPE] = ','.join(map(str, shape[1:]))
-

@@ -1,12 +1,14 @@
 """A network in half precision: its products and feature maps in float16, everything that training adds up in float32.
 
-Parameters stay what they are, float32 variables of the same names: the graph casts them where a product reads them. So the optimizer moves what
-``multi_precision`` would call the master copies, by the same rule and to the last bit as in a float32 run; their gradients arrive in float32; files hold
-float32; and a run may go on in either precision. (``multi_precision`` itself is for those who hold float16 parameters, with the bare optimizer.)
+Parameters stay what they are, float32 variables of the same names: the graph casts them where a product reads them. So
+the optimizer moves what ``multi_precision`` would call the master copies, by the same rule and to the last bit as in a
+float32 run; their gradients arrive in float32; files hold float32; and a run may go on in either precision.
+(``multi_precision`` itself is for those who hold float16 parameters, with the bare optimizer.)
 
-MXNet's own ``contrib.amp`` casts by lists of operators and would round λ and W before it multiplies them: here, what only parameters enter is computed in
-float32 and rounded once.
+MXNet's own ``contrib.amp`` casts by lists of operators and would round λ and W before it multiplies them: here, what
+only parameters enter is computed in float32 and rounded once.
 """
+
 from runtime.errors import GraphError
 
 from .attributes import text
@@ -14,26 +16,55 @@ from .graph import Graph, Node, Output, fed, labels
 
 # What a tensor core computes: factors in float16, sums in float32, the result in float16.
 PRODUCTS = ('Convolution', 'Deconvolution', 'FullyConnected', 'dot', 'batch_dot')
-# Operators that neither add up many numbers nor leave the range of what they read, or do so in float32 inside. The rest computes in float32.
-FOLLOWERS = ('Activation', 'relu', 'clip', 'Dropout', 'elemwise_add', '_Plus', '_plus', 'broadcast_add', 'add_n', 'ElementWiseSum', 'Concat', 'SliceChannel',
-             'slice_axis', 'Flatten', 'Reshape', 'transpose', 'SwapAxis', 'expand_dims', 'squeeze', 'Pad', '_copy', 'identity')
+# Operators that neither add up many numbers nor leave the range of what they read, or do so in float32 inside. The rest
+# computes in float32.
+FOLLOWERS = (
+    'Activation',
+    'relu',
+    'clip',
+    'Dropout',
+    'elemwise_add',
+    '_Plus',
+    '_plus',
+    'broadcast_add',
+    'add_n',
+    'ElementWiseSum',
+    'Concat',
+    'SliceChannel',
+    'slice_axis',
+    'Flatten',
+    'Reshape',
+    'transpose',
+    'SwapAxis',
+    'expand_dims',
+    'squeeze',
+    'Pad',
+    '_copy',
+    'identity',
+)
 
 LOSS_SCALE = 'loss_scale'
 FLOAT32 = '0'  # by MXNet's numbers of types
 
 
 def half(symbol, wide_products=False, inputs=('data',)):
-    """``symbol`` with products and the feature maps between them in float16; λ, γ, β, statistics, the softmax and its loss in float32.
+    """``symbol`` with products and the feature maps between them in float16; λ, γ, β, statistics, the softmax and its
+    loss in float32.
 
-    ``wide_products`` leaves the sums of products to float32 kernels, between roundings of what goes in and comes out: what a tensor core does, and the
-    one way on a CPU, for which MXNet has no such kernels. ``inputs`` are the variables that are no parameters, besides labels.
+    ``wide_products`` leaves the sums of products to float32 kernels, between roundings of what goes in and comes out:
+    what a tensor core does, and the one way on a CPU, for which MXNet has no such kernels. ``inputs`` are the variables
+    that are no parameters, besides labels.
 
-    The result has one more input, ``LOSS_SCALE`` (N,): the gradient of each image's loss is multiplied by it before it enters float16, and everything below
-    with it. Raises GraphError where the network does not end in one ``SoftmaxOutput``, behind which there is nothing to scale.
+    The result has one more input, ``LOSS_SCALE`` (N,): the gradient of each image's loss is multiplied by it before it
+    enters float16, and everything below with it. Raises GraphError where the network does not end in one
+    ``SoftmaxOutput``, behind which there is nothing to scale.
     """
     graph = Graph.from_symbol(symbol)
     if [head.node.op for head in graph.heads] != ['SoftmaxOutput']:
-        raise GraphError(f'half precision scales the loss of a SoftmaxOutput; this network ends in {", ".join(head.node.op for head in graph.heads)}')
+        raise GraphError(
+            'half precision scales the loss of a SoftmaxOutput; this network ends in '
+            f'{", ".join(head.node.op for head in graph.heads)}'
+        )
     casts, of_data, no_parameters = _Casts(graph), fed(graph, inputs), {*inputs, *labels(graph)}
     for variable in graph.variables():
         if variable.name not in no_parameters:
@@ -66,10 +97,14 @@ def _follows(node):
 
 
 def _gradient_times(source, name):
-    """``source`` (N, K), to the bit, with a gradient that is multiplied by the variable ``name`` (N,). (SoftmaxOutput's own ``out_grad`` does nothing.)"""
+    """``source`` (N, K), to the bit, with a gradient that is multiplied by the variable ``name`` (N,). (SoftmaxOutput's
+    own ``out_grad`` does nothing.)
+    """
+
     def node(op, *inputs, **attrs):
         counter.append(op)
         return Output(Node(op, f'{name}_{len(counter)}', attrs, inputs))
+
     counter = []
     factor = node('Reshape', Output(Node('null', name, {'__dtype__': FLOAT32})), shape='(-1, 1)')
     scaled = node('broadcast_mul', source, factor)

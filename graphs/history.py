@@ -1,4 +1,5 @@
 """What stayed and what went: the record of a stripping, layer by layer and channel by channel."""
+
 import numpy as np
 
 from .attributes import number
@@ -15,11 +16,18 @@ class History:
     def __init__(self, graph, shapes, values, data_shapes, lambda_name):
         batch = next(iter(data_shapes.values()))[0]
         found = count(graph, shapes, set(data_shapes) | labels(graph), batch, lambda_name)
-        self._before = {**found.totals(), 'bytes': _bytes(values[node.name] for node in graph.variables() if node.name in values)}
+        self._before = {
+            **found.totals(),
+            'bytes': _bytes(values[node.name] for node in graph.variables() if node.name in values),
+        }
         self._lambda_name = lambda_name
         self._lambdas = {name: array.asnumpy() for name, array in values.items() if is_lambda(name, lambda_name)}
         self._layout = {vector.name: vector for vector in lambda_layout(graph.to_symbol())}
-        self._layers = {node.name: (node.op, shapes[node.inputs[1]][0], number(node, 'num_group', 1)) for node in graph.nodes() if node.op in LAYERS}
+        self._layers = {
+            node.name: (node.op, shapes[node.inputs[1]][0], number(node, 'num_group', 1))
+            for node in graph.nodes()
+            if node.op in LAYERS
+        }
         self._channels = {name: np.arange(channels) for name, (_, channels, _) in self._layers.items()}
 
     def record(self, cut):
@@ -31,9 +39,10 @@ class History:
     def report(self, symbol, values, data_shapes):
         """The whole record, ready for JSON.
 
-        ``before`` and ``after`` hold params, params_without_bn, macs, bias_adds, lambdas and bytes; ``lambdas`` for every vector of scaling factors its kind
-        and which entries are alive (1) or dead (0); ``layers`` for every convolution, full connection and batch normalisation the channels it put out before
-        and those of them that are left, as ranges [first, last], and its groups before and after. A layer that is gone keeps none.
+        ``before`` and ``after`` hold params, params_without_bn, macs, bias_adds, lambdas and bytes; ``lambdas`` for
+        every vector of scaling factors its kind and which entries are alive (1) or dead (0); ``layers`` for every
+        convolution, full connection and batch normalisation the channels it put out before and those of them that are
+        left, as ranges [first, last], and its groups before and after. A layer that is gone keeps none.
         """
         left = symbol.attr_dict()
         names = set(symbol.get_internals().list_outputs())
@@ -45,14 +54,23 @@ class History:
             if groups > 1:
                 layer.update(groups=groups, kept_groups=int(left[name].get('num_group', 1)) if stays else 0)
             layers.append(layer)
-        return {'before': self._before, 'after': {**complexity(symbol, data_shapes, self._lambda_name).totals(), 'bytes': _bytes(values.values())},
-                'lambdas': {name: self._factors(name) for name in self._lambdas}, 'layers': layers}
+        return {
+            'before': self._before,
+            'after': {**complexity(symbol, data_shapes, self._lambda_name).totals(), 'bytes': _bytes(values.values())},
+            'lambdas': {name: self._factors(name) for name in self._lambdas},
+            'layers': layers,
+        }
 
     def _factors(self, name):
         alive = self._lambdas[name] != 0
         vector = self._layout.get(name)
-        return {'kind': vector.kind if vector else 'neuron', 'stages': list(vector.stages) if vector else [],
-                'alive': alive.astype(int).tolist(), 'alive_count': int(alive.sum()), 'count': int(alive.size)}
+        return {
+            'kind': vector.kind if vector else 'neuron',
+            'stages': list(vector.stages) if vector else [],
+            'alive': alive.astype(int).tolist(),
+            'alive_count': int(alive.sum()),
+            'count': int(alive.size),
+        }
 
 
 def ranges(numbers):

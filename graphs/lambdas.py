@@ -1,4 +1,5 @@
 """The scaling factors λ of any network: which variables they are, and which structures each one scales."""
+
 from collections import namedtuple
 
 from runtime import mx
@@ -6,21 +7,24 @@ from runtime import mx
 from .graph import Graph
 
 LambdaVector = namedtuple('LambdaVector', 'name kind stages')
-LambdaVector.__doc__ = """A λ variable: its name, its kind (block, group, neuron) and, for each entry along its first axis, the stage it stands in.
-
-For ``group`` an entry is a row, the groups of one block; a neuron vector lies whole in one stage and has a single entry in ``stages``.
-"""
+LambdaVector.__doc__ = (
+    'A λ variable: its name, its kind (block, group, neuron) and the stage of each entry along its first axis. For '
+    '``group`` an entry is a row, the groups of one block. A neuron vector lies whole in one stage: one entry.'
+)
 
 
 def is_lambda(name, lambda_name='lambda'):
-    """Whether a variable of this name is a vector or matrix of scaling factors: they are found by name, as the optimizer finds them."""
+    """Whether a variable of this name is a vector or matrix of scaling factors: they are found by name, as the
+    optimizer finds them.
+    """
     return lambda_name in name
 
 
 def lambda_layout(symbol):
     """Every λ of ``symbol`` as a list of :class:`LambdaVector`, in the graph's order.
 
-    λ variables made here carry their kind and stages as attributes; in a graph from elsewhere the kind is read off the name, and the stage is 0 (unknown).
+    λ variables made here carry their kind and stages as attributes; in a graph from elsewhere the kind is read off the
+    name, and the stage is 0 (unknown).
     """
     attributes = symbol.attr_dict()
     found = []

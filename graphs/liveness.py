@@ -5,6 +5,7 @@ still needed (not those that are zero, not those that only meet zero weights). C
 they are added to one another, share a parameter or form a group of a grouped convolution, carry the same id in the end;
 an id can go when no tensor needs it.
 """
+
 import numpy as np
 
 from .channel_rules import UNKNOWN
@@ -26,8 +27,8 @@ class Liveness:
     def __init__(self, graph, weights, shapes):
         self.graph, self.weights, self.shapes = graph, weights, shapes
         self.channels, self.known, self.needed = {}, {}, {}
-        self.axes = {}                      # parameter → the ids along each of its axes, None where they are its own
-        self._ids = 1                       # id 0 stands for whatever must stay
+        self.axes = {}  # parameter → the ids along each of its axes, None where they are its own
+        self._ids = 1  # id 0 stands for whatever must stay
         self._joins = []
         self._readers = graph.readers()
         self._nodes = [node for node in self._readers if not node.is_variable]
@@ -72,8 +73,9 @@ class Liveness:
 
     def kept_of_parameter(self, parameter):
         """For each axis of a parameter a mask of what stays, or None for all; to be asked after ``kept``."""
-        return [None if ids is None or self._stays[ids].all() else self._stays[ids]
-                for ids in self.axes.get(parameter, ())]
+        return [
+            None if ids is None or self._stays[ids].all() else self._stays[ids] for ids in self.axes.get(parameter, ())
+        ]
 
     # What rules ask and tell.
 
@@ -216,8 +218,10 @@ class Weights:
             pairs = (array.shape[0], array.shape[axis])
             array = distinct(array) if isinstance(array, np.ndarray) else array
             rows = max(1, self.BLOCK // max(1, int(np.prod(array.shape[1:]))))
-            parts = [np.moveaxis(to_numpy(array[start:start + rows]) != 0, axis, 1)
-                     for start in range(0, array.shape[0], rows)]
+            parts = [
+                np.moveaxis(to_numpy(array[start : start + rows]) != 0, axis, 1)
+                for start in range(0, array.shape[0], rows)
+            ]
             found = np.concatenate([part.reshape(*part.shape[:2], -1).any(axis=2) for part in parts])
             self._nonzero[key] = np.broadcast_to(found, pairs)
         return self._nonzero[key]

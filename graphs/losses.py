@@ -1,4 +1,5 @@
 """What stands at the end of a network: the loss that it is trained on, or the prediction that is used."""
+
 from runtime.errors import GraphError
 
 from .attributes import flag
@@ -9,7 +10,9 @@ PREDICTIONS = {'SoftmaxOutput': 'softmax', 'LogisticRegressionOutput': 'sigmoid'
 
 
 def drop_losses(graph):
-    """Let every loss that reads a label become the prediction that it puts out, under the same name and of the same shape."""
+    """Let every loss that reads a label become the prediction that it puts out, under the same name and of the same
+    shape.
+    """
     replacements = {}
     for node in graph.nodes():
         if node.op not in LABEL_OPERATORS:
@@ -20,7 +23,7 @@ def drop_losses(graph):
 
 
 def logits(graph):
-    """The graph up to what goes into its final softmax or sigmoid: the numbers in which differences are not squashed."""
+    """The graph up to the inputs of its final softmax or sigmoid: the logits."""
     heads = []
     for head in graph.heads:
         while head.node.op in ('softmax', 'log_softmax', 'sigmoid', '_copy', *LABEL_OPERATORS):
@@ -30,14 +33,19 @@ def logits(graph):
 
 
 def smoothed(symbol, amount, num_classes):
-    """``symbol`` trained with label smoothing: a target of 1 - amount + amount / K for the label, and amount / K for each other of K classes.
+    """``symbol`` trained with label smoothing: a target of 1 - amount + amount / K for the label, and amount / K for
+    each other of K classes.
 
-    That is Szegedy et al. 2016, section 7. MXNet's ``smooth_alpha`` is shared among the K - 1 other classes only, so it is amount (K - 1) / K.
-    Raises GraphError for a network that does not end in one SoftmaxOutput, whose loss is then its own.
+    That is Szegedy et al. 2016, section 7. MXNet's ``smooth_alpha`` is shared among the K - 1 other classes only, so it
+    is amount (K - 1) / K. Raises GraphError for a network that does not end in one SoftmaxOutput, whose loss is then
+    its own.
     """
     graph = Graph.from_symbol(symbol)
     if [head.node.op for head in graph.heads] != ['SoftmaxOutput']:
-        raise GraphError(f'--label-smoothing needs a network that ends in SoftmaxOutput; this one ends in {", ".join(head.node.op for head in graph.heads)}. '
-                         'Smooth the labels inside its own loss')
+        raise GraphError(
+            '--label-smoothing needs a network that ends in SoftmaxOutput; this one ends in '
+            f'{", ".join(head.node.op for head in graph.heads)}. '
+            'Smooth the labels inside its own loss'
+        )
     graph.heads[0].node.attrs['smooth_alpha'] = repr(amount * (num_classes - 1) / num_classes)
     return graph.to_symbol()

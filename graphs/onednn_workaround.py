@@ -1,10 +1,12 @@
 """One place where MXNet 1.9.1 computes a wrong sum, and the way around it.
 
-For inference on a CPU, MXNet hands a convolution and the ``elemwise_add`` behind it to oneDNN as one operator, which adds into the memory of the other
-operand. If that operand is itself the output of a convolution that another operator reads as well, the result is wrong by as much as the values themselves
-(or the network does not bind). Stripping makes such sums: where the first unit of a stage is dead, the second adds its branch to the bare projection.
-``broadcast_add`` of two equal shapes is the same function, and is left alone.
+For inference on a CPU, MXNet hands a convolution and the ``elemwise_add`` behind it to oneDNN as one operator, which
+adds into the memory of the other operand. If that operand is itself the output of a convolution that another operator
+reads as well, the result is wrong by as much as the values themselves (or the network does not bind). Stripping makes
+such sums: where the first unit of a stage is dead, the second adds its branch to the bare projection. ``broadcast_add``
+of two equal shapes is the same function, and is left alone.
 """
+
 SUMS = ('elemwise_add', '_plus', '_add')
 # What oneDNN merges with the convolution below it, or MXNet computes in place.
 TRANSPARENT = ('BatchNorm', '_copy', 'identity', 'BlockGrad', 'Dropout', 'Cast', 'amp_cast')

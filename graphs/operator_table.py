@@ -1,4 +1,5 @@
 """Which operator of MXNet follows which rule about channels. What is not listed is opaque: its inputs stay whole."""
+
 import math
 
 import numpy as np
@@ -30,8 +31,10 @@ def _activation(node):
 
 def _leaky(node):
     slope = number(node, 'slope', 0.25)
-    return {'leaky': lambda x: np.where(x > 0, x, slope * x),
-            'elu': lambda x: np.where(x > 0, x, slope * np.expm1(x))}.get(text(node, 'act_type', 'leaky'), _zero_only(node))
+    return {
+        'leaky': lambda x: np.where(x > 0, x, slope * x),
+        'elu': lambda x: np.where(x > 0, x, slope * np.expm1(x)),
+    }.get(text(node, 'act_type', 'leaky'), _zero_only(node))
 
 
 def _clip(node):
@@ -52,7 +55,7 @@ class _Pad(Pointwise):
     def flow(self, node, net):
         width = integers(node, 'pad_width')
         channels = net.channels.get(node.inputs[0])
-        if channels is None or any(width[2 * channels.axis:2 * channels.axis + 2]):
+        if channels is None or any(width[2 * channels.axis : 2 * channels.axis + 2]):
             return Opaque.flow(self, node, net)
         return super().flow(node, net)
 
@@ -106,12 +109,32 @@ def _squeeze(node, axis, shape, out):
     return None if axis in axes else (axis - sum(one < axis for one in axes), 1)
 
 
-ACTIVATIONS = {'relu': lambda x: np.maximum(x, 0), 'sigmoid': lambda x: 1 / (1 + np.exp(-x)), 'tanh': np.tanh,
-               'softrelu': lambda x: np.log1p(np.exp(x)), 'softsign': lambda x: x / (1 + np.abs(x))}
-UNARY = {'relu': ACTIVATIONS['relu'], 'sigmoid': ACTIVATIONS['sigmoid'], 'tanh': np.tanh, 'abs': np.abs, 'negative': np.negative, 'square': np.square,
-         'exp': np.exp, 'softsign': ACTIVATIONS['softsign']}
-SCALAR = {'_mul_scalar': np.multiply, '_div_scalar': np.divide, '_plus_scalar': np.add, '_minus_scalar': np.subtract,
-          '_rminus_scalar': lambda x, scalar: scalar - x, '_maximum_scalar': np.maximum, '_minimum_scalar': np.minimum}
+ACTIVATIONS = {
+    'relu': lambda x: np.maximum(x, 0),
+    'sigmoid': lambda x: 1 / (1 + np.exp(-x)),
+    'tanh': np.tanh,
+    'softrelu': lambda x: np.log1p(np.exp(x)),
+    'softsign': lambda x: x / (1 + np.abs(x)),
+}
+UNARY = {
+    'relu': ACTIVATIONS['relu'],
+    'sigmoid': ACTIVATIONS['sigmoid'],
+    'tanh': np.tanh,
+    'abs': np.abs,
+    'negative': np.negative,
+    'square': np.square,
+    'exp': np.exp,
+    'softsign': ACTIVATIONS['softsign'],
+}
+SCALAR = {
+    '_mul_scalar': np.multiply,
+    '_div_scalar': np.divide,
+    '_plus_scalar': np.add,
+    '_minus_scalar': np.subtract,
+    '_rminus_scalar': lambda x, scalar: scalar - x,
+    '_maximum_scalar': np.maximum,
+    '_minimum_scalar': np.minimum,
+}
 VARIADIC = ('add_n', 'ElementWiseSum')
 ADDITIONS = ('elemwise_add', 'broadcast_add', 'broadcast_plus', '_plus', '_add', *VARIADIC)
 SUBTRACTIONS = ('elemwise_sub', 'broadcast_sub', 'broadcast_minus', '_minus', '_sub')
@@ -119,23 +142,60 @@ WEIGHTED = ('Convolution', 'FullyConnected')
 CONCATENATIONS = ('Concat', 'concat')
 PRODUCTS = ('elemwise_mul', 'broadcast_mul', '_mul')
 # Operators of two tensors, and those that do the same with one of them broadcast.
-BROADCASTING = {**{name: name for name in ('broadcast_add', 'broadcast_sub', 'broadcast_mul', 'broadcast_maximum', 'broadcast_minimum')},
-                'elemwise_add': 'broadcast_add', '_plus': 'broadcast_add', '_add': 'broadcast_add', 'broadcast_plus': 'broadcast_add',
-                'elemwise_sub': 'broadcast_sub', '_minus': 'broadcast_sub', '_sub': 'broadcast_sub', 'broadcast_minus': 'broadcast_sub',
-                'elemwise_mul': 'broadcast_mul', '_mul': 'broadcast_mul', '_maximum': 'broadcast_maximum', '_minimum': 'broadcast_minimum'}
+BROADCASTING = {
+    **{
+        name: name
+        for name in ('broadcast_add', 'broadcast_sub', 'broadcast_mul', 'broadcast_maximum', 'broadcast_minimum')
+    },
+    'elemwise_add': 'broadcast_add',
+    '_plus': 'broadcast_add',
+    '_add': 'broadcast_add',
+    'broadcast_plus': 'broadcast_add',
+    'elemwise_sub': 'broadcast_sub',
+    '_minus': 'broadcast_sub',
+    '_sub': 'broadcast_sub',
+    'broadcast_minus': 'broadcast_sub',
+    'elemwise_mul': 'broadcast_mul',
+    '_mul': 'broadcast_mul',
+    '_maximum': 'broadcast_maximum',
+    '_minimum': 'broadcast_minimum',
+}
 
 RULES = {
-    'Convolution': Convolution(), 'FullyConnected': FullyConnected(), 'BatchNorm': BatchNorm(), 'Pooling': Pooling(),
-    'slice_axis': SliceAxis(), **dict.fromkeys(CONCATENATIONS, Concat()),
-    'Activation': Pointwise(_activation), 'LeakyReLU': Pointwise(_leaky), 'clip': Pointwise(_clip),
-    'zeros_like': Like(0.), 'ones_like': Like(1.), 'Dropout': Pointwise(_zero_only), 'UpSampling': Pointwise(_zero_only), 'Pad': _Pad(_pad), 'pad': _Pad(_pad),
-    '_contrib_BilinearResize2D': Pointwise(_zero_only), '_contrib_AdaptiveAvgPooling2D': Pointwise(_zero_only),
-    'Flatten': Moved(_flatten), 'flatten': Moved(_flatten), 'Reshape': Moved(_reshape, _reshape_slim), 'reshape': Moved(_reshape, _reshape_slim),
-    'transpose': Moved(_transpose), 'SwapAxis': Moved(_swap), 'swapaxes': Moved(_swap), 'expand_dims': Moved(_expand), 'squeeze': Moved(_squeeze),
-    'mean': Moved(_reduce), 'sum': Moved(_reduce),
+    'Convolution': Convolution(),
+    'FullyConnected': FullyConnected(),
+    'BatchNorm': BatchNorm(),
+    'Pooling': Pooling(),
+    'slice_axis': SliceAxis(),
+    **dict.fromkeys(CONCATENATIONS, Concat()),
+    'Activation': Pointwise(_activation),
+    'LeakyReLU': Pointwise(_leaky),
+    'clip': Pointwise(_clip),
+    'zeros_like': Like(0.0),
+    'ones_like': Like(1.0),
+    'Dropout': Pointwise(_zero_only),
+    'UpSampling': Pointwise(_zero_only),
+    'Pad': _Pad(_pad),
+    'pad': _Pad(_pad),
+    '_contrib_BilinearResize2D': Pointwise(_zero_only),
+    '_contrib_AdaptiveAvgPooling2D': Pointwise(_zero_only),
+    'Flatten': Moved(_flatten),
+    'flatten': Moved(_flatten),
+    'Reshape': Moved(_reshape, _reshape_slim),
+    'reshape': Moved(_reshape, _reshape_slim),
+    'transpose': Moved(_transpose),
+    'SwapAxis': Moved(_swap),
+    'swapaxes': Moved(_swap),
+    'expand_dims': Moved(_expand),
+    'squeeze': Moved(_squeeze),
+    'mean': Moved(_reduce),
+    'sum': Moved(_reduce),
     **dict.fromkeys(('_copy', 'identity', 'BlockGrad', 'Cast', 'amp_cast'), Pointwise(_same)),
     **{name: Pointwise(lambda node, function=function: function) for name, function in UNARY.items()},
     **{name: _scalar(function) for name, function in SCALAR.items()},
-    **dict.fromkeys(ADDITIONS, Elementwise(np.add)), **dict.fromkeys(SUBTRACTIONS, Elementwise(np.subtract)), **dict.fromkeys(PRODUCTS, Multiply()),
-    **dict.fromkeys(('broadcast_maximum', '_maximum'), Elementwise(np.maximum)), **dict.fromkeys(('broadcast_minimum', '_minimum'), Elementwise(np.minimum)),
+    **dict.fromkeys(ADDITIONS, Elementwise(np.add)),
+    **dict.fromkeys(SUBTRACTIONS, Elementwise(np.subtract)),
+    **dict.fromkeys(PRODUCTS, Multiply()),
+    **dict.fromkeys(('broadcast_maximum', '_maximum'), Elementwise(np.maximum)),
+    **dict.fromkeys(('broadcast_minimum', '_minimum'), Elementwise(np.minimum)),
 }

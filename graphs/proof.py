@@ -1,4 +1,7 @@
-"""Proof that two networks compute the same: both run on the same images, and their logits are compared number by number."""
+"""Proof that two networks compute the same: both run on the same images, and their logits are compared number by
+number.
+"""
+
 import contextlib
 import os
 from typing import NamedTuple
@@ -28,8 +31,9 @@ class Network(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How far two networks are apart on ``images`` images: the largest |Δ| of a logit, that as a part of the largest |logit|, and how often both put the same
-    class first."""
+    """How far two networks are apart on ``images`` images: the largest |Δ| of a logit, that as a part of the largest
+    |logit|, and how often both put the same class first.
+    """
 
     images: int
     largest: float
@@ -38,12 +42,16 @@ class Difference(NamedTuple):
 
 
 def default_tolerance(arg_params):
-    """The relative difference that rounding explains: sums over fewer channels, or of scaled weights, round in other places."""
+    """The relative difference that rounding explains: sums over fewer channels, or of scaled weights, round in other
+    places.
+    """
     return 2e-2 if any(array.dtype == np.float16 for array in arg_params.values()) else 1e-4
 
 
 def noise(count, data_shapes):
-    """``count`` images of normal noise for each input, the range of normalised data: a dict name → array, the same on every call."""
+    """``count`` images of normal noise for each input, the range of normalised data: a dict name → array, the same on
+    every call.
+    """
     random = np.random.RandomState(SEED)
     return {name: random.normal(size=(count, *shape[1:])).astype(np.float32) for name, shape in data_shapes.items()}
 
@@ -51,13 +59,16 @@ def noise(count, data_shapes):
 def prove(before, after, images, tolerance, expected=None):
     """The ``Difference`` of two ``Network``s on ``images`` (dict name → array, the image first).
 
-    ``expected`` are the logits of the first, if they are known already. Raises ``ProofError``, which names the first tensor that differs, where the relative
-    difference is above ``tolerance``.
+    ``expected`` are the logits of the first, if they are known already. Raises ``ProofError``, which names the first
+    tensor that differs, where the relative difference is above ``tolerance``.
     """
     found = difference(run_to_logits(before, images) if expected is None else expected, run_to_logits(after, images))
     if not found.relative <= tolerance:
-        raise ProofError(f'the two networks differ: logits by {found.largest:.3g}, {found.relative:.3g} of the largest, above the tolerance of {tolerance:g}; '
-                         f'{_first_different(before, after, images, tolerance)}')
+        raise ProofError(
+            f'the two networks differ: logits by {found.largest:.3g}, {found.relative:.3g} of the largest, above the '
+            f'tolerance of {tolerance:g}; '
+            f'{_first_different(before, after, images, tolerance)}'
+        )
     return found
 
 
@@ -65,8 +76,16 @@ def difference(expected, found):
     """The ``Difference`` of the logits of two networks, each a list of arrays (images first), one for each output."""
     largest = max(np.abs(first - second).max() for first, second in zip(expected, found))
     scale = max(np.abs(first).max() for first in expected)
-    classes = [np.concatenate([output.reshape(len(output), -1).argmax(axis=1) for output in outputs]) for outputs in (expected, found)]
-    return Difference(len(expected[0]), float(largest), float(largest / scale) if scale else float(largest), float((classes[0] == classes[1]).mean()))
+    classes = [
+        np.concatenate([output.reshape(len(output), -1).argmax(axis=1) for output in outputs])
+        for outputs in (expected, found)
+    ]
+    return Difference(
+        len(expected[0]),
+        float(largest),
+        float(largest / scale) if scale else float(largest),
+        float((classes[0] == classes[1]).mean()),
+    )
 
 
 def run_to_logits(network, images):
@@ -75,14 +94,17 @@ def run_to_logits(network, images):
 
 
 def run(network, images, graph, batch=BATCH):
-    """The heads of ``graph``, a part of ``network``, for ``images``, as float32 arrays; ``batch`` images at a time, so that feature maps take little memory.
+    """The heads of ``graph``, a part of ``network``, for ``images``, as float32 arrays; ``batch`` images at a time, so
+    that feature maps take little memory.
 
     Half-precision networks run in single precision, since MXNet lacks half-precision operators on a CPU.
     """
-    guard_sums(graph)                       # lest a right network be blamed for MXNet's wrong sum
+    guard_sums(graph)  # lest a right network be blamed for MXNet's wrong sum
     graph.replace({Output(node): node.inputs[0] for node in graph.nodes() if node.op in CASTS})
     symbol = graph.to_symbol()
-    arguments = {name: widened(network.arg_params[name]) for name in symbol.list_arguments() if name in network.arg_params}
+    arguments = {
+        name: widened(network.arg_params[name]) for name in symbol.list_arguments() if name in network.arg_params
+    }
     states = {name: widened(network.aux_params[name]) for name in symbol.list_auxiliary_states()}
     count = len(next(iter(images.values())))
     batch = min(batch, count)
@@ -90,9 +112,9 @@ def run(network, images, graph, batch=BATCH):
     executor = symbol.bind(mx.cpu(), {**arguments, **inputs}, aux_states=states, grad_req='null')
     parts = []
     for start in range(0, count, batch):
-        start = min(start, count - batch)   # the last batch is full: it takes some images again
+        start = min(start, count - batch)  # the last batch is full: it takes some images again
         for name, array in inputs.items():
-            array[:] = images[name][start:start + batch]
+            array[:] = images[name][start : start + batch]
         fresh = len(parts) * batch - start
         parts.append([output.asnumpy()[fresh:] for output in executor.forward(is_train=False)])
     return [np.concatenate(outputs) for outputs in zip(*parts)]
@@ -107,7 +129,10 @@ def _first_different(before, after, images, tolerance):
     if not names:
         return 'they have no tensor in common'
     with _one_by_one():
-        values = [run(network, one, Graph([Output(named[name]) for name in names])) for network, named in zip((before, after), tensors)]
+        values = [
+            run(network, one, Graph([Output(named[name]) for name in names]))
+            for network, named in zip((before, after), tensors)
+        ]
     for name, first, second in zip(names, *values):
         if first.shape == second.shape and not np.abs(first - second).max() <= tolerance * np.abs(first).max():
             return f'the first tensor that differs is the output of {name}, by {np.abs(first - second).max():.3g}'
@@ -128,10 +153,20 @@ def _one_by_one():
 
 
 def _comparable(graph, other):
-    """The operators by name whose output means the same in ``other``: not those that a factor or normalisation behind them may have been folded into."""
+    """The operators by name whose output means the same in ``other``: not those that a factor or normalisation behind
+    them may have been folded into.
+    """
     readers, names = graph.readers(), {node.name for node in other.nodes()}
 
     def is_folded(reader):
-        return reader is not None and (reader.op in ('transpose', *PRODUCTS) or reader.op == 'BatchNorm' and reader.name not in names)
-    return {node.name: node for node in readers
-            if not node.is_variable and node.op != 'SliceChannel' and not any(is_folded(reader) for reader, _ in readers[node])}
+        return reader is not None and (
+            reader.op in ('transpose', *PRODUCTS) or reader.op == 'BatchNorm' and reader.name not in names
+        )
+
+    return {
+        node.name: node
+        for node in readers
+        if not node.is_variable
+        and node.op != 'SliceChannel'
+        and not any(is_folded(reader) for reader, _ in readers[node])
+    }

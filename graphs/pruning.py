@@ -1,4 +1,5 @@
 """One round of pruning: operands that are constants go first, then every channel that nothing needs."""
+
 import numpy as np
 
 from runtime.errors import NothingLeftError
@@ -22,8 +23,9 @@ def prune(graph, weights, shapes, inputs):
     _require_data(graph, live, inputs)
     constants = _replace_constants(graph, live)
     weights.arrays.update(constants)
-    shapes.update({Output(node): weights.arrays[node.name].shape
-                   for node in graph.variables() if node.name in constants})
+    shapes.update(
+        {Output(node): weights.arrays[node.name].shape for node in graph.variables() if node.name in constants}
+    )
     live = Liveness(graph, weights, shapes)
     live.find_needed()
     cut = Cut(live)
@@ -70,8 +72,10 @@ def _require_data(graph, live, inputs):
         if node not in seen:
             seen.add(node)
             stack += [source for source in node.inputs if not live.is_known(source)]
-    raise NothingLeftError('nothing would be left: with these scaling factors no path leads from the data to the '
-                           'output; train with a smaller gamma')
+    raise NothingLeftError(
+        'nothing would be left: with these scaling factors no path leads from the data to the '
+        'output; train with a smaller gamma'
+    )
 
 
 def _replace_constants(graph, live):
@@ -91,7 +95,7 @@ def _replace_constants(graph, live):
 def _drop_zeros(node, live, replacements):
     zero = [not operand(source, node, live).any() for source in node.inputs]
     if node.op in SUBTRACTIONS:
-        zero[0] = False                     # 0 − x is not x
+        zero[0] = False  # 0 − x is not x
     others = [source for source, is_zero in zip(node.inputs, zero) if not is_zero]
     if len(others) == 1 and live.shapes[others[0]] == live.shapes[Output(node)]:
         replacements[Output(node)] = others[0]

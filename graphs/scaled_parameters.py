@@ -1,4 +1,7 @@
-"""Which parameters each scaling factor multiplies: how a structure is told by its weights alone, for methods that have no λ."""
+"""Which parameters each scaling factor multiplies: how a structure is told by its weights alone, for methods that have
+no λ.
+"""
+
 import numpy as np
 
 from runtime import mx
@@ -10,10 +13,11 @@ from .lambdas import is_lambda
 
 
 def scaled_parameters(symbol, inputs=('data',), lambda_name='lambda'):
-    """The parameters that λ multiplies in ``symbol``, as a dict from a parameter's name to a dict from a λ's name to entries.
+    """The parameters that λ multiplies in ``symbol``, as a dict from a parameter's name to a dict from a λ's name to
+    entries.
 
-    ``entries`` is an int array as long as the parameter's first axis: slice i of the parameter is multiplied by element ``entries[i]`` of the flattened λ.
-    The slices of one element are neighbours, and there are equally many for each.
+    ``entries`` is an int array as long as the parameter's first axis: slice i of the parameter is multiplied by element
+    ``entries[i]`` of the flattened λ. The slices of one element are neighbours, and there are equally many for each.
 
     Raises GraphError where a λ multiplies a feature map, or slices of unequal number.
     """

@@ -1,12 +1,15 @@
-"""Rebuild a network without its dead structures while it is being trained: what is left keeps its λ, its names and the optimizer's state.
+"""Rebuild a network without its dead structures while it is being trained: what is left keeps its λ, its names and the
+optimizer's state.
 
     smaller = shrink(symbol, {'lambda_block': dead}, {'data': (64, 3, 32, 32)})
     params = smaller.cut(params)            # what is left of each array
     full = smaller.expanded(params, full)   # back in their places, for a checkpoint of the whole network
 
-``strip`` folds λ into the weights; here λ stays a variable of its own, since training goes on. What goes is decided by the dead λ alone, so that the smaller
-network is a function of the network and of the set of dead structures, however many steps led there.
+``strip`` folds λ into the weights; here λ stays a variable of its own, since training goes on. What goes is decided by
+the dead λ alone, so that the smaller network is a function of the network and of the set of dead structures, however
+many steps led there.
 """
+
 from typing import Dict, NamedTuple
 
 import numpy as np
@@ -23,15 +26,19 @@ from .scaled_parameters import scaled_parameters
 
 
 class Shrunk(NamedTuple):
-    """``symbol`` : the smaller network. ``kept`` : for each of its parameters, the entries that are left along each axis of the whole array, as int arrays
-    (for a λ of any shape: along its flattened elements). ``shapes`` : the shapes of the whole arrays."""
+    """``symbol`` : the smaller network. ``kept`` : for each of its parameters, the entries that are left along each
+    axis of the whole array, as int arrays (for a λ of any shape: along its flattened elements). ``shapes`` : the shapes
+    of the whole arrays.
+    """
 
     symbol: object
     kept: Dict[str, tuple]
     shapes: Dict[str, tuple]
 
     def cut_array(self, name, array):
-        """What is left of the NumPy ``array``, which belongs to parameter ``name`` of the whole network (a weight, or a momentum of its shape)."""
+        """What is left of the NumPy ``array``, which belongs to parameter ``name`` of the whole network (a weight, or a
+        momentum of its shape).
+        """
         if len(self.kept[name]) == 1:
             return array.reshape(-1)[self.kept[name]] if is_lambda(name) else array[self.kept[name]]
         return array[np.ix_(*self.kept[name])]
@@ -55,8 +62,9 @@ def shrink(symbol, dead, data_shapes):
     dead : dict from the name of a λ to a boolean array of its shape: True where the structure is dead.
     data_shapes : dict from the name of each input to its shape.
 
-    Raises CannotShrinkError where the smaller network would need parameters that the whole one has not (where a whole layer is dead, what follows it becomes
-    a constant), GraphError where a λ multiplies a feature map, NothingLeftError where no path from the data to the output is left.
+    Raises CannotShrinkError where the smaller network would need parameters that the whole one has not (where a whole
+    layer is dead, what follows it becomes a constant), GraphError where a λ multiplies a feature map, NothingLeftError
+    where no path from the data to the output is left.
     """
     factors = scaled_parameters(symbol)
     graph = Graph.from_symbol(symbol)
@@ -66,27 +74,40 @@ def shrink(symbol, dead, data_shapes):
     names = set(whole) - inputs
     means = {node.sources[AUXILIARY_INPUTS[node.op][0]].name for node in graph.nodes() if node.op in AUXILIARY_INPUTS}
     fold_constants(graph, names)
-    alive = {name: ~np.asarray(dead[name], bool).reshape(-1) if name in dead else np.ones(int(np.prod(whole[name])), bool)
-             for name in names if is_lambda(name)}
-    arrays = {name: _switched(whole[name], factors.get(name, {}), alive, name in means) for name in names if not is_lambda(name)}
+    alive = {
+        name: ~np.asarray(dead[name], bool).reshape(-1) if name in dead else np.ones(int(np.prod(whole[name])), bool)
+        for name in names
+        if is_lambda(name)
+    }
+    arrays = {
+        name: _switched(whole[name], factors.get(name, {}), alive, name in means)
+        for name in names
+        if not is_lambda(name)
+    }
     kept = _pruned(graph, arrays, {**whole, **{name: array.shape for name, array in arrays.items()}}, data_shapes)
     kept.update({name: (np.flatnonzero(alive[name]),) for name in alive})
     _restore_factors(graph, factors, kept, attributes)
     guard_sums(graph)
     left = {node.name for node in graph.variables()} - inputs
-    return Shrunk(graph.to_symbol(), {name: kept[name] for name in kept if name in left}, {name: whole[name] for name in names})
+    return Shrunk(
+        graph.to_symbol(), {name: kept[name] for name in kept if name in left}, {name: whole[name] for name in names}
+    )
 
 
 def _switched(shape, factors, alive, is_mean):
-    """1 in every entry of a parameter, 0 where a dead λ multiplies it. Moving means are 0: a normalised constant then is no zero by chance."""
-    array = np.full(shape, 0. if is_mean else 1., np.float32)
+    """1 in every entry of a parameter, 0 where a dead λ multiplies it. Moving means are 0: a normalised constant then
+    is no zero by chance.
+    """
+    array = np.full(shape, 0.0 if is_mean else 1.0, np.float32)
     for name, entries in factors.items():
         array[~alive[name][entries]] = 0
     return array
 
 
 def _pruned(graph, arrays, known, data_shapes):
-    """Prune ``graph`` in place until nothing more can go; returns what is kept of each parameter, entries along each axis."""
+    """Prune ``graph`` in place until nothing more can go; returns what is kept of each parameter, entries along each
+    axis.
+    """
     shapes = graph.shapes({**known, **data_shapes})
     kept = {name: tuple(np.arange(length) for length in array.shape) for name, array in arrays.items()}
     while True:
@@ -101,8 +122,14 @@ def _pruned(graph, arrays, known, data_shapes):
             if name not in arrays or not all(mask is None or mask.any() for mask in masks):
                 continue
             kept[name] = tuple(entries if mask is None else entries[mask] for entries, mask in zip(kept[name], masks))
-            arrays[name] = arrays[name][np.ix_(*(np.arange(length) if mask is None else np.flatnonzero(mask)
-                                                 for length, mask in zip(arrays[name].shape, masks)))]
+            arrays[name] = arrays[name][
+                np.ix_(
+                    *(
+                        np.arange(length) if mask is None else np.flatnonzero(mask)
+                        for length, mask in zip(arrays[name].shape, masks)
+                    )
+                )
+            ]
 
 
 def _restore_factors(graph, factors, kept, attributes):
@@ -117,7 +144,10 @@ def _restore_factors(graph, factors, kept, attributes):
 
     for node in graph.variables():
         if node.name in kept:
-            node.attrs = {**attributes.get(node.name, {}), '__shape__': str(tuple(len(entries) for entries in kept[node.name]))}
+            node.attrs = {
+                **attributes.get(node.name, {}),
+                '__shape__': str(tuple(len(entries) for entries in kept[node.name])),
+            }
     for node in graph.variables():
         product = Output(node)
         for name, entries in factors.get(node.name, {}).items():
@@ -130,7 +160,9 @@ def _restore_factors(graph, factors, kept, attributes):
 
 
 def _product(graph, parameter, name, kept, factor, alive, entries):
-    """``parameter`` times the elements of a λ that its slices belong to; ``alive`` are the elements that the λ still has."""
+    """``parameter`` times the elements of a λ that its slices belong to; ``alive`` are the elements that the λ still
+    has.
+    """
     elements, slices = np.unique(entries[kept[0]], return_counts=True)
     begin, end = np.searchsorted(alive, [elements[0], elements[-1] + 1])
     if (alive[begin:end] != elements).any() or len(set(slices)) > 1:
@@ -138,13 +170,18 @@ def _product(graph, parameter, name, kept, factor, alive, entries):
     stem = f'{name}_{factor.node.name}'
     chosen = factor
     if end - begin < len(alive):
-        chosen = Output(Node('slice_axis', f'{stem}_part', {'axis': '0', 'begin': str(begin), 'end': str(end)}, [factor]))
+        chosen = Output(
+            Node('slice_axis', f'{stem}_part', {'axis': '0', 'begin': str(begin), 'end': str(end)}, [factor])
+        )
     if len(elements) == 1:
-        # As a product of matrices, as ``symbols.scaling`` writes it: the same numbers to the bit, and a quick backward pass.
+        # As a product of matrices, as ``symbols.scaling`` writes it: the same numbers to the bit, and a quick backward
+        # pass.
         shape = '(' + ', '.join(str(len(length)) for length in kept) + (',)' if len(kept) == 1 else ')')
         row = Output(Node('Reshape', f'{stem}_row', {'shape': '(1, -1)'}, [parameter]))
         one = Output(Node('Reshape', f'{stem}_one', {'shape': '(1, 1)'}, [chosen]))
-        return Output(Node('Reshape', f'{stem}_whole', {'shape': shape}, [Output(Node('dot', f'{stem}_dot', {}, [one, row]))]))
+        return Output(
+            Node('Reshape', f'{stem}_whole', {'shape': shape}, [Output(Node('dot', f'{stem}_dot', {}, [one, row]))])
+        )
     if slices[0] > 1:
         chosen = Output(Node('repeat', f'{stem}_repeat', {'repeats': str(slices[0]), 'axis': '0'}, [chosen]))
     if len(kept) > 1:

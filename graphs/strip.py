@@ -7,6 +7,7 @@ parameters beside it), what is zero or only feeds zeros is found by ``liveness``
 what is left, until nothing more can go. The function of the network stays the same: section 3.2 of the paper, done to
 any graph.
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -38,8 +39,9 @@ class Stripped(NamedTuple):
     report: dict
 
 
-def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=False, for_training=False,
-          lambda_name='lambda'):
+def strip(
+    symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=False, for_training=False, lambda_name='lambda'
+):
     """Remove every dead structure and fold what is left of the scaling factors into the parameters.
 
     Parameters
@@ -56,8 +58,10 @@ def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=Fa
     that are missing or not finite, ``GraphError`` where shapes do not fit.
     """
     if fold_bn and for_training:
-        raise UserError('a network whose batch normalisation is folded away cannot be trained further: '
-                        'choose --fold-bn or --for-training')
+        raise UserError(
+            'a network whose batch normalisation is folded away cannot be trained further: '
+            'choose --fold-bn or --for-training'
+        )
     graph = Graph.from_symbol(symbol)
     check_parameters(graph, arg_params, aux_params, data_shapes)
     values = {**switched_off(arg_params, threshold, lambda_name), **aux_params}
@@ -75,9 +79,11 @@ def strip(symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=Fa
 
 def switched_off(arg_params, threshold, lambda_name='lambda'):
     """The parameters with every factor of |λ| ≤ ``threshold`` set to zero; all other arrays are the same objects."""
+
     def off(array):
         numbers = array.asnumpy()
         return mx.nd.array(np.where(np.abs(numbers) <= threshold, 0, numbers), dtype=array.dtype)
+
     return {name: off(array) if is_lambda(name, lambda_name) else array for name, array in arg_params.items()}
 
 
@@ -86,12 +92,15 @@ def check_parameters(graph, arg_params, aux_params, inputs):
     known = set(arg_params) | set(aux_params) | set(inputs) | labels(graph)
     missing = [node.name for node in graph.variables() if node.name not in known]
     if missing:
-        raise CheckpointError(f'the parameters hold no {missing[0]!r}, which the network needs '
-                              f'({len(missing)} missing)')
+        raise CheckpointError(
+            f'the parameters hold no {missing[0]!r}, which the network needs ({len(missing)} missing)'
+        )
     for name, array in {**arg_params, **aux_params}.items():
         if not np.isfinite(array.asnumpy()).all():
-            raise CheckpointError(f'{name} holds values that are not finite (NaN or infinite): this network went wrong '
-                                  'in training; take an earlier epoch')
+            raise CheckpointError(
+                f'{name} holds values that are not finite (NaN or infinite): this network went wrong '
+                'in training; take an earlier epoch'
+            )
 
 
 def _finished(graph, values, history, data_shapes):
@@ -112,4 +121,3 @@ def _finished(graph, values, history, data_shapes):
     aux_params = {name: values[name] for name in symbol.list_auxiliary_states()}
     report = history.report(symbol, {**arg_params, **aux_params}, data_shapes)
     return Stripped(symbol, arg_params, aux_params, report)
-

@@ -1,9 +1,10 @@
 """Taking everything dead out of a graph: strip does it with a network's own parameters, ``AliveCounter`` to count only.
 
-    folded = prepare(graph, shapes, names)              # once
-    values.update(evaluate(folded, values))
-    sweep(graph, values, shapes, inputs)                # graph, values and shapes are now those of what is left
+folded = prepare(graph, shapes, names)              # once
+values.update(evaluate(folded, values))
+sweep(graph, values, shapes, inputs)                # graph, values and shapes are now those of what is left
 """
+
 from .attributes import flag, number
 from .factors import absorb_factors, cancel_repetitions
 from .folding import fold_constants
@@ -45,7 +46,7 @@ def sweep(graph, values, shapes, inputs, record=None):
             record(done)
         shapes.update({source: done.shape_of(source, shape) for source, shape in shapes.items()})
         for name, masks in done.parameters.items():
-            if all(mask is None or mask.any() for mask in masks):   # else nobody reads it any more
+            if all(mask is None or mask.any() for mask in masks):  # else nobody reads it any more
                 values[name] = cut(values[name], masks)
 
 

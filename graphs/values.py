@@ -3,12 +3,13 @@
 A stand-in repeats one number over its whole shape and takes no memory (``np.broadcast_to``): strides of 0 mark the axes
 along which the true numbers differ in an unknown way.
 """
+
 import numpy as np
 
 from runtime import mx
 
 
-def stand_in(shape, number=1.):
+def stand_in(shape, number=1.0):
     """A stand-in of ``shape`` for numbers of which only the sign, or that they are zero, is known."""
     return np.broadcast_to(np.float32(number), shape)
 
@@ -25,8 +26,10 @@ def distinct(array):
 
 def repeats(array, axis):
     """Whether a NumPy array repeats itself along another axis than ``axis``: its numbers there are not truly equal."""
-    return any(stride == 0 and length > 1 and place != axis
-               for place, (stride, length) in enumerate(zip(array.strides, array.shape)))
+    return any(
+        stride == 0 and length > 1 and place != axis
+        for place, (stride, length) in enumerate(zip(array.strides, array.shape))
+    )
 
 
 def cut(array, masks):

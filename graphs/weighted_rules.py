@@ -1,4 +1,5 @@
 """The rules of operators that have parameters: convolution, full connection and batch normalisation."""
+
 import math
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Two trained networks side by side: tensor by tensor, and in what they compute."""
+
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -10,7 +11,9 @@ SAME_SHAPE, OTHER_SHAPE, ONLY_A, ONLY_B = 'compared', 'other shape', 'only in A'
 
 
 class TensorDifference(NamedTuple):
-    """One tensor in both networks: ``status`` says whether it could be compared at all, ``relative`` is max |Δ| over the largest value of the two."""
+    """One tensor in both networks: ``status`` says whether it could be compared at all, ``relative`` is max |Δ| over
+    the largest value of the two.
+    """
 
     name: str
     status: str
@@ -21,7 +24,9 @@ class TensorDifference(NamedTuple):
 
 
 class OutputDifference(NamedTuple):
-    """Logits of both networks on the same images; ``relative`` is max |Δ| over the largest logit of A, or over 1 if that is less."""
+    """Logits of both networks on the same images; ``relative`` is max |Δ| over the largest logit of A, or over 1 if
+    that is less.
+    """
 
     images: int
     max_abs: float
@@ -31,7 +36,10 @@ class OutputDifference(NamedTuple):
 
 def compare_tensors(a, b):
     """The TensorDifferences of two dicts name → NumPy array, the worst first."""
-    return sorted((_difference(name, a.get(name), b.get(name)) for name in a.keys() | b.keys()), key=lambda row: (-row.relative, row.status, row.name))
+    return sorted(
+        (_difference(name, a.get(name), b.get(name)) for name in a.keys() | b.keys()),
+        key=lambda row: (-row.relative, row.status, row.name),
+    )
 
 
 def compare_outputs(a, b, image_shape, count, seed):
@@ -44,11 +52,15 @@ def compare_outputs(a, b, image_shape, count, seed):
     if logits_a.shape != logits_b.shape:
         raise UserError(f'A gives logits of shape {logits_a.shape}, B of {logits_b.shape}')
     agree = logits_a.argmax(1) == logits_b.argmax(1)
-    return OutputDifference(count, _max_gap(logits_a, logits_b), relative_difference(logits_b, logits_a), float(agree.mean()))
+    return OutputDifference(
+        count, _max_gap(logits_a, logits_b), relative_difference(logits_b, logits_a), float(agree.mean())
+    )
 
 
 def comparable_params(a, b):
-    """``(params of A, params of B, note)`` of two Models. Where one alone has scaling factors, its λ is folded into the parameters beside it, if it can be."""
+    """``(params of A, params of B, note)`` of two Models. Where one alone has scaling factors, its λ is folded into the
+    parameters beside it, if it can be.
+    """
     if a.has_lambda == b.has_lambda:
         return a.params, b.params, None
     scaled, name = (a, 'A') if a.has_lambda else (b, 'B')
@@ -62,7 +74,9 @@ def comparable_params(a, b):
 
 def _difference(name, a, b):
     if a is None or b is None:
-        return TensorDifference(name, ONLY_B if a is None else ONLY_A, None if a is None else a.shape, None if b is None else b.shape)
+        return TensorDifference(
+            name, ONLY_B if a is None else ONLY_A, None if a is None else a.shape, None if b is None else b.shape
+        )
     if a.shape != b.shape:
         return TensorDifference(name, OTHER_SHAPE, a.shape, b.shape)
     gap = _max_gap(a, b)
@@ -71,7 +85,9 @@ def _difference(name, a, b):
 
 
 def _max_gap(a, b):
-    """max |a - b| in double precision; NaN beside NaN and infinity beside the same infinity are equal, beside anything else infinitely far."""
+    """max |a - b| in double precision; NaN beside NaN and infinity beside the same infinity are equal, beside anything
+    else infinitely far.
+    """
     a, b = a.astype(np.float64), b.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid='ignore'):

@@ -1,4 +1,5 @@
 """GluonCV's networks, whether PyTorch is installed beside it or not."""
+
 import contextlib
 import sys
 
@@ -6,25 +7,33 @@ from runtime.errors import CheckpointError, MissingDependencyError, UnknownNetwo
 
 
 def zoo_network(name, **options):
-    """GluonCV's network ``name`` as a Gluon block; nothing is fetched (``pretrained=False``) and parameters are not initialised.
+    """GluonCV's network ``name`` as a Gluon block; nothing is fetched (``pretrained=False``) and parameters are not
+    initialised.
 
-    ``options``, such as ``classes=10``, are GluonCV's own. Raises UnknownNetworkError for a name that GluonCV does not have, MissingDependencyError where
-    GluonCV is not installed.
+    ``options``, such as ``classes=10``, are GluonCV's own. Raises UnknownNetworkError for a name that GluonCV does not
+    have, MissingDependencyError where GluonCV is not installed.
     """
     zoo = _model_zoo()
     try:
         return zoo.get_model(name, pretrained=False, **options)
     except ValueError:
-        raise UnknownNetworkError(f'GluonCV has no network {name!r}; its names look like resnet50_v2, resnext50_32x4d, vgg16_bn') from None
+        raise UnknownNetworkError(
+            f'GluonCV has no network {name!r}; its names look like resnet50_v2, resnext50_32x4d, vgg16_bn'
+        ) from None
 
 
 def zoo_structure(block):
-    """For each parameter of a Gluon block: its name behind the block's own prefix → its name by structure, as ``save_parameters`` writes it."""
-    return {parameter.name[len(block.prefix):]: name for name, parameter in block._collect_params_with_prefix().items()}
+    """For each parameter of a Gluon block: its name behind the block's own prefix → its name by structure, as
+    ``save_parameters`` writes it.
+    """
+    return {
+        parameter.name[len(block.prefix) :]: name for name, parameter in block._collect_params_with_prefix().items()
+    }
 
 
 def zoo_file(name):
-    """The ``.params`` file with GluonCV's weights for its network ``name``, fetched into MXNet's cache where it is not there yet.
+    """The ``.params`` file with GluonCV's weights for its network ``name``, fetched into MXNet's cache where it is not
+    there yet.
 
     Raises UnknownNetworkError where GluonCV has no weights for it, CheckpointError where they cannot be fetched.
     """
@@ -36,11 +45,15 @@ def zoo_file(name):
     except ValueError as error:
         raise UnknownNetworkError(f'GluonCV has no weights for {name!r}: {error}') from None
     except Exception as error:
-        raise CheckpointError(f'the weights of {name} could not be fetched ({type(error).__name__}); name a .params file that you have') from None
+        raise CheckpointError(
+            f'the weights of {name} could not be fetched ({type(error).__name__}); name a .params file that you have'
+        ) from None
 
 
 def _model_zoo():
-    """``gluoncv.model_zoo``. GluonCV refuses to be imported where it finds PyTorch 2, which it has no need of here: it does not get to see it."""
+    """``gluoncv.model_zoo``. GluonCV refuses to be imported where it finds PyTorch 2, which it has no need of here: it
+    does not get to see it.
+    """
     try:
         with _hidden('torch'):
             from gluoncv import model_zoo

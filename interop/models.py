@@ -1,9 +1,10 @@
 """Any trained network that can be named on a command line: its parameters by name, and what it computes.
 
-    model = read_model('run/resnet20:160')
-    model.params['conv0_weight']                    # a NumPy array, under the authors' name where it has one
-    model.logits(images)                            # (N, classes)
+model = read_model('run/resnet20:160')
+model.params['conv0_weight']                    # a NumPy array, under the authors' name where it has one
+model.logits(images)                            # (N, classes)
 """
+
 import contextlib
 import os
 import re
@@ -42,13 +43,27 @@ class Model:
     """
 
     def __init__(self, source, description, params, image_shape, run, symbol=None):
-        self.source, self.description, self.params, self.image_shape, self.symbol, self._run = source, description, params, image_shape, symbol, run
+        self.source, self.description, self.params, self.image_shape, self.symbol, self._run = (
+            source,
+            description,
+            params,
+            image_shape,
+            symbol,
+            run,
+        )
 
     def logits(self, images, batch_size=100):
-        """What stands before the softmax, (N, classes), for float32 ``images`` (N, C, H, W). Raises UserError where there is no way to compute it."""
+        """What stands before the softmax, (N, classes), for float32 ``images`` (N, C, H, W). Raises UserError where
+        there is no way to compute it.
+        """
         if self._run is None:
-            raise UserError(f'{self.source} holds tensors alone, and not those of a network that we know, so there is nothing to compute')
-        return np.concatenate([self._run(images[begin:begin + batch_size]) for begin in range(0, len(images), batch_size)])
+            raise UserError(
+                f'{self.source} holds tensors alone, and not those of a network that we know, so there is nothing to '
+                'compute'
+            )
+        return np.concatenate(
+            [self._run(images[begin : begin + batch_size]) for begin in range(0, len(images), batch_size)]
+        )
 
     @property
     def computes(self):
@@ -61,8 +76,8 @@ class Model:
         return has_lambda(self.params)
 
     def by_graph_of(self, other):
-        """This model, made to compute by the symbol of ``other`` where it cannot compute alone and holds exactly the parameters, by name and shape, that
-        ``other`` has: a stripped network in PyTorch beside the same one in MXNet.
+        """This model, made to compute by the symbol of ``other`` where it cannot compute alone and holds exactly the
+        parameters, by name and shape, that ``other`` has: a stripped network in PyTorch beside the same one in MXNet.
         """
         shapes, others = ({name: array.shape for name, array in model.params.items()} for model in (self, other))
         if self.computes or other.symbol is None or shapes != others:
@@ -70,10 +85,18 @@ class Model:
         arrays = {name: mx.nd.array(values, dtype=values.dtype) for name, values in self.params.items()}
         states = {name: arrays.pop(name) for name in other.symbol.list_auxiliary_states()}
         runtime, run = _runner(is_state_dict(self.source), other.symbol, arrays, states)
-        return Model(self.source, f'tensors that fit the graph of {other.source}, computed by {runtime}', self.params, other.image_shape, run)
+        return Model(
+            self.source,
+            f'tensors that fit the graph of {other.source}, computed by {runtime}',
+            self.params,
+            other.image_shape,
+            run,
+        )
 
     def params_without_lambda(self):
-        """``params`` with λ folded into the parameters beside it. Raises CheckpointError for a network that is none of our full ones."""
+        """``params`` with λ folded into the parameters beside it. Raises CheckpointError for a network that is none of
+        our full ones.
+        """
         arrays = {name: mx.nd.array(values, dtype=values.dtype) for name, values in self.params.items()}
         states = {name: array for name, array in arrays.items() if name.endswith(('_moving_mean', '_moving_var'))}
         arguments = {name: array for name, array in arrays.items() if name not in states}
@@ -83,9 +106,10 @@ class Model:
 def read_model(source):
     """The Model that ``source`` names.
 
-    ``PREFIX:EPOCH`` or ``PREFIX,EPOCH`` or ``PREFIX-0001.params`` beside its symbol is an MXNet checkpoint; other ``.params`` files are GluonCV's;
-    ``.pth``, ``.pt``, ``.th`` and ``.safetensors`` are state dicts, ``.onnx`` is ONNX, and anything else the name of a GluonCV network with the weights that
-    GluonCV has for it. Bare tensors compute if their names and shapes are those of a network of ours: state dicts in PyTorch, if that is installed. Raises
+    ``PREFIX:EPOCH`` or ``PREFIX,EPOCH`` or ``PREFIX-0001.params`` beside its symbol is an MXNet checkpoint; other
+    ``.params`` files are GluonCV's; ``.pth``, ``.pt``, ``.th`` and ``.safetensors`` are state dicts, ``.onnx`` is ONNX,
+    and anything else the name of a GluonCV network with the weights that GluonCV has for it. Bare tensors compute if
+    their names and shapes are those of a network of ours: state dicts in PyTorch, if that is installed. Raises
     UserError for what cannot be read.
     """
     checkpoint = checkpoint_of(source)
@@ -96,7 +120,10 @@ def read_model(source):
     if is_file_of_tensors(source):
         return _from_tensors(source, read_tensors(source))
     if os.path.exists(source) or os.path.dirname(source):
-        raise CheckpointError(f'{source}: do not know what to read it as; give PREFIX:EPOCH, or a .params, .pth, .th, .safetensors or .onnx file')
+        raise CheckpointError(
+            f'{source}: do not know what to read it as; give PREFIX:EPOCH, or a .params, .pth, .th, .safetensors or '
+            '.onnx file'
+        )
     return _from_tensors(source, read_tensors(zoo_file(source)))
 
 
@@ -111,7 +138,9 @@ def checkpoint_of(source):
 
 def _from_mxnet(source, symbol, arg_params, aux_params):
     params = _without_idle_data_bn(_numpy({**arg_params, **aux_params}))
-    return Model(source, 'MXNet checkpoint', params, data_shape_of(symbol), MXNetRunner(symbol, arg_params, aux_params), symbol)
+    return Model(
+        source, 'MXNet checkpoint', params, data_shape_of(symbol), MXNetRunner(symbol, arg_params, aux_params), symbol
+    )
 
 
 def _from_onnx(source):
@@ -141,7 +170,9 @@ def _runner(in_torch, symbol, arg_params, aux_params):
 
 
 def _under_our_names(tensors):
-    """(tensors by the authors' names where they have one, the Match); the Match is None where less than half of the names are known."""
+    """(tensors by the authors' names where they have one, the Match); the Match is None where less than half of the
+    names are known.
+    """
     try:
         match = recognise({name: array.shape for name, array in tensors.items()})
     except CheckpointError:
@@ -152,7 +183,9 @@ def _under_our_names(tensors):
 
 
 def _without_idle_data_bn(params):
-    """``params`` without a normalisation of the data that does nothing: a network that has one and a network that has none are then the same."""
+    """``params`` without a normalisation of the data that does nothing: a network that has one and a network that has
+    none are then the same.
+    """
     idle = f'{DATA_BN}_moving_mean' in params and does_nothing(params)
     return {name: array for name, array in params.items() if not (idle and name.startswith(f'{DATA_BN}_'))}
 

@@ -1,9 +1,11 @@
 """A network as an ONNX file (opset 13), proven against MXNet before it is put in place.
 
-MXNet's own exporter needs three repairs to be of use here (its SoftmaxOutput, the opset it stamps, the time it takes) and knows nothing of constants. This
-one is a table (``onnx_operators``) and a rule: what does not depend on the images is computed by MXNet at export time, and constant factors move into the
-layer beside them, so that λ, in either placement, leaves no trace in the file.
+MXNet's own exporter needs three repairs to be of use here (its SoftmaxOutput, the opset it stamps, the time it takes)
+and knows nothing of constants. This one is a table (``onnx_operators``) and a rule: what does not depend on the images
+is computed by MXNet at export time, and constant factors move into the layer beside them, so that λ, in either
+placement, leaves no trace in the file.
 """
+
 import importlib
 
 import numpy as np
@@ -24,18 +26,20 @@ BATCHES = (2, 3)
 
 
 def export_onnx(symbol, arg_params, aux_params, image_shape, path):
-    """Write a network to the ONNX file ``path`` and return the largest difference that its logits showed against MXNet's.
+    """Write a network to the ONNX file ``path`` and return the largest difference that its logits showed against
+    MXNet's.
 
     Parameters
     ----------
-    symbol, arg_params, aux_params : an MXNet network; a softmax at its end, and the label, are left out: the output are the logits (N, classes).
-    image_shape : (channels, height, width). The batch stays free; input and parameters are float32, the input has MXNet's name (``data``).
+    symbol, arg_params, aux_params : an MXNet network; a softmax at its end, and the label, are left out: the output are
+    the logits (N, classes). image_shape : (channels, height, width). The batch stays free; input and parameters are
+    float32, the input has MXNet's name (``data``).
 
-    The file is checked by ``onnx.checker`` and run in ONNX Runtime on noise, in two batch sizes; it appears under its name only if both agree. The
-    difference is relative to the largest logit, or to 1.
+    The file is checked by ``onnx.checker`` and run in ONNX Runtime on noise, in two batch sizes; it appears under its
+    name only if both agree. The difference is relative to the largest logit, or to 1.
 
-    Raises GraphError for an operator or attribute that the table does not hold, ProofError where the results differ by more than 1e-4,
-    MissingDependencyError where onnx or onnxruntime is not installed.
+    Raises GraphError for an operator or attribute that the table does not hold, ProofError where the results differ by
+    more than 1e-4, MissingDependencyError where onnx or onnxruntime is not installed.
     """
     checker = _required('onnx.checker')
     _required('onnxruntime')
@@ -45,7 +49,9 @@ def export_onnx(symbol, arg_params, aux_params, image_shape, path):
         with open(scratch, 'wb') as out:
             out.write(model.SerializeToString(deterministic=True))
         checker.check_model(scratch)
-        return proven(OnnxRunner(model, path), MXNetRunner(symbol, arg_params, aux_params), image_shape, f'{path}: ONNX Runtime')
+        return proven(
+            OnnxRunner(model, path), MXNetRunner(symbol, arg_params, aux_params), image_shape, f'{path}: ONNX Runtime'
+        )
 
 
 def onnx_model(symbol, arg_params, aux_params, image_shape):
@@ -66,11 +72,15 @@ def onnx_model(symbol, arg_params, aux_params, image_shape):
                 raise attributes.unknown_operator(node, 'the ONNX export', OPERATORS)
             OPERATORS[node.op](build, node, [build.name(source) for source in node.inputs], build.name(Output(node)))
     parts = helper.make_graph(
-        build.nodes, 'network',
+        build.nodes,
+        'network',
         [helper.make_tensor_value_info(data, number_types.FLOAT, ['batch', *image_shape])],
         [helper.make_tensor_value_info(build.name(head), number_types.FLOAT, ['batch', *small[head][1:]])],
-        build.constants_in_use())
-    return helper.make_model(parts, producer_name='sparse-structure-selection', opset_imports=[helper.make_opsetid('', OPSET)])
+        build.constants_in_use(),
+    )
+    return helper.make_model(
+        parts, producer_name='sparse-structure-selection', opset_imports=[helper.make_opsetid('', OPSET)]
+    )
 
 
 class Builder:
@@ -94,7 +104,9 @@ class Builder:
     def name(self, source):
         """The name of the tensor that is an ``Output``."""
         if source not in self._names:
-            self._names[source] = self._fresh(source.node.name if source.index == 0 else f'{source.node.name}_{source.index}')
+            self._names[source] = self._fresh(
+                source.node.name if source.index == 0 else f'{source.node.name}_{source.index}'
+            )
         return self._names[source]
 
     def name_constant(self, source, values):
@@ -112,8 +124,12 @@ class Builder:
         return self._numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name)
 
     def add(self, operator, inputs, outputs=None, **options):
-        """Add a node and return the name of its first output: ``outputs`` is that name, a list of names, or None for a new one."""
-        outputs = [self._fresh(operator.lower())] if outputs is None else [outputs] if isinstance(outputs, str) else outputs
+        """Add a node and return the name of its first output: ``outputs`` is that name, a list of names, or None for a
+        new one.
+        """
+        outputs = (
+            [self._fresh(operator.lower())] if outputs is None else [outputs] if isinstance(outputs, str) else outputs
+        )
         self.nodes.append(self._helper.make_node(operator, inputs, outputs, name=outputs[0], **options))
         return outputs[0]
 
@@ -135,4 +151,6 @@ def _required(module):
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise MissingDependencyError(f'{module.split(".")[0]} is not installed: pip install onnx==1.13.1 protobuf==3.20.3 onnxruntime==1.18.1') from None
+        raise MissingDependencyError(
+            f'{module.split(".")[0]} is not installed: pip install onnx==1.13.1 protobuf==3.20.3 onnxruntime==1.18.1'
+        ) from None

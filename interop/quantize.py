@@ -1,8 +1,9 @@
 """A network in int8 for oneDNN, on the CPU: MXNet's own quantisation, given a graph that it can take.
 
-The pair that comes out is for stock MXNet (``mx.model.load_checkpoint``) on Linux. Its graph holds oneDNN's fused operators, which other tools, ours too,
-do not read.
+The pair that comes out is for stock MXNet (``mx.model.load_checkpoint``) on Linux. Its graph holds oneDNN's fused
+operators, which other tools, ours too, do not read.
 """
+
 from graphs.attributes import flag
 from graphs.graph import Graph
 from graphs.heads import input_name, logits_graph
@@ -17,11 +18,13 @@ BATCH = 32
 
 
 def quantize(symbol, arg_params, aux_params, images):
-    """Quantise weights and feature maps to 8 bits: ``(symbol, arg_params, aux_params)``, ending in probabilities, with no label.
+    """Quantise weights and feature maps to 8 bits: ``(symbol, arg_params, aux_params)``, ending in probabilities, with
+    no label.
 
-    ``images`` are some hundred of the images that the network will see, preprocessed, float32 (N, C, H, W): the range of each feature map is what they
-    show. Weights have a range per channel. λ is folded first, and batch normalisation by MXNet. The last layer, which makes the logits, stays in float32: it
-    is cheap, and where its bias is large MXNet's 8 bits for both ruin it.
+    ``images`` are some hundred of the images that the network will see, preprocessed, float32 (N, C, H, W): the range
+    of each feature map is what they show. Weights have a range per channel. λ is folded first, and batch normalisation
+    by MXNet. The last layer, which makes the logits, stays in float32: it is cheap, and where its bias is large MXNet's
+    8 bits for both ruin it.
 
     Raises UserError where MXNet was built without oneDNN, or there are no images.
     """
@@ -29,15 +32,28 @@ def quantize(symbol, arg_params, aux_params, images):
         raise UserError('this build of MXNet has no oneDNN, so no int8; take the CPU build (mxnet 1.9.1 on Linux)')
     if len(images) == 0:
         raise UserError('there are no images to calibrate on')
-    symbol, arg_params, aux_params = prepared(symbol, single_precision(arg_params), single_precision(aux_params), images.shape)
+    symbol, arg_params, aux_params = prepared(
+        symbol, single_precision(arg_params), single_precision(aux_params), images.shape
+    )
     feed = mx.io.NDArrayIter(images, batch_size=min(BATCH, len(images)), last_batch_handle='discard')
     return mx.contrib.quantization.quantize_model_mkldnn(
-        symbol, arg_params, aux_params, data_names=(feed.provide_data[0].name,), label_names=None, calib_mode='naive', calib_data=feed,
-        excluded_sym_names=[logits_graph(symbol)[0].heads[0].node.name], quantized_dtype='auto', quantize_granularity='channel-wise')
+        symbol,
+        arg_params,
+        aux_params,
+        data_names=(feed.provide_data[0].name,),
+        label_names=None,
+        calib_mode='naive',
+        calib_data=feed,
+        excluded_sym_names=[logits_graph(symbol)[0].heads[0].node.name],
+        quantized_dtype='auto',
+        quantize_granularity='channel-wise',
+    )
 
 
 def prepared(symbol, arg_params, aux_params, data_shape):
-    """The network as the quantisation can take it, for images of ``data_shape``, batch first: without label, λ and sums that oneDNN gets wrong."""
+    """The network as the quantisation can take it, for images of ``data_shape``, batch first: without label, λ and sums
+    that oneDNN gets wrong.
+    """
     graph = Graph.from_symbol(symbol)
     drop_losses(graph)
     params = {**arg_params, **aux_params}
@@ -49,4 +65,8 @@ def prepared(symbol, arg_params, aux_params, data_shape):
             # The quantised operator compares the kernel with the map even where it pools over all of it.
             node.attrs['kernel'] = '(1, 1)'
     symbol = graph.to_symbol()
-    return symbol, {name: params[name] for name in symbol.list_arguments() if name != data}, {name: params[name] for name in symbol.list_auxiliary_states()}
+    return (
+        symbol,
+        {name: params[name] for name in symbol.list_arguments() if name != data},
+        {name: params[name] for name in symbol.list_auxiliary_states()},
+    )

@@ -1,4 +1,5 @@
 """Which of our networks a file of named parameters is, and which of its tensors is which of ours."""
+
 import functools
 from typing import NamedTuple
 
@@ -18,8 +19,8 @@ _MOST_CLASSES = 1 << 24
 class Match(NamedTuple):
     """What was recognised.
 
-    ``ours`` maps names of the file to the authors' names; ``symbol`` is the network, without λ, whose parameters they are; ``problems`` lists in words
-    whatever does not fit, and is empty for a network that is ours.
+    ``ours`` maps names of the file to the authors' names; ``symbol`` is the network, without λ, whose parameters they
+    are; ``problems`` lists in words whatever does not fit, and is empty for a network that is ours.
     """
 
     style: Style
@@ -39,8 +40,10 @@ class Match(NamedTuple):
         """Raise CheckpointError, naming ``path`` and the first tensors that do not fit, unless all do."""
         if self.problems:
             more = f'; and {len(self.problems) - _SHOWN} more' if len(self.problems) > _SHOWN else ''
-            raise CheckpointError(f'{path} is no network that we know how to convert; the nearest is {self.description}, but '
-                                  f'{"; ".join(self.problems[:_SHOWN])}{more}')
+            raise CheckpointError(
+                f'{path} is no network that we know how to convert; the nearest is {self.description}, but '
+                f'{"; ".join(self.problems[:_SHOWN])}{more}'
+            )
 
 
 def is_bookkeeping(name):
@@ -49,17 +52,26 @@ def is_bookkeeping(name):
 
 
 def recognise(shapes, network=None, num_layers=None):
-    """The network that the tensors ``shapes`` (name → shape) belong to, of one family and depth where these are given: the Match with fewest problems.
+    """The network that the tensors ``shapes`` (name → shape) belong to, of one family and depth where these are given:
+    the Match with fewest problems.
 
     Raises CheckpointError where not a single name is known.
     """
     names = frozenset(name for name in shapes if not is_bookkeeping(name))
-    candidates = [_Candidate(style, depth, full) for style in STYLES + OWN_STYLES if network in (None, style.network)
-                  for depth in style.depths if num_layers in (None, depth) for full in _variants(style)]
+    candidates = [
+        _Candidate(style, depth, full)
+        for style in STYLES + OWN_STYLES
+        if network in (None, style.network)
+        for depth in style.depths
+        if num_layers in (None, depth)
+        for full in _variants(style)
+    ]
     best = min(candidates, key=lambda candidate: len(names ^ candidate.names), default=None)
     if best is None or not names & best.names:
         wanted = f'{network} {num_layers}' if network else 'any network we know'
-        raise CheckpointError(f'the names of the tensors are not those of {wanted}: {", ".join(sorted(names)[:_SHOWN])}')
+        raise CheckpointError(
+            f'the names of the tensors are not those of {wanted}: {", ".join(sorted(names)[:_SHOWN])}'
+        )
     return best.matched({name: tuple(shapes[name]) for name in sorted(names)})
 
 
@@ -71,7 +83,9 @@ def expected_shapes(symbol, image_shape):
 
 
 class _Candidate(NamedTuple):
-    """A network that a file may hold. ``full`` is VGG with its fully connected layers; for the others it follows from the depth."""
+    """A network that a file may hold. ``full`` is VGG with its fully connected layers; for the others it follows from
+    the depth.
+    """
 
     style: Style
     num_layers: int
@@ -90,17 +104,23 @@ class _Candidate(NamedTuple):
         expected = expected_shapes(symbol, image_shape)
         problems = [f'{name} {shape} is not in it' for name, shape in shapes.items() if name not in theirs]
         problems += [f'{name} {expected[own]} is missing' for name, own in theirs.items() if name not in ours]
-        problems += [f'{name} has shape {shapes[name]} instead of {expected[own]}' for name, own in ours.items() if shapes[name] != expected[own]]
+        problems += [
+            f'{name} has shape {shapes[name]} instead of {expected[own]}'
+            for name, own in ours.items()
+            if shapes[name] != expected[own]
+        ]
         return Match(self.style, self.num_layers, num_classes, image_shape, symbol, ours, problems)
 
     def _image_shape(self, ours, shapes):
-        """The channels as the first convolution has them; the sides as the family's data set has them, or VGG's first fully connected layer."""
+        """The channels as the first convolution has them; the sides as the family's data set has them, or VGG's first
+        fully connected layer.
+        """
         by_own_name = {own: shapes[name] for name, own in ours.items()}
         channels = (*by_own_name.get('conv0_weight', by_own_name.get('conv1_1_weight', ())), 3, 3)[1]
         side = _default_side(self.style.network, self.num_layers, self.full)
         if self.full and len(by_own_name.get('fc6_weight', ())) == 2:
             pixels = by_own_name['fc6_weight'][1] // 512
-            side = max(2, round(pixels ** 0.5)) * 32
+            side = max(2, round(pixels**0.5)) * 32
         return channels, side, side
 
     @staticmethod
@@ -125,7 +145,11 @@ def _names(style, num_layers, full):
     """Their names → ours."""
     side = _default_side(style.network, num_layers, full)
     symbol = _built(style, num_layers, 10, (3, side, side))
-    own = [name for name in symbol.list_arguments() + symbol.list_auxiliary_states() if name not in ('data', 'softmax_label')]
+    own = [
+        name
+        for name in symbol.list_arguments() + symbol.list_auxiliary_states()
+        if name not in ('data', 'softmax_label')
+    ]
     return {style.rename(name): name for name in own}
 
 

@@ -1,4 +1,7 @@
-"""Files of named tensors, whoever wrote them, as dicts name → NumPy array. Everything is read by the checked readers of ``runtime``."""
+"""Files of named tensors, whoever wrote them, as dicts name → NumPy array. Everything is read by the checked readers of
+``runtime``.
+"""
+
 import functools
 import os
 
@@ -39,7 +42,10 @@ def read_tensors(path):
     elif ending == PARAMS_ENDING:
         tensors = _gluon_names({_bare(name): array.asnumpy() for name, array in load_arrays(path).items()})
     else:
-        raise CheckpointError(f'{path}: do not know what to read it as; known endings are {", ".join((PARAMS_ENDING, *TORCH_ENDINGS, SAFETENSORS_ENDING))}')
+        raise CheckpointError(
+            f'{path}: do not know what to read it as; known endings are '
+            f'{", ".join((PARAMS_ENDING, *TORCH_ENDINGS, SAFETENSORS_ENDING))}'
+        )
     if not tensors:
         raise CheckpointError(f'{path}: holds no tensors')
     return tensors
@@ -57,16 +63,18 @@ def _module_names(tensors):
 
 
 def _gluon_names(tensors):
-    """Names such as ``resnetv20_stage1_conv0_weight``, as Gluon's ``export`` and its old ``save_params`` write them, as those of ``save_parameters``."""
+    """Names such as ``resnetv20_stage1_conv0_weight``, as Gluon's ``export`` and its old ``save_params`` write them, as
+    those of ``save_parameters``.
+    """
     prefix = os.path.commonprefix(list(tensors))
-    prefix = prefix[:prefix.rfind('_') + 1]
-    bare = {name[len(prefix):] for name in tensors}
+    prefix = prefix[: prefix.rfind('_') + 1]
+    bare = {name[len(prefix) :] for name in tensors}
     if not prefix or '.' in prefix:
         return tensors
     for network in _ZOO:
         structure = _structure(network)
         if structure.keys() == bare:
-            return {structure[name[len(prefix):]]: array for name, array in tensors.items()}
+            return {structure[name[len(prefix) :]]: array for name, array in tensors.items()}
     return tensors
 
 

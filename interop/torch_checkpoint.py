@@ -1,11 +1,13 @@
-"""A network on disk for PyTorch: ``PREFIX-symbol.json``, which says what it computes, and ``PREFIX.pt``, a plain state dict.
+"""A network on disk for PyTorch: ``PREFIX-symbol.json``, which says what it computes, and ``PREFIX.pt``, a plain state
+dict.
 
     net = load_torch('resnet50')                    # a TorchGraph, in inference mode
     logits = net(images)
 
-The state dict holds tensors alone, so ``torch.load('PREFIX.pt', weights_only=True)`` reads it without any of this project: ``arg.NAME`` is the parameter
-NAME of the symbol, ``aux.NAME`` a running statistic.
+The state dict holds tensors alone, so ``torch.load('PREFIX.pt', weights_only=True)`` reads it without any of this
+project: ``arg.NAME`` is the parameter NAME of the symbol, ``aux.NAME`` a running statistic.
 """
+
 import torch
 
 from formats.foreign_files import load_torch_state
@@ -25,7 +27,8 @@ def torch_paths(prefix):
 
 
 def export_torch(symbol, arg_params, aux_params, image_shape, prefix):
-    """Write a network for PyTorch, in float32, and return the largest difference that its logits showed against MXNet's, relative to the largest logit.
+    """Write a network for PyTorch, in float32, and return the largest difference that its logits showed against
+    MXNet's, relative to the largest logit.
 
     Raises ProofError where they differ by more than 1e-4; then nothing is written.
     """
@@ -45,7 +48,8 @@ def export_torch(symbol, arg_params, aux_params, image_shape, prefix):
 
 
 def load_torch(prefix, image_shape=None):
-    """The TorchGraph that ``export_torch`` wrote, in inference mode; (channels, height, width) are only needed where the symbol does not say them.
+    """The TorchGraph that ``export_torch`` wrote, in inference mode; (channels, height, width) are only needed where
+    the symbol does not say them.
 
     Raises CheckpointError or GraphError for files that are missing, damaged, or do not belong together.
     """

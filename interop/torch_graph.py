@@ -1,10 +1,12 @@
-"""Any network of this project in PyTorch: the MXNet symbol is executed node by node, and stays the description of the network.
+"""Any network of this project in PyTorch: the MXNet symbol is executed node by node, and stays the description of the
+network.
 
-    net = TorchGraph(symbol, arg_params, aux_params)
-    logits = net(images)                            # (N, classes): what stands before the softmax
-    net.loss(logits, labels).backward()             # the gradients that MXNet's SoftmaxOutput sends back
-    arg_params, aux_params = net.to_mxnet()
+net = TorchGraph(symbol, arg_params, aux_params)
+logits = net(images)                            # (N, classes): what stands before the softmax
+net.loss(logits, labels).backward()             # the gradients that MXNet's SoftmaxOutput sends back
+arg_params, aux_params = net.to_mxnet()
 """
+
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -28,14 +30,17 @@ class TorchGraph(torch.nn.Module):
     Parameters
     ----------
     symbol : mx.sym.Symbol of one output; a softmax at its end is left out of ``forward`` and becomes ``loss``.
-    arg_params, aux_params : dicts name → mx.nd.NDArray, whose values and dtypes are taken over. Without them all are float32 zeros, to be filled by
+    arg_params, aux_params : dicts name → mx.nd.NDArray, whose values and dtypes are taken over. Without them all are
+    float32 zeros, to be filled by
         ``load_state_dict``.
-    image_shape : (channels, height, width); only needed without parameters, and where the symbol does not say it itself.
+    image_shape : (channels, height, width); only needed without parameters, and where the symbol does not say it
+    itself.
 
-    The argument ``w`` of MXNet is the parameter ``arg.w`` of the module, the auxiliary state ``s`` its buffer ``aux.s``: as in MXNet's files, which write
-    ``arg:w`` and ``aux:s``. A dot within a name is written ``%2E``.
+    The argument ``w`` of MXNet is the parameter ``arg.w`` of the module, the auxiliary state ``s`` its buffer
+    ``aux.s``: as in MXNet's files, which write ``arg:w`` and ``aux:s``. A dot within a name is written ``%2E``.
 
-    Raises GraphError for an operator that the table in ``torch_operators`` does not hold, CheckpointError where parameters are missing.
+    Raises GraphError for an operator that the table in ``torch_operators`` does not hold, CheckpointError where
+    parameters are missing.
     """
 
     def __init__(self, symbol, arg_params=None, aux_params=None, image_shape=None):
@@ -70,20 +75,28 @@ class TorchGraph(torch.nn.Module):
     def loss(self, logits, labels):
         """The scalar whose gradient MXNet's SoftmaxOutput sends back, for ``labels`` (N,): class numbers, of any dtype.
 
-        As the node's own attributes say, that is ``grad_scale`` times the *sum* of the cross-entropies over the batch (MXNet divides by the batch in the
-        optimizer, by ``rescale_grad``), or their mean (``normalization``); ``ignore_label`` and ``smooth_alpha`` are taken as MXNet takes them.
-        Raises GraphError for a network that does not end in SoftmaxOutput.
+        As the node's own attributes say, that is ``grad_scale`` times the *sum* of the cross-entropies over the batch
+        (MXNet divides by the batch in the optimizer, by ``rescale_grad``), or their mean (``normalization``);
+        ``ignore_label`` and ``smooth_alpha`` are taken as MXNet takes them. Raises GraphError for a network that does
+        not end in SoftmaxOutput.
         """
         if self._loss is None:
-            raise GraphError('this network has no SoftmaxOutput at its end, so it does not say what to train it on; strip it with --for-training')
+            raise GraphError(
+                'this network has no SoftmaxOutput at its end, so it does not say what to train it on; strip it with '
+                '--for-training'
+            )
         return self._loss(logits, labels)
 
     def to_mxnet(self):
-        """``(arg_params, aux_params)``: dicts name → mx.nd.NDArray on the CPU, in the module's dtypes (bfloat16 as float32)."""
+        """``(arg_params, aux_params)``: dicts name → mx.nd.NDArray on the CPU, in the module's dtypes (bfloat16 as
+        float32).
+        """
         return _arrays(self.arg.named_parameters()), _arrays(self.aux.named_buffers())
 
     def mxnet_parameters(self):
-        """The parameters by MXNet's names, as an iterable of pairs, in the symbol's order: what an optimizer that knows λ by name wants."""
+        """The parameters by MXNet's names, as an iterable of pairs, in the symbol's order: what an optimizer that knows
+        λ by name wants.
+        """
         return [(decoded(name), parameter) for name, parameter in self.arg.named_parameters()]
 
     def _plan(self, graph, data):
@@ -99,7 +112,9 @@ class TorchGraph(torch.nn.Module):
                 if isinstance(run, torch.nn.Module):
                     self.operators.append(run)
                 done = [slot[source] for source in dict.fromkeys(node.sources) if last_reader[source] is node]
-                self._steps.append(Step(run, [(slot[source], index) for source, index in node.inputs], slot[node], done))
+                self._steps.append(
+                    Step(run, [(slot[source], index) for source, index in node.inputs], slot[node], done)
+                )
             elif node.name == data:
                 self._input = slot[node]
             else:
@@ -109,7 +124,9 @@ class TorchGraph(torch.nn.Module):
 
 
 class Step(NamedTuple):
-    """One node: ``run`` computes it from the outputs in ``reads``, (slot, index) each; the slots in ``done`` are free afterwards."""
+    """One node: ``run`` computes it from the outputs in ``reads``, (slot, index) each; the slots in ``done`` are free
+    afterwards.
+    """
 
     run: Callable
     reads: list
@@ -124,16 +141,16 @@ class SoftmaxLoss(torch.nn.Module):
         super().__init__()
         for name in ('multi_output', 'preserve_shape', 'out_grad'):
             require(not flag(node, name), node, f'{name} is not converted')
-        self.scale = single(node, 'grad_scale', 1.)
+        self.scale = single(node, 'grad_scale', 1.0)
         self.ignored = int(number(node, 'ignore_label', -1)) if flag(node, 'use_ignore') else None
-        self.smooth = single(node, 'smooth_alpha', 0.)
+        self.smooth = single(node, 'smooth_alpha', 0.0)
         self.normalization = text(node, 'normalization', 'null')
 
     def forward(self, logits, labels):
         logits, labels = logits.flatten(1), labels.long()
         classes = logits.shape[1]
         # MXNet shares smooth_alpha among the other classes, PyTorch label_smoothing among all.
-        smoothing = self.smooth * classes / (classes - 1) if self.smooth else 0.
+        smoothing = self.smooth * classes / (classes - 1) if self.smooth else 0.0
         ignored = {} if self.ignored is None else {'ignore_index': self.ignored}
         total = F.cross_entropy(logits, labels, reduction='sum', label_smoothing=smoothing, **ignored)
         return total * self.scale / self._norm(labels)
@@ -172,7 +189,9 @@ def _zeros(symbol, image_shape):
     shapes = graph.shapes({DATA: (1, *image_shape_of(symbol, image_shape))})
     states = set(symbol.list_auxiliary_states())
     zeros = {node.name: mx.nd.zeros(shapes[Output(node)]) for node in graph.variables() if node.name != DATA}
-    return {name: zeros[name] for name in zeros if name not in states}, {name: zeros[name] for name in zeros if name in states}
+    return {name: zeros[name] for name in zeros if name not in states}, {
+        name: zeros[name] for name in zeros if name in states
+    }
 
 
 def _tensor(params, name):

@@ -1,8 +1,9 @@
 """One table from MXNet's operators to PyTorch's calls.
 
-An entry is a function of the node, which reads the attributes once and returns what computes the node's output from its inputs: a function of tensors or,
-where training differs from inference, a ``torch.nn.Module``.
+An entry is a function of the node, which reads the attributes once and returns what computes the node's output from its
+inputs: a function of tensors or, where training differs from inference, a ``torch.nn.Module``.
 """
+
 import functools
 import operator
 
@@ -18,6 +19,7 @@ def convolution(node):
 
     def run(x, weight, bias=None):
         return F.conv2d(x, weight, bias, window.stride, window.pad, window.dilate, groups)
+
     return run
 
 
@@ -28,6 +30,7 @@ def deconvolution(node):
 
     def run(x, weight, bias=None):
         return F.conv_transpose2d(x, weight, bias, window.stride, window.pad, adjust, groups, window.dilate)
+
     return run
 
 
@@ -36,12 +39,14 @@ def fully_connected(node):
 
     def run(x, weight, bias=None):
         return F.linear(x.flatten(1) if flatten else x, weight, bias)
+
     return run
 
 
 class BatchNorm(torch.nn.Module):
-    """Batch normalisation. MXNet's ``momentum`` is the share of the *old* statistics, and it keeps the variance of the batch as it is (biased), where
-    PyTorch would keep that of the population."""
+    """Batch normalisation. MXNet's ``momentum`` is the share of the *old* statistics, and it keeps the variance of the
+    batch as it is (biased), where PyTorch would keep that of the population.
+    """
 
     def __init__(self, node):
         super().__init__()
@@ -55,9 +60,10 @@ class BatchNorm(torch.nn.Module):
         x = x.movedim(self.axis, 1)
         gamma = torch.ones_like(gamma) if self.fix_gamma else gamma
         if self.use_global_stats or not self.training:
-            return F.batch_norm(x, moving_mean, moving_var, gamma, beta, False, 0., self.eps).movedim(1, self.axis)
-        # PyTorch keeps n / (n - 1) of the batch's variance, MXNet the variance: the statistics are raised by that factor while PyTorch adds to them. The
-        # backward pass never reads them, so autograd, which would object, is not told (.data).
+            return F.batch_norm(x, moving_mean, moving_var, gamma, beta, False, 0.0, self.eps).movedim(1, self.axis)
+        # PyTorch keeps n / (n - 1) of the batch's variance, MXNet the variance: the statistics are raised by that
+        # factor while PyTorch adds to them. The backward pass never reads them, so autograd, which would object, is not
+        # told (.data).
         count = x.numel() // x.shape[1]
         bias = (count - 1) / count
         moving_var.data.div_(bias)
@@ -78,7 +84,13 @@ class Dropout(torch.nn.Module):
         return F.dropout(x, self.p, self.training or self.always)
 
 
-ACTIVATIONS = {'relu': torch.relu, 'sigmoid': torch.sigmoid, 'tanh': torch.tanh, 'softrelu': F.softplus, 'softsign': F.softsign}
+ACTIVATIONS = {
+    'relu': torch.relu,
+    'sigmoid': torch.sigmoid,
+    'tanh': torch.tanh,
+    'softrelu': F.softplus,
+    'softsign': F.softsign,
+}
 
 
 def activation(node):
@@ -89,7 +101,13 @@ def activation(node):
 
 def leaky_relu(node):
     slope, kind = single(node, 'slope', 0.25), text(node, 'act_type', 'leaky')
-    kinds = {'leaky': lambda x: F.leaky_relu(x, slope), 'elu': lambda x: F.elu(x, slope), 'selu': F.selu, 'gelu': F.gelu, 'prelu': F.prelu}
+    kinds = {
+        'leaky': lambda x: F.leaky_relu(x, slope),
+        'elu': lambda x: F.elu(x, slope),
+        'selu': F.selu,
+        'gelu': F.gelu,
+        'prelu': F.prelu,
+    }
     require(kind in kinds, node, f'act_type={kind} is not converted')
     return kinds[kind]
 
@@ -98,7 +116,9 @@ def pooling(node):
     kind = text(node, 'pool_type', 'max')
     require(kind in ('max', 'avg', 'sum'), node, f'pool_type={kind} is not converted')
     if flag(node, 'global_pool'):
-        return functools.partial({'max': torch.amax, 'avg': torch.mean, 'sum': torch.sum}[kind], dim=(2, 3), keepdim=True)
+        return functools.partial(
+            {'max': torch.amax, 'avg': torch.mean, 'sum': torch.sum}[kind], dim=(2, 3), keepdim=True
+        )
     window, convention = attributes.window(node), attributes.pooling_convention(node)
     include = flag(node, 'count_include_pad', True)
     fits = convention == 'valid' and all(2 * pad <= side for pad, side in zip(window.pad, window.kernel))
@@ -110,7 +130,9 @@ def pooling(node):
 
 
 def _pool_padded(x, window, convention, kind, include):
-    """Pooling over a map that is padded by hand until every window fits: PyTorch's own rounding drops windows that MXNet keeps."""
+    """Pooling over a map that is padded by hand until every window fits: PyTorch's own rounding drops windows that
+    MXNet keeps.
+    """
     axes = list(zip(x.shape[2:], window.kernel, window.stride, window.pad))
     ends = [(attributes.pooled_length(*axis, convention) - 1) * axis[2] + axis[1] - axis[3] - axis[0] for axis in axes]
     padding = (window.pad[1], max(ends[1], 0), window.pad[0], max(ends[0], 0))
@@ -119,7 +141,10 @@ def _pool_padded(x, window, convention, kind, include):
     total = F.avg_pool2d(F.pad(x, padding), window.kernel, window.stride, divisor_override=1)
     if kind == 'sum':
         return total
-    rows, columns = (torch.tensor(attributes.window_counts(*axis, convention, include), dtype=x.dtype, device=x.device) for axis in axes)
+    rows, columns = (
+        torch.tensor(attributes.window_counts(*axis, convention, include), dtype=x.dtype, device=x.device)
+        for axis in axes
+    )
     return total / (rows[:, None] * columns)
 
 
@@ -145,6 +170,7 @@ def slice_channel(node):
     def run(x):
         parts = x.split(x.shape[axis] // count, axis)
         return tuple(part.squeeze(axis) for part in parts) if squeeze else parts
+
     return run
 
 
@@ -155,6 +181,7 @@ def slice_axis(node):
         index = [slice(None)] * x.dim()
         index[axis] = slice(begin, end)
         return x[tuple(index)]
+
     return run
 
 
@@ -172,13 +199,18 @@ def dot(node):
     first, second = flag(node, 'transpose_a'), flag(node, 'transpose_b')
 
     def run(a, b):
-        require(a.dim() <= 2 and b.dim() <= 2 or not (first or second), node, 'transposed arrays of more than two dimensions are not converted')
+        require(
+            a.dim() <= 2 and b.dim() <= 2 or not (first or second),
+            node,
+            'transposed arrays of more than two dimensions are not converted',
+        )
         a, b = a.t() if first else a, b.t() if second else b
         if a.dtype != b.dtype:
             return torch.tensordot(a, b, dims=1)
         # λ meets the weights in a product like this one, which autocast must not round to half precision.
         with torch.autocast(a.device.type, enabled=False):
             return torch.tensordot(a, b, dims=1)
+
     return run
 
 
@@ -189,7 +221,11 @@ def repeat(node):
 
 def up_sampling(node):
     scale = number(node, 'scale')
-    require(text(node, 'sample_type') == 'nearest' and len(node.inputs) == 1, node, 'only the nearest neighbour of one input is converted')
+    require(
+        text(node, 'sample_type') == 'nearest' and len(node.inputs) == 1,
+        node,
+        'only the nearest neighbour of one input is converted',
+    )
     return lambda x: F.interpolate(x, scale_factor=scale)
 
 
@@ -213,13 +249,16 @@ def softmax_activation(node):
 
 def reduction(call):
     """An entry for a reduction: over all axes where none is given, and over all the others where ``exclude`` is set."""
+
     def read(node):
         axes, keep, exclude = integers(node, 'axis'), flag(node, 'keepdims'), flag(node, 'exclude')
 
         def run(x):
             chosen = {axis % x.dim() for axis in axes} or set(range(x.dim()))
             return call(x, dim=tuple(set(range(x.dim())) - chosen if exclude else chosen), keepdim=keep)
+
         return run
+
     return read
 
 
@@ -236,9 +275,11 @@ def plain(call):
 
 def with_scalar(call):
     """An entry for an operator between an array and the number in ``scalar``."""
+
     def read(node):
         scalar = number(node, 'scalar')
         return lambda x: call(x, scalar)
+
     return read
 
 
@@ -248,33 +289,83 @@ def reversed_scalar(call):
 
 
 ARITHMETIC = {'add': operator.add, 'sub': operator.sub, 'mul': operator.mul, 'div': operator.truediv}
-SCALAR = {'plus': operator.add, 'minus': operator.sub, 'mul': operator.mul, 'div': operator.truediv, 'power': operator.pow}
+SCALAR = {
+    'plus': operator.add,
+    'minus': operator.sub,
+    'mul': operator.mul,
+    'div': operator.truediv,
+    'power': operator.pow,
+}
 
 OPERATORS = {
-    'Convolution': convolution, 'Deconvolution': deconvolution, 'FullyConnected': fully_connected,
-    'BatchNorm': BatchNorm, '_contrib_SyncBatchNorm': BatchNorm, 'Dropout': Dropout,
-    'Activation': activation, 'LeakyReLU': leaky_relu, 'Pooling': pooling, '_contrib_AdaptiveAvgPooling2D': adaptive_average,
-    'softmax': softmax, 'log_softmax': softmax, 'SoftmaxActivation': softmax_activation,
-    'Flatten': plain(lambda x: x.flatten(1)), 'Reshape': reshape, 'transpose': transpose,
-    'SwapAxis': lambda node: functools.partial(torch.transpose, dim0=number(node, 'dim1', 0), dim1=number(node, 'dim2', 0)),
+    'Convolution': convolution,
+    'Deconvolution': deconvolution,
+    'FullyConnected': fully_connected,
+    'BatchNorm': BatchNorm,
+    '_contrib_SyncBatchNorm': BatchNorm,
+    'Dropout': Dropout,
+    'Activation': activation,
+    'LeakyReLU': leaky_relu,
+    'Pooling': pooling,
+    '_contrib_AdaptiveAvgPooling2D': adaptive_average,
+    'softmax': softmax,
+    'log_softmax': softmax,
+    'SoftmaxActivation': softmax_activation,
+    'Flatten': plain(lambda x: x.flatten(1)),
+    'Reshape': reshape,
+    'transpose': transpose,
+    'SwapAxis': lambda node: functools.partial(
+        torch.transpose, dim0=number(node, 'dim1', 0), dim1=number(node, 'dim2', 0)
+    ),
     'expand_dims': lambda node: functools.partial(torch.unsqueeze, dim=number(node, 'axis')),
-    'squeeze': lambda node: functools.partial(torch.squeeze, dim=integers(node, 'axis')) if integers(node, 'axis') else torch.squeeze,
+    'squeeze': lambda node: (
+        functools.partial(torch.squeeze, dim=integers(node, 'axis')) if integers(node, 'axis') else torch.squeeze
+    ),
     'Concat': lambda node: lambda *arrays: torch.cat(arrays, number(node, 'dim', 1)),
-    'SliceChannel': slice_channel, 'slice_axis': slice_axis, 'Pad': pad, 'repeat': repeat, 'UpSampling': up_sampling,
-    'dot': dot, 'clip': clip, 'Cast': cast, 'mean': reduction(torch.mean), 'sum': reduction(torch.sum),
-    'zeros_like': plain(torch.zeros_like), 'ones_like': plain(torch.ones_like), '_copy': plain(lambda x: x), 'BlockGrad': plain(torch.detach),
+    'SliceChannel': slice_channel,
+    'slice_axis': slice_axis,
+    'Pad': pad,
+    'repeat': repeat,
+    'UpSampling': up_sampling,
+    'dot': dot,
+    'clip': clip,
+    'Cast': cast,
+    'mean': reduction(torch.mean),
+    'sum': reduction(torch.sum),
+    'zeros_like': plain(torch.zeros_like),
+    'ones_like': plain(torch.ones_like),
+    '_copy': plain(lambda x: x),
+    'BlockGrad': plain(torch.detach),
     'add_n': plain(lambda *arrays: functools.reduce(operator.add, arrays)),
     **{f'elemwise_{name}': plain(call) for name, call in ARITHMETIC.items()},
     **{f'broadcast_{name}': plain(call) for name, call in ARITHMETIC.items()},
     **{f'_{name}_scalar': with_scalar(call) for name, call in SCALAR.items()},
     **{f'_r{name}_scalar': reversed_scalar(SCALAR[name]) for name in ('minus', 'div', 'power')},
-    '_maximum_scalar': with_scalar(lambda x, scalar: x.clamp(min=scalar)), '_minimum_scalar': with_scalar(lambda x, scalar: x.clamp(max=scalar)),
-    **{name: plain(getattr(torch, name)) for name in ('relu', 'sigmoid', 'tanh', 'exp', 'log', 'sqrt', 'rsqrt', 'square', 'abs', 'negative', 'reciprocal')},
+    '_maximum_scalar': with_scalar(lambda x, scalar: x.clamp(min=scalar)),
+    '_minimum_scalar': with_scalar(lambda x, scalar: x.clamp(max=scalar)),
+    **{
+        name: plain(getattr(torch, name))
+        for name in (
+            'relu',
+            'sigmoid',
+            'tanh',
+            'exp',
+            'log',
+            'sqrt',
+            'rsqrt',
+            'square',
+            'abs',
+            'negative',
+            'reciprocal',
+        )
+    },
 }
 
 
 def converted(node):
-    """What computes a node in PyTorch. Raises GraphError, naming operator and node, for one that is not in the table or an attribute it has no answer to."""
+    """What computes a node in PyTorch. Raises GraphError, naming operator and node, for one that is not in the table or
+    an attribute it has no answer to.
+    """
     if node.op not in OPERATORS:
         raise attributes.unknown_operator(node, 'the PyTorch conversion', OPERATORS)
     return OPERATORS[node.op](node)

@@ -1,17 +1,20 @@
 """Accelerated proximal gradient for λ and Nesterov momentum for the weights, in one pass: section 3.3 of the paper.
 
-For a scaling factor, with S_a(z) = sign(z) max(|z| - a, 0), learning rate η and the gradient taken at λ, which is what is stored::
+For a scaling factor, with S_a(z) = sign(z) max(|z| - a, 0), learning rate η and the gradient taken at λ, which is what
+is stored::
 
     (10)   z = λ - η ∇G(λ)
     (11)   v ← S_ηγ(z) - λ + μ v
     (12)   λ ← S_ηγ(z) + μ v
 
-after which the authors clip λ at 0 from below. For any other parameter w, the authors' NAG has the learning rate outside the momentum::
+after which the authors clip λ at 0 from below. For any other parameter w, the authors' NAG has the learning rate
+outside the momentum::
 
     g ← ∇G + wd w
     m ← μ m + g
     w ← w - η (g + μ m)
 """
+
 import numpy as np
 
 from runtime import mx
@@ -24,25 +27,30 @@ nd = mx.nd
 
 @mx.optimizer.register
 class APG(mx.optimizer.Optimizer):
-    """The optimizer of Sparse Structure Selection; ``mx.optimizer.create('apg', ...)``, or by the authors' name ``'apgnag'``.
+    """The optimizer of Sparse Structure Selection; ``mx.optimizer.create('apg', ...)``, or by the authors' name
+    ``'apgnag'``.
 
     Parameters
     ----------
     gamma : weight γ of the L1 penalty on λ, at least 0.
     momentum : μ in [0, 1), shared by λ and the weights.
-    lambda_name : a parameter whose name contains this is a scaling factor. It has no weight decay, whatever ``wd`` says.
-    nonnegative : clip λ at 0 from below after equation 12, as the authors do. v is not clipped.
-    **kwargs : those of ``mx.optimizer.Optimizer`` (``learning_rate``, ``wd``, ``rescale_grad``, ``clip_gradient``, ``multi_precision``, ...).
+    lambda_name : a parameter whose name contains this is a scaling factor. It has no weight decay, whatever ``wd``
+    says. nonnegative : clip λ at 0 from below after equation 12, as the authors do. v is not clipped.
+    **kwargs : those of ``mx.optimizer.Optimizer`` (``learning_rate``, ``wd``, ``rescale_grad``, ``clip_gradient``,
+    ``multi_precision``, ...).
 
-    ``bounds`` maps a λ to an NDArray that |λ| must not exceed: where it is 0, λ is 0 and has no momentum. ``gamma_weights`` maps every λ to an NDArray that γ
-    is multiplied by. ``importance``, None or a dict, adds up (λ ∂G/∂λ)² for each λ while it is a dict.
+    ``bounds`` maps a λ to an NDArray that |λ| must not exceed: where it is 0, λ is 0 and has no momentum.
+    ``gamma_weights`` maps every λ to an NDArray that γ is multiplied by. ``importance``, None or a dict, adds up (λ
+    ∂G/∂λ)² for each λ while it is a dict.
 
-    State of a scaling factor: v, of its shape. State of a weight: [b, η], where b = -η m is the momentum in the form that MXNet's fused kernel keeps, and
-    η the learning rate it is scaled by; None without momentum. In multi precision: (the float32 master copy, that state).
+    State of a scaling factor: v, of its shape. State of a weight: [b, η], where b = -η m is the momentum in the form
+    that MXNet's fused kernel keeps, and η the learning rate it is scaled by; None without momentum. In multi precision:
+    (the float32 master copy, that state).
 
     Raises
     ------
-    UserError for γ < 0, μ outside [0, 1) or a sparse gradient; TrainingError when an update's key leads to no parameter name.
+    UserError for γ < 0, μ outside [0, 1) or a sparse gradient; TrainingError when an update's key leads to no parameter
+    name.
     """
 
     rule = 'apg'  # the name of what moves λ, see optimizers.rules
@@ -62,15 +70,20 @@ class APG(mx.optimizer.Optimizer):
         self._scratch = Scratch()
 
     def parameter_name(self, index):
-        """The parameter's name behind an update's key: a name itself (update on a kvstore), or an int that Module or gluon.Trainer has explained."""
+        """The parameter's name behind an update's key: a name itself (update on a kvstore), or an int that Module or
+        gluon.Trainer has explained.
+        """
         if isinstance(index, str):
             return index
         if index in self.param_dict:
             return self.param_dict[index].name
         if index in self.idx2name:
             return self.idx2name[index]
-        raise TrainingError(f'APG cannot tell the name of parameter {index!r}, so not whether it is a scaling factor: create the optimizer with '
-                            'param_idx2name={index: name}, or use names as keys')
+        raise TrainingError(
+            f'APG cannot tell the name of parameter {index!r}, so not whether it is a scaling factor: create the '
+            'optimizer with '
+            'param_idx2name={index: name}, or use names as keys'
+        )
 
     def is_lambda(self, index):
         """Whether an update's key belongs to a scaling factor."""
@@ -78,11 +91,15 @@ class APG(mx.optimizer.Optimizer):
 
     @property
     def shrinkage_per_step(self):
-        """How much a step shrinks a λ without a gradient, in the long run and in units of η: γ / (1 - μ). None where the penalty is not on λ."""
+        """How much a step shrinks a λ without a gradient, in the long run and in units of η: γ / (1 - μ). None where
+        the penalty is not on λ.
+        """
         return self.gamma / (1 - self.momentum)
 
     def magnitudes(self, lambdas, read):
-        """Magnitude of each structure, by the name of its λ; 0 means removable. Here it is λ itself. ``read(name)`` gives a parameter as a NumPy array."""
+        """Magnitude of each structure, by the name of its λ; 0 means removable. Here it is λ itself. ``read(name)``
+        gives a parameter as a NumPy array.
+        """
         return {name: read(name) for name in lambdas}
 
     @stops_training
@@ -99,7 +116,10 @@ class APG(mx.optimizer.Optimizer):
     @stops_training
     def update_multi_precision(self, index, weight, grad, state):
         if isinstance(grad, nd.sparse.BaseSparseNDArray):
-            raise UserError(f'the gradient of {self.parameter_name(index)} is {grad.stype}; APG moves dense gradients only: leave out sparse_grad')
+            raise UserError(
+                f'the gradient of {self.parameter_name(index)} is {grad.stype}; APG moves dense gradients only: leave '
+                'out sparse_grad'
+            )
         if not (self.multi_precision and weight.dtype == np.float16):
             self.update(index, weight, grad, state)
             return
@@ -147,14 +167,14 @@ class APG(mx.optimizer.Optimizer):
     def _update_lambda(self, lambda_, grad, v, eta, gamma, gradient):
         """Equations 10 to 12."""
         z, excess = self._scratch.like(lambda_, 'z'), self._scratch.like(lambda_, 'excess')
-        nd.sgd_update(lambda_, grad, out=z, lr=eta, wd=0, **gradient)       # (10)
+        nd.sgd_update(lambda_, grad, out=z, lr=eta, wd=0, **gradient)  # (10)
         clipped(z, eta * gamma, out=excess)
-        soft = nd.elemwise_sub(z, excess, out=z)                            # S_ηγ(z) = z - clip(z, -ηγ, ηγ)
+        soft = nd.elemwise_sub(z, excess, out=z)  # S_ηγ(z) = z - clip(z, -ηγ, ηγ)
         v *= self.momentum
-        v += nd.elemwise_sub(soft, lambda_, out=excess)                     # (11); the small difference first, which is exact
+        v += nd.elemwise_sub(soft, lambda_, out=excess)  # (11); the small difference first, which is exact
         v.copyto(lambda_)
         lambda_ *= self.momentum
-        lambda_ += soft                                                     # (12)
+        lambda_ += soft  # (12)
         if self.nonnegative:
             nd.relu(lambda_, out=lambda_)
 
@@ -164,14 +184,16 @@ class APG(mx.optimizer.Optimizer):
             state[0] *= eta / state[1]
             state[1] = eta
         b, scaled_by = state
-        # The kernel takes the decay in the momentum from its output: written over the weight, that would be the weight after the update.
+        # The kernel takes the decay in the momentum from its output: written over the weight, that would be the weight
+        # after the update.
         out = weight if wd == 0 and eta != 0 else self._scratch.like(weight, 'z')
         nd.nag_mom_update(weight, grad, b, out=out, lr=scaled_by, momentum=self.momentum, wd=wd, **gradient)
         if out is not weight and eta != 0:  # at η = 0 the momentum moves on, and the weight stays
             out.copyto(weight)
 
     def __getstate__(self):
-        # gluon.Trainer explains its keys by parameters, which are not pickled: a parameter server must know the names without them.
+        # gluon.Trainer explains its keys by parameters, which are not pickled: a parameter server must know the names
+        # without them.
         names = {index: parameter.name for index, parameter in self.param_dict.items()}
         return {**super().__getstate__(), 'idx2name': {**self.idx2name, **names}}
 
@@ -189,7 +211,9 @@ class APGNAG(APG):
 
 
 class Scratch:
-    """Buffers that hold an intermediate result of any shape: one per device, type and purpose, as large as the largest array that asked for it."""
+    """Buffers that hold an intermediate result of any shape: one per device, type and purpose, as large as the largest
+    array that asked for it.
+    """
 
     def __init__(self):
         self._buffers, self._views = {}, {}
@@ -202,7 +226,7 @@ class Scratch:
             if place not in self._buffers or self._buffers[place].size < array.size:
                 self._buffers[place] = nd.empty((array.size,), array.context, array.dtype)
                 self._views = {known: kept for known, kept in self._views.items() if known[:3] != place}
-            self._views[view] = self._buffers[place][:array.size].reshape(array.shape)
+            self._views[view] = self._buffers[place][: array.size].reshape(array.shape)
         return self._views[view]
 
     def __reduce__(self):

@@ -1,8 +1,10 @@
 """Other rules by which a network may select its structure, to set APG against: ``--lambda-rule``.
 
-Each is the optimizer APG with another step in the place of equations 10 to 12; weights that have no part in the selection follow the authors' NAG under
-every rule. η is the learning rate, γ the weight of the penalty, μ the momentum, G the loss, and S_a(z) = sign(z) max(|z| - a, 0).
+Each is the optimizer APG with another step in the place of equations 10 to 12; weights that have no part in the
+selection follow the authors' NAG under every rule. η is the learning rate, γ the weight of the penalty, μ the momentum,
+G the loss, and S_a(z) = sign(z) max(|z| - a, 0).
 """
+
 import numpy as np
 
 from graphs.scaled_parameters import scaled_parameters
@@ -19,7 +21,8 @@ class ISTA(APG):
 
         λ ← S_ηγ(λ - η ∇G(λ)), then clipped at 0 from below
 
-    Without momentum a step is 1 / (1 - μ) times as short as APG's in the long run, in the gradient and in γ alike. λ has no state.
+    Without momentum a step is 1 / (1 - μ) times as short as APG's in the long run, in the gradient and in γ alike. λ
+    has no state.
     """
 
     @property
@@ -38,12 +41,13 @@ class ISTA(APG):
 
 @mx.optimizer.register
 class SubGradient(APG):
-    """The L1 penalty by its sub-gradient, with the momentum of the weights: network slimming (Liu et al. 2017, equation 1 and section 3)::
+    """The L1 penalty by its sub-gradient, with the momentum of the weights: network slimming (Liu et al. 2017, equation
+    1 and section 3)::
 
         g ← ∇G(λ) + γ sign(λ);    m ← μ m + g;    λ ← λ - η (g + μ m)
 
-    λ oscillates around 0 and is never exactly 0 but by chance, so nothing is dead until ``tools/strip_params.py --threshold`` draws the line. λ may be
-    negative. The state of λ is m.
+    λ oscillates around 0 and is never exactly 0 but by chance, so nothing is dead until ``tools/strip_params.py
+    --threshold`` draws the line. λ may be negative. The state of λ is m.
     """
 
     def _update_lambda(self, lambda_, grad, m, eta, gamma, gradient):
@@ -58,16 +62,18 @@ class SubGradient(APG):
 
 @mx.optimizer.register
 class GroupLasso(APG):
-    """Group lasso on the weights, with no λ in the loss (Wen et al. 2016, equation 3): the penalty is γ Σ ‖W_s‖₂ over the structures s.
+    """Group lasso on the weights, with no λ in the loss (Wen et al. 2016, equation 3): the penalty is γ Σ ‖W_s‖₂ over
+    the structures s.
 
-    λ stays at 1, where it changes nothing; what it would have multiplied is W_s: the last convolution's weight of a block, or the slices of a batch
-    normalisation's γ and of its β (two vectors, two norms). Wen et al. descend by sub-gradient and cut what is small; here equations 10 to 12 move W_s, with
-    the proximal step of the norm (Yuan & Lin 2006) in the place of S, so that a dead structure is exactly 0 and only the penalty differs from APG's::
+    λ stays at 1, where it changes nothing; what it would have multiplied is W_s: the last convolution's weight of a
+    block, or the slices of a batch normalisation's γ and of its β (two vectors, two norms). Wen et al. descend by
+    sub-gradient and cut what is small; here equations 10 to 12 move W_s, with the proximal step of the norm (Yuan & Lin
+    2006) in the place of S, so that a dead structure is exactly 0 and only the penalty differs from APG's::
 
         z = W - η (∇G(W) + wd W);   S_a(z) = z max(1 - a / ‖z‖₂, 0);   v ← S_ηγ(z) - W + μ v;   W ← S_ηγ(z) + μ v
 
-    With γ = 0 this is the authors' NAG. A structure is dead when all of its W_s is 0; it may come back where its gradient is not 0. The state of a weight in
-    a structure is v, of its shape.
+    With γ = 0 this is the authors' NAG. A structure is dead when all of its W_s is 0; it may come back where its
+    gradient is not 0. The state of a weight in a structure is v, of its shape.
 
     Parameters
     ----------
@@ -89,7 +95,7 @@ class GroupLasso(APG):
         for parameter, factors in self.structures.items():
             array = read(parameter).astype(np.float64)
             for name, entries in factors.items():
-                np.add.at(squares[name].reshape(-1), entries, (array ** 2).reshape(len(entries), -1).sum(axis=1))
+                np.add.at(squares[name].reshape(-1), entries, (array**2).reshape(len(entries), -1).sum(axis=1))
         return {name: np.sqrt(sums) for name, sums in squares.items()}
 
     def create_state(self, index, weight):
@@ -108,22 +114,30 @@ class GroupLasso(APG):
             super().update(index, weight, grad, state)
 
     def _update_structures(self, weight, grad, v, factors, eta, wd):
-        shrunk = nd.sgd_update(weight, grad, lr=eta, wd=wd, rescale_grad=self.rescale_grad, clip_gradient=self.clip_gradient or -1)
-        for entries in sorted(factors.values(), key=lambda entries: -len(set(entries))):  # of nested groups the inner first (Jenatton et al. 2011)
+        shrunk = nd.sgd_update(
+            weight, grad, lr=eta, wd=wd, rescale_grad=self.rescale_grad, clip_gradient=self.clip_gradient or -1
+        )
+        for entries in sorted(
+            factors.values(), key=lambda entries: -len(set(entries))
+        ):  # of nested groups the inner first (Jenatton et al. 2011)
             shrunk = shrink_groups(shrunk, len(set(entries)), eta * self.gamma)
         v *= self.momentum
         v += shrunk - weight
         nd.elemwise_add(shrunk, self.momentum * v, out=weight)
         for name, entries in factors.items():
             if name in self.bounds:
-                is_free = (self.bounds[name].asnumpy().reshape(-1)[entries] > 0).reshape((-1,) + (1,) * (weight.ndim - 1))
+                is_free = (self.bounds[name].asnumpy().reshape(-1)[entries] > 0).reshape(
+                    (-1,) + (1,) * (weight.ndim - 1)
+                )
                 mask = nd.array(is_free, ctx=weight.context, dtype=weight.dtype)
                 nd.broadcast_mul(weight, mask, out=weight)
                 nd.broadcast_mul(v, mask, out=v)
 
 
 def shrink_groups(array, count, amount):
-    """``array`` with each of ``count`` equal parts along its first axis made shorter, as a vector, by ``amount``; 0 where it was no longer than that."""
+    """``array`` with each of ``count`` equal parts along its first axis made shorter, as a vector, by ``amount``; 0
+    where it was no longer than that.
+    """
     parts = array.reshape((count, -1))
     # The squares of small numbers would be 0, so the largest number is divided out of them first.
     largest = nd.maximum(nd.max(nd.abs(parts), axis=1, keepdims=True), float(np.finfo(array.dtype).tiny))

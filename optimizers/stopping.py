@@ -1,8 +1,10 @@
 """Errors of an optimizer that a kvstore would swallow.
 
-An optimizer set on a kvstore is called back from C++, where Python can only print an exception ("Exception ignored on calling ctypes callback function")
-and go on: the weights stay as they are or, on a parameter server, are overwritten by raw gradients, and training ends with exit code 0.
+An optimizer set on a kvstore is called back from C++, where Python can only print an exception ("Exception ignored on
+calling ctypes callback function") and go on: the weights stay as they are or, on a parameter server, are overwritten by
+raw gradients, and training ends with exit code 0.
 """
+
 import functools
 import os
 import sys
@@ -16,9 +18,11 @@ KVSTORE_CALLBACK = 'updater_handle'  # the function of mxnet.kvstore that C++ ca
 def stops_training(method):
     """Decorate a method of an optimizer so that its errors end the training, whoever calls it.
 
-    Called from Python, the error is raised as it is. Called back by a kvstore, the Python function that called the kvstore raises a TrainingError as soon
-    as C++ has returned to it. A parameter server, which no Python function called, ends with exit code 2.
+    Called from Python, the error is raised as it is. Called back by a kvstore, the Python function that called the
+    kvstore raises a TrainingError as soon as C++ has returned to it. A parameter server, which no Python function
+    called, ends with exit code 2.
     """
+
     @functools.wraps(method)
     def guarded(*args, **kwargs):
         try:
@@ -28,6 +32,7 @@ def stops_training(method):
             if callback:
                 _fail_behind(callback, error)
             raise
+
     return guarded
 
 
@@ -47,6 +52,7 @@ def _fail_behind(callback, error):
         os._exit(2)
     # As a debugger would, by the function that Python calls before a traced frame goes on to its next line or returns.
     if trains.f_trace is None:  # the first of several errors counts
+
         def stop(*_):
             raise TrainingError(f'the optimizer failed inside the kvstore: {error}')
 

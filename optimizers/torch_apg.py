@@ -1,10 +1,12 @@
-"""The paper's optimizer in PyTorch: equations 10 to 12 for λ and the authors' NAG for everything else, over all parameters at once; and the other rules.
+"""The paper's optimizer in PyTorch: equations 10 to 12 for λ and the authors' NAG for everything else, over all
+parameters at once; and the other rules.
 
     optimizer = APG(net.mxnet_parameters(), lr=0.1, gamma=0.01, wd=1e-4, rescale_grad=1 / batch_size)
 
-The rules are those of ``optimizers.apg`` and ``optimizers.rules``, which write them out. Settings have the same names and meaning; states convert to and
-from theirs.
+The rules are those of ``optimizers.apg`` and ``optimizers.rules``, which write them out. Settings have the same names
+and meaning; states convert to and from theirs.
 """
+
 from collections import defaultdict
 from typing import Callable, NamedTuple
 
@@ -15,7 +17,8 @@ from runtime.errors import CheckpointError, UserError
 
 
 class APG(torch.optim.Optimizer):
-    """Accelerated proximal gradient for parameters whose name contains ``lambda_name``, Nesterov momentum for the others.
+    """Accelerated proximal gradient for parameters whose name contains ``lambda_name``, Nesterov momentum for the
+    others.
 
     Parameters
     ----------
@@ -23,20 +26,37 @@ class APG(torch.optim.Optimizer):
     lr, gamma, momentum, wd, lambda_name, nonnegative, rescale_grad, clip_gradient : as for ``optimizers.apg.APG``.
     rule : a key of RULES, the name of what moves λ (for 'group-lasso', of what moves the weights of a structure).
     structures : for 'group-lasso', what ``graphs.scaled_parameters`` says of the network.
-    lr_mult, wd_mult : dicts from names to factors of ``lr`` and ``wd``. As in MXNet, names that end in neither _weight nor _gamma are not decayed unless
+    lr_mult, wd_mult : dicts from names to factors of ``lr`` and ``wd``. As in MXNet, names that end in neither _weight
+    nor _gamma are not decayed unless
         ``wd_mult`` says so; λ never is.
 
-    ``bounds`` maps a λ to a tensor that |λ| must not exceed: where it is 0, λ is 0 and has no momentum. ``gamma_weights`` maps every λ to a tensor that γ is
-    multiplied by. ``importance``, None or a dict, adds up (λ ∂G/∂λ)² for each λ while it is a dict.
+    ``bounds`` maps a λ to a tensor that |λ| must not exceed: where it is 0, λ is 0 and has no momentum.
+    ``gamma_weights`` maps every λ to a tensor that γ is multiplied by. ``importance``, None or a dict, adds up (λ
+    ∂G/∂λ)² for each λ while it is a dict.
 
-    Parameters without a gradient are left alone. Each group's ``lr`` may be changed at any time, by a scheduler of PyTorch for example. It may be a tensor of
-    no dimensions on the parameters' device: a step that was recorded as a CUDA graph then goes by whatever is in it when it is replayed.
+    Parameters without a gradient are left alone. Each group's ``lr`` may be changed at any time, by a scheduler of
+    PyTorch for example. It may be a tensor of no dimensions on the parameters' device: a step that was recorded as a
+    CUDA graph then goes by whatever is in it when it is replayed.
 
     Raises UserError for γ < 0 or μ outside [0, 1).
     """
 
-    def __init__(self, named_parameters, lr=0.01, gamma=0.01, momentum=0.9, wd=0., lambda_name='lambda', nonnegative=True, rescale_grad=1.,
-                 clip_gradient=None, lr_mult=None, wd_mult=None, rule='apg', structures=None):
+    def __init__(
+        self,
+        named_parameters,
+        lr=0.01,
+        gamma=0.01,
+        momentum=0.9,
+        wd=0.0,
+        lambda_name='lambda',
+        nonnegative=True,
+        rescale_grad=1.0,
+        clip_gradient=None,
+        lr_mult=None,
+        wd_mult=None,
+        rule='apg',
+        structures=None,
+    ):
         if not gamma >= 0:
             raise UserError(f'gamma is {gamma}; the L1 penalty must be 0 or more')
         if not 0 <= momentum < 1:
@@ -47,24 +67,41 @@ class APG(torch.optim.Optimizer):
         groups = defaultdict(lambda: {'params': [], 'names': []})
         for name, parameter in named_parameters:
             is_lambda = lambda_name in name
-            decay = 0. if is_lambda else wd * wd_mult.get(name, float(name.endswith(('_weight', '_gamma'))))
+            decay = 0.0 if is_lambda else wd * wd_mult.get(name, float(name.endswith(('_weight', '_gamma'))))
             kind = 'lambda' if is_lambda else 'structure' if name in self._structures else 'weight'
-            group = groups[kind, lr_mult.get(name, 1.), decay]
+            group = groups[kind, lr_mult.get(name, 1.0), decay]
             group['params'].append(parameter)
             group['names'].append(name)
-        settings = [{**group, 'kind': kind, 'lr_mult': factor, 'wd': decay} for (kind, factor, decay), group in groups.items()]
-        super().__init__(settings, {'lr': lr, 'gamma': gamma, 'momentum': momentum, 'nonnegative': nonnegative, 'rescale_grad': rescale_grad,
-                                    'clip_gradient': clip_gradient})
+        settings = [
+            {**group, 'kind': kind, 'lr_mult': factor, 'wd': decay} for (kind, factor, decay), group in groups.items()
+        ]
+        super().__init__(
+            settings,
+            {
+                'lr': lr,
+                'gamma': gamma,
+                'momentum': momentum,
+                'nonnegative': nonnegative,
+                'rescale_grad': rescale_grad,
+                'clip_gradient': clip_gradient,
+            },
+        )
 
     @torch.no_grad()
     def step(self, closure=None):
-        """Move every parameter that has a gradient once; returns what ``closure``, which may compute the gradients, returns."""
+        """Move every parameter that has a gradient once; returns what ``closure``, which may compute the gradients,
+        returns.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            moving = [(name, parameter) for name, parameter in zip(group['names'], group['params']) if parameter.grad is not None]
+            moving = [
+                (name, parameter)
+                for name, parameter in zip(group['names'], group['params'])
+                if parameter.grad is not None
+            ]
             if moving:
                 self._move(group, *zip(*moving))
         return loss
@@ -106,12 +143,14 @@ class APG(torch.optim.Optimizer):
         for position, (name, lambda_) in enumerate(zip(names, lambdas)):
             bound = self.bounds.get(name)
             if bound is not None:
-                lambda_.copy_(torch.minimum(torch.maximum(lambda_, -bound), bound) + 0.)  # + 0 makes 0 of -0
+                lambda_.copy_(torch.minimum(torch.maximum(lambda_, -bound), bound) + 0.0)  # + 0 makes 0 of -0
                 if v:
                     v[position].mul_(bound > 0)
 
     def mxnet_state(self):
-        """The state of every parameter as ``optimizers.apg.APG`` keeps it, dict by name: v of a λ; [-m, 1] of a weight; None without one."""
+        """The state of every parameter as ``optimizers.apg.APG`` keeps it, dict by name: v of a λ; [-m, 1] of a weight;
+        None without one.
+        """
         states = {}
         for group, name, parameter in self._named():
             if not self._has_state(group):
@@ -120,21 +159,27 @@ class APG(torch.optim.Optimizer):
             moving = self.state[parameter].get('moving')
             moving = _array(torch.zeros_like(parameter) if moving is None else moving)
             # -m at a rate of 1 is exact; MXNet's rule rescales it when it goes on.
-            states[name] = [-moving, 1.] if group['kind'] == 'weight' else moving
+            states[name] = [-moving, 1.0] if group['kind'] == 'weight' else moving
         return states
 
     def load_mxnet_state(self, states):
-        """Take over the state of every parameter from a dict by name, as ``mxnet_state`` returns it. Raises CheckpointError for one that does not fit."""
+        """Take over the state of every parameter from a dict by name, as ``mxnet_state`` returns it. Raises
+        CheckpointError for one that does not fit.
+        """
         for group, name, parameter in self._named():
             state = states.get(name)
             if state is None:
                 self.state.pop(parameter, None)
                 continue
             if isinstance(state, tuple):
-                raise CheckpointError(f'the optimizer state of {name} is one of half precision, which this engine does not go on from')
+                raise CheckpointError(
+                    f'the optimizer state of {name} is one of half precision, which this engine does not go on from'
+                )
             moving = -state[0].asnumpy() / state[1] if group['kind'] == 'weight' else state.asnumpy()
             if moving.shape != tuple(parameter.shape):
-                raise CheckpointError(f'the optimizer state of {name} has shape {moving.shape}, the parameter {tuple(parameter.shape)}')
+                raise CheckpointError(
+                    f'the optimizer state of {name} has shape {moving.shape}, the parameter {tuple(parameter.shape)}'
+                )
             self.state[parameter] = {'moving': torch.empty_like(parameter).copy_(torch.from_numpy(moving))}
 
     def _named(self):
@@ -158,7 +203,9 @@ class APG(torch.optim.Optimizer):
 
 
 def _gradients(parameters, group):
-    """∇G as the rule wants it: rescaled, clipped, with the decay; new tensors, or the parameters' own, which must not be written to."""
+    """∇G as the rule wants it: rescaled, clipped, with the decay; new tensors, or the parameters' own, which must not
+    be written to.
+    """
     gradients = [parameter.grad for parameter in parameters]
     if group['rescale_grad'] != 1:
         gradients = torch._foreach_mul(gradients, group['rescale_grad'])
@@ -172,15 +219,15 @@ def _gradients(parameters, group):
 def _move_lambda(lambdas, gradients, v, eta, group):
     """Equations 10 to 12."""
     z = torch._foreach_mul(gradients, -eta)
-    torch._foreach_add_(z, lambdas)                                         # (10)
+    torch._foreach_add_(z, lambdas)  # (10)
     soft = _soft_threshold(z, _times(group['gamma'], eta))
     torch._foreach_mul_(v, group['momentum'])
     torch._foreach_add_(v, soft)
-    torch._foreach_sub_(v, lambdas)                                         # (11)
+    torch._foreach_sub_(v, lambdas)  # (11)
     torch._foreach_copy_(lambdas, soft)
-    torch._foreach_add_(lambdas, v, alpha=group['momentum'])                # (12)
+    torch._foreach_add_(lambdas, v, alpha=group['momentum'])  # (12)
     if group['nonnegative']:
-        torch._foreach_clamp_min_(lambdas, 0.)
+        torch._foreach_clamp_min_(lambdas, 0.0)
 
 
 def _move_lambda_ista(lambdas, gradients, _, eta, group):
@@ -189,7 +236,7 @@ def _move_lambda_ista(lambdas, gradients, _, eta, group):
     torch._foreach_add_(z, lambdas)
     torch._foreach_copy_(lambdas, _soft_threshold(z, _times(group['gamma'], eta)))
     if group['nonnegative']:
-        torch._foreach_clamp_min_(lambdas, 0.)
+        torch._foreach_clamp_min_(lambdas, 0.0)
 
 
 def _move_lambda_subgradient(lambdas, gradients, m, eta, group):
@@ -204,24 +251,32 @@ def _move_lambda_subgradient(lambdas, gradients, m, eta, group):
 def _move_structures(weight, gradient, v, eta, group, factors):
     """Equations 10 to 12 with the proximal step of the group's norm, see ``optimizers.rules.GroupLasso``."""
     shrunk = weight - eta * gradient
-    for entries in sorted(factors.values(), key=lambda entries: -len(set(entries))):  # of nested groups the inner first (Jenatton et al. 2011)
+    for entries in sorted(
+        factors.values(), key=lambda entries: -len(set(entries))
+    ):  # of nested groups the inner first (Jenatton et al. 2011)
         parts = shrunk.reshape(len(set(entries)), -1)
         norms = parts.norm(dim=1, keepdim=True)
-        shrunk = (parts * torch.clamp(1 - eta * group['gamma'] / norms.clamp(min=torch.finfo(parts.dtype).tiny), min=0.)).reshape(weight.shape)
+        shrunk = (
+            parts * torch.clamp(1 - eta * group['gamma'] / norms.clamp(min=torch.finfo(parts.dtype).tiny), min=0.0)
+        ).reshape(weight.shape)
     v.mul_(group['momentum']).add_(shrunk).sub_(weight)
     weight.copy_(shrunk + group['momentum'] * v)
 
 
 class Rule(NamedTuple):
-    """What moves λ: ``move(lambdas, gradients, states, eta, group)``; whether a λ has a state; whether λ moves at all."""
+    """The λ rule: ``move(lambdas, gradients, states, eta, group)``, whether λ has a state, whether λ moves."""
 
     move: Callable
     has_state: bool = True
     moves_lambda: bool = True
 
 
-RULES = {'apg': Rule(_move_lambda), 'ista': Rule(_move_lambda_ista, has_state=False), 'subgradient': Rule(_move_lambda_subgradient),
-         'group-lasso': Rule(None, has_state=False, moves_lambda=False)}
+RULES = {
+    'apg': Rule(_move_lambda),
+    'ista': Rule(_move_lambda_ista, has_state=False),
+    'subgradient': Rule(_move_lambda_subgradient),
+    'group-lasso': Rule(None, has_state=False, moves_lambda=False),
+}
 
 
 def _move_weights(weights, gradients, m, eta, group):
@@ -241,19 +296,27 @@ def _add(tensors, others, factor):
 
 
 def _soft_threshold(z, threshold):
-    """S(z) = max(z - t, 0) + min(z + t, 0), as new tensors: exactly 0 from -t to t. The threshold may be a number, a tensor, or a list of tensors."""
+    """S(z) = max(z - t, 0) + min(z + t, 0), as new tensors: exactly 0 from -t to t. The threshold may be a number, a
+    tensor, or a list of tensors.
+    """
     above, below = _shifted(z, _times(threshold, -1)), _shifted(z, threshold)
-    torch._foreach_clamp_min_(above, 0.)
-    torch._foreach_clamp_max_(below, 0.)
+    torch._foreach_clamp_min_(above, 0.0)
+    torch._foreach_clamp_max_(below, 0.0)
     torch._foreach_add_(above, below)
     return above
 
 
 def _shifted(tensors, amount):
-    """``tensors`` + ``amount``, as new tensors; ``_foreach_add`` would read the number out of a tensor, and wait for it."""
+    """``tensors`` + ``amount``, as new tensors; ``_foreach_add`` would read the number out of a tensor, and wait for
+    it.
+    """
     if isinstance(amount, list):
         return torch._foreach_add(tensors, amount)
-    return [tensor + amount for tensor in tensors] if isinstance(amount, torch.Tensor) else torch._foreach_add(tensors, amount)
+    return (
+        [tensor + amount for tensor in tensors]
+        if isinstance(amount, torch.Tensor)
+        else torch._foreach_add(tensors, amount)
+    )
 
 
 def _times(gammas, factor):

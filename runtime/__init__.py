@@ -4,6 +4,7 @@ Every module of this project takes MXNet from here (``from runtime import mx``),
 its speed is read only once, while the library loads. It loads when ``mx`` is first asked for: processes that only
 decode images do without its second and its 150 MB.
 """
+
 import importlib
 import os
 

@@ -1,4 +1,5 @@
 """What every command line shares: how it ends."""
+
 import logging
 import os
 import signal
@@ -9,9 +10,11 @@ from .errors import UserError
 
 
 def run(main, argv=None):
-    """Run ``main(argv)`` as a script: its return value is the exit code, and a user's mistake is one line on stderr and exit code 2.
+    """Run ``main(argv)`` as a script: its return value is the exit code, and a user's mistake is one line on stderr and
+    exit code 2.
 
-    ``OSError`` (a full disk, a file without permission) counts as a user's matter too. Anything else is a defect of ours and keeps its traceback.
+    ``OSError`` (a full disk, a file without permission) counts as a user's matter too. Anything else is a defect of
+    ours and keeps its traceback.
     """
     try:
         sys.exit(main(argv))

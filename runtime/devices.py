@@ -1,4 +1,5 @@
 """From ``--gpus 0,1`` to MXNet contexts, with a plain answer where a card cannot be used."""
+
 from bootstrap import cards
 
 from . import mx
@@ -8,8 +9,8 @@ from .errors import UserError
 def contexts(gpus, cpus=1):
     """The contexts a run computes on.
 
-    ``gpus`` is None or '' for ``cpus`` contexts on the CPU, else the numbers of cards as CUDA counts them, '0' or '0,1'. UserError: not such a list; MXNet is
-    the CPU build; there is no such card; MXNet has no kernels for it.
+    ``gpus`` is None or '' for ``cpus`` contexts on the CPU, else the numbers of cards as CUDA counts them, '0' or
+    '0,1'. UserError: not such a list; MXNet is the CPU build; there is no such card; MXNet has no kernels for it.
     """
     if not gpus:
         return [mx.cpu(number) for number in range(cpus)]
@@ -28,7 +29,10 @@ def _numbers(gpus):
 
 def _check_build(gpus):
     if not mx.runtime.Features().is_enabled('CUDA'):
-        raise UserError(f'--gpus {gpus}: this MXNet is the CPU build; leave --gpus out to compute on the CPU, or install the other with make venv MXNET=cu112')
+        raise UserError(
+            f'--gpus {gpus}: this MXNet is the CPU build; leave --gpus out to compute on the CPU, or install the other '
+            'with make venv MXNET=cu112'
+        )
 
 
 def _check_cards(numbers):
@@ -39,4 +43,6 @@ def _check_cards(numbers):
             known = ', '.join(f'{index}: {card}' for index, card in enumerate(present)) or 'none, or no NVIDIA driver'
             raise UserError(f'--gpus {number}: there is no such card; the cards here: {known}')
         if not cards.has_kernels(present[number]):
-            raise UserError(f'--gpus {number}: {cards.no_kernels(present[number])}; leave --gpus out to compute on the CPU')
+            raise UserError(
+                f'--gpus {number}: {cards.no_kernels(present[number])}; leave --gpus out to compute on the CPU'
+            )

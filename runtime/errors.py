@@ -1,7 +1,7 @@
 """What can go wrong for reasons a user can mend.
 
-Library code raises these; ``runtime.cli.run`` turns them into one line on stderr and exit code 2. Each message names the thing that is wrong and what to
-do about it.
+Library code raises these; ``runtime.cli.run`` turns them into one line on stderr and exit code 2. Each message names
+the thing that is wrong and what to do about it.
 """
 
 

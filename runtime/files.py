@@ -1,4 +1,5 @@
 """Files that are either there, whole, or not there at all."""
+
 import contextlib
 import hashlib
 import os
@@ -9,7 +10,8 @@ import tempfile
 def written_whole(path):
     """Give the name of a scratch file beside ``path``; on success it becomes ``path``, on any error it vanishes.
 
-    The scratch name keeps the ending of ``path``, since some libraries choose the format by it. Data reaches the disk before the name does.
+    The scratch name keeps the ending of ``path``, since some libraries choose the format by it. Data reaches the disk
+    before the name does.
     """
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
@@ -32,7 +34,9 @@ def written_whole(path):
 
 @contextlib.contextmanager
 def naming(path, scratch=None):
-    """Let an OSError from within name ``path``: that of a full disk names no file, and a ``scratch`` file means nothing to anybody."""
+    """Let an OSError from within name ``path``: that of a full disk names no file, and a ``scratch`` file means nothing
+    to anybody.
+    """
     try:
         yield
     except OSError as error:

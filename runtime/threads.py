@@ -1,7 +1,9 @@
 """How many threads a training run computes with: as many as there are cores that no other process needs.
 
-Waiting threads spin. Beside one busy process, two threads on two cores were 10 to 25 times slower than one, so a run gives up a thread for each busy core.
+Waiting threads spin. Beside one busy process, two threads on two cores were 10 to 25 times slower than one, so a run
+gives up a thread for each busy core.
 """
+
 import ctypes
 import logging
 import os
@@ -10,7 +12,7 @@ import time
 from . import THREADS_GIVEN, mx, usable_cores
 
 # Shorter intervals count too few of the system's clock ticks.
-SECONDS_BETWEEN_LOOKS = 5.
+SECONDS_BETWEEN_LOOKS = 5.0
 
 
 class ThreadChooser:
@@ -18,8 +20,8 @@ class ThreadChooser:
 
     Parameters
     ----------
-    wanted : None to choose by what other processes leave free, or a number to keep to. The variable OMP_NUM_THREADS, set by the user, is such a number.
-    apply : called with the number of threads at the start and at each change.
+    wanted : None to choose by what other processes leave free, or a number to keep to. The variable OMP_NUM_THREADS,
+    set by the user, is such a number. apply : called with the number of threads at the start and at each change.
     """
 
     def __init__(self, wanted, apply):
@@ -27,17 +29,28 @@ class ThreadChooser:
         self._apply, self._cores = apply, usable_cores()
         self.threads = self._fixed or self._cores
         self._meter = None if self._fixed or self._cores == 1 else LoadMeter()
-        logging.info('Threads: %d of %d cores%s', self.threads, self._cores, '' if self._meter is None else '; fewer while other processes are busy')
+        logging.info(
+            'Threads: %d of %d cores%s',
+            self.threads,
+            self._cores,
+            '' if self._meter is None else '; fewer while other processes are busy',
+        )
         apply(self.threads)
 
     def look(self):
-        """Change the number of threads if other processes have taken or freed a core. Cheap: it looks every 5 seconds."""
+        """Change the number of threads if other processes took or freed a core. Cheap: checks every 5 s."""
         if self._meter is None or self._meter.seconds < SECONDS_BETWEEN_LOOKS:
             return
         busy = self._meter.cores_busy_elsewhere()
         threads = threads_beside(busy, self._cores, self.threads)
         if threads != self.threads:
-            logging.info('Other processes use %.1f of %d cores: %d thread%s from here on', busy, self._cores, threads, 's' * (threads > 1))
+            logging.info(
+                'Other processes use %.1f of %d cores: %d thread%s from here on',
+                busy,
+                self._cores,
+                threads,
+                's' * (threads > 1),
+            )
             self.threads = threads
             self._apply(threads)
 
@@ -45,7 +58,8 @@ class ThreadChooser:
 def threads_beside(busy, cores, now):
     """The number of threads for ``cores`` of which other processes use ``busy``, when it is ``now``; at least 1.
 
-    A thread is given up for 0.6 of a core and taken back below 0.3, so that a load in between does not change the number all the time.
+    A thread is given up for 0.6 of a core and taken back below 0.3, so that a load in between does not change the
+    number all the time.
     """
     fewest = max(1, cores - int(busy + 0.7))
     most = max(1, cores - int(busy + 0.4))
@@ -67,7 +81,7 @@ class LoadMeter:
         """How many cores other processes kept busy since the last reading, for example 0.8."""
         before, self._before = self._before, self._read()
         seconds, busy, own = (now - then for now, then in zip(self._before, before))
-        return max(0., busy - own) / seconds if busy else 0.
+        return max(0.0, busy - own) / seconds if busy else 0.0
 
     @staticmethod
     def _read():
@@ -89,8 +103,9 @@ def _given():
 def set_mxnet_threads(number: int, device_ids=(0,)):
     """Let MXNet's operators on the CPU devices ``device_ids`` use ``number`` threads from now on.
 
-    ``MXSetNumOMPThreads`` is read by some operators; oneDNN's go by the setting of the thread that they run in, which is a worker of MXNet's engine. So the
-    engine is given a function to run there. Where OpenMP cannot be found, only the first has an effect.
+    ``MXSetNumOMPThreads`` is read by some operators; oneDNN's go by the setting of the thread that they run in, which
+    is a worker of MXNet's engine. So the engine is given a function to run there. Where OpenMP cannot be found, only
+    the first has an effect.
     """
     mx.base._LIB.MXSetNumOMPThreads(number)
     try:
@@ -100,5 +115,7 @@ def set_mxnet_threads(number: int, device_ids=(0,)):
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: set_here(number))
     for device_id in device_ids:
         context = (ctypes.c_int32 * 4)(mx.cpu().device_typeid, device_id)
-        mx.base.check_call(mx.base._LIB.MXEnginePushSync(function, None, None, context, None, 0, None, 0, None, 0, None))
+        mx.base.check_call(
+            mx.base._LIB.MXEnginePushSync(function, None, None, context, None, 0, None, 0, None, 0, None)
+        )
     mx.nd.waitall()  # the function must outlive its calls

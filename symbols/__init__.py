@@ -1,4 +1,7 @@
-"""Networks as MXNet symbols, with the scaling factors of Sparse Structure Selection in them. :func:`get_symbol` is the one door."""
+"""Networks as MXNet symbols, with the scaling factors of Sparse Structure Selection in them. :func:`get_symbol` is the
+one door.
+"""
+
 from runtime import mx
 from runtime.errors import UnknownNetworkError
 
@@ -17,13 +20,14 @@ def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda
     num_layers : depth; each network's module lists the known ones in ``UNITS``.
     num_classes : width of the classifier.
     image_shape : 'channels,height,width' as MXNet's scripts pass it ('3,224,224'), or a tuple.
-    scale : what gets a factor, for example 'block,group'; 'none' leaves every λ out of the graph; None is the paper's choice for the network.
-    lambda_placement : 'weight' multiplies λ into the parameters beside it (as fast as without λ), 'output' into the feature map (as the authors do).
+    scale : what gets a factor, for example 'block,group'; 'none' leaves every λ out of the graph; None is the paper's
+    choice for the network. lambda_placement : 'weight' multiplies λ into the parameters beside it (as fast as without
+    λ), 'output' into the feature map (as the authors do).
 
     Returns
     -------
-    mx.sym.Symbol with inputs ``data`` (N, C, H, W) and ``softmax_label`` (N,), whose output are the class probabilities (N, num_classes). Names and
-    shapes of arguments and auxiliary states are those of the authors' checkpoints.
+    mx.sym.Symbol with inputs ``data`` (N, C, H, W) and ``softmax_label`` (N,), whose output are the class probabilities
+    (N, num_classes). Names and shapes of arguments and auxiliary states are those of the authors' checkpoints.
 
     Raises
     ------
@@ -33,7 +37,9 @@ def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda
         raise UnknownNetworkError(f'unknown network {network!r}; known: {", ".join(NETWORKS)}')
     family = NETWORKS[network]
     if num_layers not in family.UNITS:
-        raise UnknownNetworkError(f'{network} has no depth {num_layers}; known: {", ".join(map(str, sorted(family.UNITS)))}')
+        raise UnknownNetworkError(
+            f'{network} has no depth {num_layers}; known: {", ".join(map(str, sorted(family.UNITS)))}'
+        )
     kinds = parse_kinds(family.PAPER_SCALE if scale is None else scale, family.SCALES, network)
     # Names that MXNet gives by counting must not depend on what the process built before.
     with mx.name.NameManager():

@@ -1,4 +1,5 @@
 """The layers that every family is built of, named as in the authors' checkpoints. Feature maps are (N, C, H, W)."""
+
 from runtime import mx
 
 from .scaling import scaled
@@ -7,15 +8,28 @@ BATCH_NORM = {'fix_gamma': False, 'eps': 1e-5, 'momentum': 0.9}
 
 
 def input_images(image_shape):
-    """The variable ``data``; a saved symbol tells by its attribute ``__image_shape__`` which images, 'channels,height,width', it was made for."""
+    """The variable ``data``; a saved symbol tells by its attribute ``__image_shape__`` which images,
+    'channels,height,width', it was made for.
+    """
     return mx.sym.Variable('data', attr={'__image_shape__': ','.join(map(str, image_shape))})
 
 
 def convolution(data, channels_in, channels_out, kernel, name, stride=1, num_group=1, bias=False, factors=()):
     """A square convolution that keeps the size of the map, but for its stride."""
+
     def layer(**parameters):
-        return mx.sym.Convolution(data, name=name, num_filter=channels_out, kernel=(kernel, kernel), stride=(stride, stride), pad=(kernel // 2, kernel // 2),
-                                  num_group=num_group, no_bias=not bias, workspace=512, **parameters)
+        return mx.sym.Convolution(
+            data,
+            name=name,
+            num_filter=channels_out,
+            kernel=(kernel, kernel),
+            stride=(stride, stride),
+            pad=(kernel // 2, kernel // 2),
+            num_group=num_group,
+            no_bias=not bias,
+            workspace=512,
+            **parameters,
+        )
 
     parameters = {'weight': (f'{name}_weight', (channels_out, channels_in // num_group, kernel, kernel))}
     if bias:
@@ -25,6 +39,7 @@ def convolution(data, channels_in, channels_out, kernel, name, stride=1, num_gro
 
 def batch_norm(data, channels, name, factors=()):
     """Batch normalisation with a learned γ and β."""
+
     def layer(**parameters):
         return mx.sym.BatchNorm(data, name=name, **BATCH_NORM, **parameters)
 

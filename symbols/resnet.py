@@ -1,7 +1,9 @@
-"""Pre-activation ResNet (He et al. 2016), the network of the paper's tables 1 and 2: batch normalisation and ReLU stand before each convolution.
+"""Pre-activation ResNet (He et al. 2016), the network of the paper's tables 1 and 2: batch normalisation and ReLU stand
+before each convolution.
 
 A residual block computes ``x + λ · F(x)``; with λ = 0 the block is its shortcut (equation 6 of the paper).
 """
+
 from .layers import batch_norm, classifier, convolution, imagenet_stem, input_images, relu
 from .scaling import Scaling
 
@@ -9,8 +11,15 @@ SCALES = ('block', 'neuron')
 PAPER_SCALE = 'block'
 
 # Residual units of each stage.
-UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),  # ImageNet
-         20: (2, 2, 2), 164: (18, 18, 18)}                                                            # CIFAR, 2 + 9 n layers
+UNITS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),  # ImageNet
+    20: (2, 2, 2),
+    164: (18, 18, 18),
+}  # CIFAR, 2 + 9 n layers
 BASIC = (18, 34)
 CIFAR = (20, 164)
 
@@ -24,22 +33,32 @@ def build(num_layers, num_classes, image_shape, kinds, placement):
 
 
 def network(units, widths, unit, small, num_classes, image_shape, kinds, placement):
-    """A ResNet of ``units[i]`` residual units with ``widths[i]`` output channels in stage i; ``small`` takes CIFAR's stem, a bare 3×3 convolution."""
+    """A ResNet of ``units[i]`` residual units with ``widths[i]`` output channels in stage i; ``small`` takes CIFAR's
+    stem, a bare 3×3 convolution.
+    """
     scale = Scaling(kinds, placement, units)
     data = input_images(image_shape)
     channels = 16 if small else 64
-    x = convolution(data, image_shape[0], channels, kernel=3, name='conv0') if small else imagenet_stem(data, image_shape[0], channels)
+    x = (
+        convolution(data, image_shape[0], channels, kernel=3, name='conv0')
+        if small
+        else imagenet_stem(data, image_shape[0], channels)
+    )
     block = 0
     for stage, (count, width) in enumerate(zip(units, widths), start=1):
         for index in range(1, count + 1):
             stride = 2 if index == 1 and stage > 1 else 1
-            x = unit(x, channels, width, stride, index == 1, f'stage{stage}_unit{index}', stage, scale, scale.block(block))
+            x = unit(
+                x, channels, width, stride, index == 1, f'stage{stage}_unit{index}', stage, scale, scale.block(block)
+            )
             channels, block = width, block + 1
     return classifier(relu(batch_norm(x, channels, 'bn1'), 'relu1'), num_classes)
 
 
 def bottleneck_unit(x, channels_in, channels_out, stride, project, name, stage, scale, block):
-    """1×1 to a quarter of the width, 3×3 (which takes the stride), 1×1 back; then + shortcut. A projection reads ``relu1``."""
+    """1×1 to a quarter of the width, 3×3 (which takes the stride), 1×1 back; then + shortcut. A projection reads
+    ``relu1``.
+    """
     inner = channels_out // 4
     act1 = relu(batch_norm(x, channels_in, f'{name}_bn1'), f'{name}_relu1')
     conv1 = convolution(act1, channels_in, inner, kernel=1, name=f'{name}_conv1')
@@ -54,7 +73,10 @@ def basic_unit(x, channels_in, channels_out, stride, project, name, stage, scale
     """Two 3×3 convolutions, the first of which takes the stride; then + shortcut."""
     act1 = relu(batch_norm(x, channels_in, f'{name}_bn1'), f'{name}_relu1')
     conv1 = convolution(act1, channels_in, channels_out, kernel=3, stride=stride, name=f'{name}_conv1')
-    act2 = relu(batch_norm(conv1, channels_out, f'{name}_bn2', scale.neuron(f'{name}_conv1', channels_out, stage)), f'{name}_relu2')
+    act2 = relu(
+        batch_norm(conv1, channels_out, f'{name}_bn2', scale.neuron(f'{name}_conv1', channels_out, stage)),
+        f'{name}_relu2',
+    )
     conv2 = convolution(act2, channels_out, channels_out, kernel=3, name=f'{name}_conv2', factors=block)
     return conv2 + _shortcut(x, act1, channels_in, channels_out, stride, project, name)
 

@@ -1,4 +1,5 @@
 """The CIFAR ResNets of He et al. 2015 (v1, post-activation) with the parameter-free shortcut, option A."""
+
 from runtime import mx
 
 from .layers import batch_norm, classifier, convolution, input_images, relu
@@ -32,10 +33,15 @@ def network(units, num_classes, image_shape, kinds, placement):
 
 
 def _unit(x, channels_in, channels_out, name, stage, scale, block):
-    """Two 3×3 convolutions; a change of width comes with stride 2. λ_block stands behind the last batch normalisation, before the sum."""
+    """Two 3×3 convolutions; a change of width comes with stride 2. λ_block stands behind the last batch normalisation,
+    before the sum.
+    """
     grows = channels_out != channels_in
     conv1 = convolution(x, channels_in, channels_out, kernel=3, stride=2 if grows else 1, name=f'{name}_conv1')
-    act1 = relu(batch_norm(conv1, channels_out, f'{name}_bn1', scale.neuron(f'{name}_conv1', channels_out, stage)), f'{name}_relu1')
+    act1 = relu(
+        batch_norm(conv1, channels_out, f'{name}_bn1', scale.neuron(f'{name}_conv1', channels_out, stage)),
+        f'{name}_relu1',
+    )
     conv2 = convolution(act1, channels_out, channels_out, kernel=3, name=f'{name}_conv2')
     bn2 = batch_norm(conv2, channels_out, f'{name}_bn2', block)
     shortcut = _widened(x, (channels_out - channels_in) // 2, name) if grows else x
@@ -46,6 +52,6 @@ def _widened(x, padding, name):
     """Option A: every second pixel of the block input, with ``padding`` channels of zeros on either side."""
     halved = mx.sym.Pooling(x, kernel=(1, 1), stride=(2, 2), pool_type='max', name=f'{name}_sc_half')
     zeros = mx.sym.zeros_like(mx.sym.slice_axis(halved, axis=1, begin=0, end=padding), name=f'{name}_sc_zeros')
-    # The factor 1 gives Concat a gradient in plain layout: handed the blocked one of the convolution beside it, oneDNN's Concat backward divides by zero
-    # (SIGFPE) because padding channels are not whole blocks.
+    # The factor 1 gives Concat a gradient in plain layout: handed the blocked one of the convolution beside it,
+    # oneDNN's Concat backward divides by zero (SIGFPE) because padding channels are not whole blocks.
     return mx.sym.Concat(zeros, halved, zeros, dim=1, name=f'{name}_sc') * 1

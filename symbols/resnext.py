@@ -1,7 +1,9 @@
 """ResNeXt (Xie et al. 2017), post-activation, 32 groups: the network of the paper's tables 3 and 4.
 
-λ_group multiplies the output of each group of the 3×3 convolution, behind its batch normalisation and before the ReLU; λ_block multiplies the whole branch.
+λ_group multiplies the output of each group of the 3×3 convolution, behind its batch normalisation and before the ReLU;
+λ_block multiplies the whole branch.
 """
+
 from .layers import batch_norm, classifier, convolution, imagenet_stem, input_images, relu
 from .scaling import Scaling
 
@@ -9,8 +11,12 @@ SCALES = ('block', 'group', 'neuron')
 PAPER_SCALE = 'block,group'
 
 # Residual units of each stage.
-UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3),  # ImageNet, 32×4d
-         20: (2, 2, 2), 164: (18, 18, 18)}      # CIFAR, 2 + 9 n layers
+UNITS = {
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),  # ImageNet, 32×4d
+    20: (2, 2, 2),
+    164: (18, 18, 18),
+}  # CIFAR, 2 + 9 n layers
 CIFAR = (20, 164)
 NUM_GROUP = 32
 
@@ -23,19 +29,25 @@ def build(num_layers, num_classes, image_shape, kinds, placement):
 
 
 def network(units, widths, num_group, small, num_classes, image_shape, kinds, placement):
-    """A ResNeXt of ``units[i]`` residual units with ``widths[i]`` output channels in stage i; ``small`` takes CIFAR's stem, a 3×3 convolution."""
+    """A ResNeXt of ``units[i]`` residual units with ``widths[i]`` output channels in stage i; ``small`` takes CIFAR's
+    stem, a 3×3 convolution.
+    """
     scale = Scaling(kinds, placement, units, num_group)
     data = input_images(image_shape)
     channels = 64
     if small:
-        x = relu(batch_norm(convolution(data, image_shape[0], channels, kernel=3, name='conv0'), channels, 'bn0'), 'relu0')
+        x = relu(
+            batch_norm(convolution(data, image_shape[0], channels, kernel=3, name='conv0'), channels, 'bn0'), 'relu0'
+        )
     else:
         x = imagenet_stem(data, image_shape[0], channels)
     block = 0
     for stage, (count, width) in enumerate(zip(units, widths), start=1):
         for index in range(1, count + 1):
             stride = 2 if index == 1 and stage > 1 else 1
-            x = _unit(x, channels, width, stride, index == 1, num_group, f'stage{stage}_unit{index}', stage, scale, block)
+            x = _unit(
+                x, channels, width, stride, index == 1, num_group, f'stage{stage}_unit{index}', stage, scale, block
+            )
             channels, block = width, block + 1
     return classifier(x, num_classes)
 
@@ -57,4 +69,8 @@ def _shortcut(x, channels_in, channels_out, stride, project, name):
     """The block input, or its projection to the new width: never scaled, so it outlives its block."""
     if not project:
         return x
-    return batch_norm(convolution(x, channels_in, channels_out, kernel=1, stride=stride, name=f'{name}_sc'), channels_out, f'{name}_sc_bn')
+    return batch_norm(
+        convolution(x, channels_in, channels_out, kernel=1, stride=stride, name=f'{name}_sc'),
+        channels_out,
+        f'{name}_sc_bn',
+    )

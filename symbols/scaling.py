@@ -1,16 +1,20 @@
 """The scaling factors λ: which there are, and the one place that decides where they multiply.
 
-A builder asks a :class:`Scaling` for the factor of a structure (section 3.2 of the paper: a residual block, a group of a grouped convolution, a neuron,
-which is a channel) and hands it to the layer that the structure ends in::
+A builder asks a :class:`Scaling` for the factor of a structure (section 3.2 of the paper: a residual block, a group of
+a grouped convolution, a neuron, which is a channel) and hands it to the layer that the structure ends in::
 
     branch = convolution(x, 64, 256, kernel=1, name='stage1_unit1_conv3', factors=scale.block(unit))
 
-With scaling off the same call returns no factor, and the graph holds no λ at all. The placement decides what a factor does:
+With scaling off the same call returns no factor, and the graph holds no λ at all. The placement decides what a factor
+does:
 
 ``output``   multiplies the feature map by λ, as the authors' graph does.
-``weight``   multiplies the parameters of the layer by λ. The function and its gradients are the same, because convolution is linear in its weight and
-             batch normalisation in (γ, β); the feature maps, whose product with λ is what costs in the backward pass, are left alone.
+``weight``   multiplies the parameters of the layer by λ. The function and its gradients are the same, because
+convolution is linear in its weight and
+             batch normalisation in (γ, β); the feature maps, whose product with λ is what costs in the backward pass,
+             are left alone.
 """
+
 from collections import namedtuple
 
 from runtime import mx
@@ -21,14 +25,17 @@ PLACEMENTS = ('weight', 'output')
 
 
 def parse_kinds(scale, allowed, network):
-    """The kinds named in ``scale`` ('block,group'; 'none' or '' for none), checked against the kinds that ``network`` has.
+    """The kinds named in ``scale`` ('block,group'; 'none' or '' for none), checked against the kinds that ``network``
+    has.
 
     Raises UnknownNetworkError for a kind that the network has no structure for.
     """
     kinds = tuple(kind.strip() for kind in scale.split(',') if kind.strip() not in ('', 'none'))
     for kind in kinds:
         if kind not in allowed:
-            raise UnknownNetworkError(f'--scale {kind}: {network} has no such structure; it can scale {", ".join(allowed)} or none')
+            raise UnknownNetworkError(
+                f'--scale {kind}: {network} has no such structure; it can scale {", ".join(allowed)} or none'
+            )
     return kinds
 
 
@@ -60,7 +67,9 @@ class Scaling:
         return [self._place.whole(self._blocks[index])] if 'block' in self._kinds else []
 
     def group(self, index, channels):
-        """The factor of the groups of block ``index``: one λ a group, repeated over its ``channels / num_group`` channels."""
+        """The factor of the groups of block ``index``: one λ a group, repeated over its ``channels / num_group``
+        channels.
+        """
         if 'group' not in self._kinds:
             return []
         row = mx.sym.repeat(self._groups[index].reshape((-1,)), repeats=channels // self._num_group, axis=0)
@@ -75,13 +84,17 @@ class Scaling:
     def _rows(self, kind, shape, stages):
         if kind not in self._kinds:
             return []
-        return mx.sym.SliceChannel(_variable(f'lambda_{kind}', kind, shape, stages), axis=0, num_outputs=shape[0], name=f'lambda_{kind}_rows')
+        return mx.sym.SliceChannel(
+            _variable(f'lambda_{kind}', kind, shape, stages), axis=0, num_outputs=shape[0], name=f'lambda_{kind}_rows'
+        )
 
 
 def scaled(layer, factors, **parameters):
-    """The output of ``layer``, a function of its parameters, with every factor of ``factors`` multiplied in where it belongs.
+    """The output of ``layer``, a function of its parameters, with every factor of ``factors`` multiplied in where it
+    belongs.
 
-    ``parameters`` maps a role, such as ``weight``, to (name, shape). Those that no factor touches are left for MXNet to create under the same names.
+    ``parameters`` maps a role, such as ``weight``, to (name, shape). Those that no factor touches are left for MXNet to
+    create under the same names.
     """
     roles = dict.fromkeys(parameters)
     for factor in factors:
@@ -95,9 +108,10 @@ def scaled(layer, factors, **parameters):
 class OnFeatures(namedtuple('OnFeatures', 'factor channels_last')):
     """A factor that multiplies the feature map (N, C, H, W) behind a layer: the authors' placement.
 
-    The authors' graph has the same function, names and shapes, but other operators around λ. A piece of ``lambda_block``
-    (1,) multiplies the map as it is, where this reshapes it to (1,1,1,1). A row of ``lambda_group`` multiplies along the
-    first axis of the map, transposed by (1,0,2,3), where this takes the last axis, transposed by (0,2,3,1).
+    The authors' graph has the same function, names and shapes, but other operators around λ. A piece of
+    ``lambda_block`` (1,) multiplies the map as it is, where this reshapes it to (1,1,1,1). A row of ``lambda_group``
+    multiplies along the first axis of the map, transposed by (1,0,2,3), where this takes the last axis, transposed by
+    (0,2,3,1).
     """
 
     @classmethod
@@ -123,7 +137,9 @@ class OnFeatures(namedtuple('OnFeatures', 'factor channels_last')):
 
 
 class OnParameters(namedtuple('OnParameters', 'factor is_scalar')):
-    """A factor that multiplies the parameters of a layer: the weight of a convolution, or γ and β of a batch normalisation."""
+    """A factor that multiplies the parameters of a layer: the weight of a convolution, or γ and β of a batch
+    normalisation.
+    """
 
     @classmethod
     def whole(cls, factor):
@@ -149,4 +165,10 @@ class OnParameters(namedtuple('OnParameters', 'factor is_scalar')):
 
 def _variable(name, kind, shape, stages):
     """A λ variable: 1 at the start, and never decayed."""
-    return mx.sym.Variable(name, shape=shape, init=mx.init.One(), wd_mult=0., attr={'__kind__': kind, '__stages__': ','.join(map(str, stages))})
+    return mx.sym.Variable(
+        name,
+        shape=shape,
+        init=mx.init.One(),
+        wd_mult=0.0,
+        attr={'__kind__': kind, '__stages__': ','.join(map(str, stages))},
+    )

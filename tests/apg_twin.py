@@ -1,14 +1,20 @@
-"""A second, independent implementation of what APG must do: equations 10 to 12 and the NAG rule, one array at a time, in NumPy and float64."""
+"""A second, independent implementation of what APG must do: equations 10 to 12 and the NAG rule, one array at a time,
+in NumPy and float64.
+"""
+
 import numpy as np
 
 
 class Twin:
     """One parameter under the paper's optimizer.
 
-    ``value`` is λ or a weight; ``step(gradient, eta)`` moves it. The settings are those of ``APG``, with every multiplier already in ``eta`` and ``wd``.
+    ``value`` is λ or a weight; ``step(gradient, eta)`` moves it. The settings are those of ``APG``, with every
+    multiplier already in ``eta`` and ``wd``.
     """
 
-    def __init__(self, value, is_lambda, gamma=0.01, momentum=0.9, wd=0., clip_gradient=None, rescale_grad=1., nonnegative=True):
+    def __init__(
+        self, value, is_lambda, gamma=0.01, momentum=0.9, wd=0.0, clip_gradient=None, rescale_grad=1.0, nonnegative=True
+    ):
         self.value = np.array(value, np.float64)
         self.moving = np.zeros_like(self.value)
         self.is_lambda, self.gamma, self.momentum, self.wd = is_lambda, gamma, momentum, wd

@@ -10,6 +10,7 @@ The code itself is not copied. What sets their graph apart from ours is how λ g
 
 The images' shape and the kinds of λ are written nowhere in the symbol.
 """
+
 from runtime import mx
 
 SWAPPED = (1, 0, 2, 3)
@@ -17,6 +18,7 @@ SWAPPED = (1, 0, 2, 3)
 
 def resnet(units, widths, num_classes, small=False):
     """The pre-activation bottleneck ResNet; ``small`` takes a 3×3 stem of 16 channels, for small images."""
+
     def unit(x, width, stride, project, name, block, _):
         inner = width // 4
         act1 = _relu(_norm(x, f'{name}_bn1'), f'{name}_relu1')
@@ -34,6 +36,7 @@ def resnet(units, widths, num_classes, small=False):
 
 def resnext(units, widths, num_group, num_classes, small=False):
     """The post-activation ResNeXt; ``small`` takes a 3×3 stem of 64 channels, for small images."""
+
     def unit(x, width, stride, project, name, block, groups):
         inner = width // 2
         act1 = _relu(_norm(_conv(x, inner, 1, f'{name}_conv1'), f'{name}_bn1'), f'{name}_relu1')
@@ -53,7 +56,7 @@ def resnext(units, widths, num_group, num_classes, small=False):
 
 
 def _pieces(name, shape):
-    factors = mx.sym.Variable(name, shape=shape, init=mx.init.One(), wd_mult=0.)
+    factors = mx.sym.Variable(name, shape=shape, init=mx.init.One(), wd_mult=0.0)
     return mx.sym.SliceChannel(factors, axis=0, num_outputs=shape[0], squeeze_axis=False, name=f'{name}_slices')
 
 
@@ -78,8 +81,16 @@ def _classifier(x, num_classes):
 
 
 def _conv(x, channels, kernel, name, stride=1, num_group=1):
-    return mx.sym.Convolution(x, num_filter=channels, kernel=(kernel, kernel), stride=(stride, stride),
-                              pad=(kernel // 2, kernel // 2), num_group=num_group, no_bias=True, name=name)
+    return mx.sym.Convolution(
+        x,
+        num_filter=channels,
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        pad=(kernel // 2, kernel // 2),
+        num_group=num_group,
+        no_bias=True,
+        name=name,
+    )
 
 
 def _norm(x, name):

@@ -1,14 +1,17 @@
 """What only a graphics card can tell: `make check-gpu`, for a person who has one.
 
-Every card computes what the CPU computes, step by step, and a line says of each check whether it passed, failed or was skipped, and why. The same checks run
-on the CPU first, to show that they themselves work (--no-cpu leaves them out). The exit code is 1 where a check failed; what was skipped does not fail.
+Every card computes what the CPU computes, step by step, and a line says of each check whether it passed, failed or was
+skipped, and why. The same checks run on the CPU first, to show that they themselves work (--no-cpu leaves them out).
+The exit code is 1 where a check failed; what was skipped does not fail.
 """
+
 import argparse
 import os
 import sys
 import time
 
-# Ampere and Ada round the factors of float32 convolutions to TF32 otherwise, and nothing would be comparable with the CPU to more than three digits.
+# Ampere and Ada round the factors of float32 convolutions to TF32 otherwise, and nothing would be comparable with the
+# CPU to more than three digits.
 os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -79,7 +82,9 @@ def usable_cards(report):
     found = []
     for number, card in enumerate(driver.cards):
         if not mx.runtime.Features().is_enabled('CUDA'):
-            report.skip(f'GPU {number}', f'{card}: this MXNet is the CPU build; make venv MXNET=cu112 installs the other')
+            report.skip(
+                f'GPU {number}', f'{card}: this MXNet is the CPU build; make venv MXNET=cu112 installs the other'
+            )
         elif not cards.has_kernels(card):
             report.skip(f'GPU {number}', f'{cards.no_kernels(card)}; --engine torch is for it')
         else:

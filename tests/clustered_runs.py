@@ -1,4 +1,7 @@
-"""Runs of two workers and a parameter server under train/launch.py, in which every process can be found, and none is to be left."""
+"""Runs of two workers and a parameter server under train/launch.py, in which every process can be found, and none is to
+be left.
+"""
+
 import contextlib
 import os
 import pathlib
@@ -14,14 +17,18 @@ MARK = 'CLUSTERED_RUN'
 
 
 class Launched:
-    """``launch.py OPTIONS COMMAND`` as a process; on leaving, nothing of it is left. ``said`` is all that has come on its stderr."""
+    """``launch.py OPTIONS COMMAND`` as a process; on leaving, nothing of it is left. ``said`` is all that has come on
+    its stderr.
+    """
 
     def __init__(self, options, command, **environment):
         self._mark = uuid.uuid4().hex
         environment = {'OMP_NUM_THREADS': '1', **os.environ, **environment, MARK: self._mark}
         self._out = pathlib.Path(os.environ.get('TMPDIR', '/tmp')) / f'launched-{self._mark}'
         with open(str(self._out), 'w') as out:
-            self.process = subprocess.Popen([sys.executable, launch.__file__, *map(str, options), *map(str, command)], env=environment, stderr=out)
+            self.process = subprocess.Popen(
+                [sys.executable, launch.__file__, *map(str, options), *map(str, command)], env=environment, stderr=out
+            )
 
     def __enter__(self):
         return self
@@ -71,7 +78,9 @@ class Launched:
         if f'{MARK}={self._mark}' not in environment or read(pid, 'stat').rpartition(')')[2].split()[:1] == ['Z']:
             return False
         command = read(pid, 'cmdline')
-        return role is None or (f'DMLC_ROLE={role}' in environment and not any('supervisor.py' in word for word in command))
+        return role is None or (
+            f'DMLC_ROLE={role}' in environment and not any('supervisor.py' in word for word in command)
+        )
 
 
 def read(pid, name):
@@ -90,5 +99,15 @@ def kill(pid, number):
 
 def cluster(network, prefix, *flags, workers=2, servers=1, **environment):
     """A ``Launched`` run of train_cifar."""
-    command = [sys.executable, train_cifar.__file__, '--network', network, '--model-prefix', prefix, '--kv-store', 'dist_sync', *flags]
+    command = [
+        sys.executable,
+        train_cifar.__file__,
+        '--network',
+        network,
+        '--model-prefix',
+        prefix,
+        '--kv-store',
+        'dist_sync',
+        *flags,
+    ]
     return Launched(['-n', workers, '-s', servers], command, **environment)

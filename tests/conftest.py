@@ -1,4 +1,7 @@
-"""How hypothesis behaves in every test here, what tests are called, how many threads they compute with, and runs that tests of the trainer may spoil."""
+"""How hypothesis behaves in every test here, what tests are called, how many threads they compute with, and runs that
+tests of the trainer may spoil.
+"""
+
 import functools
 import os
 import shutil
@@ -6,11 +9,15 @@ import shutil
 import hypothesis
 import pytest
 
-# In toy networks a second thread mostly waits for the first, and uses up a core that another test could use: five times the processor time.
+# In toy networks a second thread mostly waits for the first, and uses up a core that another test could use: five times
+# the processor time.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-# `make test` judges a change: it must say the same twice, and on a slow or busy machine too. Searching with fresh random cases is `make fuzz`'s business.
-hypothesis.settings.register_profile('steady', deadline=None, derandomize=True, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# `make test` judges a change: it must say the same twice, and on a slow or busy machine too. Searching with fresh
+# random cases is `make fuzz`'s business.
+hypothesis.settings.register_profile(
+    'steady', deadline=None, derandomize=True, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile('steady')
 
 import image_batches  # noqa: E402  (MXNet reads the number of threads when it is loaded)
@@ -18,7 +25,9 @@ from tiny_runs import refused, train  # noqa: E402
 
 
 def pytest_make_parametrize_id(config, val, argname):
-    """A test's name holds no file contents: archives carry the time they were made, and the processes of a parallel run must agree on the names."""
+    """A test's name holds no file contents: archives carry the time they were made, and the processes of a parallel run
+    must agree on the names.
+    """
     return argname if isinstance(val, bytes) else None
 
 

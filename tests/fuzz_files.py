@@ -1,9 +1,11 @@
-"""Feed every file reader of the project with damaged files, and report what crashes, hangs, raises anything untyped, or takes too much memory.
+"""Feed every file reader of the project with damaged files, and report what crashes, hangs, raises anything untyped, or
+takes too much memory.
 
     python tests/fuzz_files.py --count 100000
 
 Each case follows from ``--seed`` and its number; the files that found something are kept in ``--keep``.
 """
+
 import argparse
 import glob
 import json
@@ -36,7 +38,12 @@ class Worker:
         self.first = first
         # Two threads a process would only stand in one another's way.
         environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-        command = [sys.executable, WORKER, self.folder, *map(str, (self.seed, first, self.step, self.count, self.run_share))]
+        command = [
+            sys.executable,
+            WORKER,
+            self.folder,
+            *map(str, (self.seed, first, self.step, self.count, self.run_share)),
+        ]
         os.makedirs(self.folder, exist_ok=True)
         with open(os.path.join(self.folder, 'log'), 'wb') as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -61,7 +68,13 @@ class Worker:
             text = log.read()
         if self.place is None or self.place < self.first:
             raise RuntimeError(f'the worker does not start: {text[-500:]}')
-        self.deaths.append({'index': self.place, 'kind': 'death', 'reason': f'exit code {code}: {" | ".join(text.splitlines()[-4:])[-300:]}'})
+        self.deaths.append(
+            {
+                'index': self.place,
+                'kind': 'death',
+                'reason': f'exit code {code}: {" | ".join(text.splitlines()[-4:])[-300:]}',
+            }
+        )
         if self.place + self.step >= self.count:
             return True
         self.start(self.place + self.step)
@@ -77,7 +90,9 @@ class Worker:
 
 def fuzz(count, seed, workers, run_share, folder):
     """Judge ``count`` cases in ``workers`` processes; the list of findings, by case number."""
-    crew = [Worker(os.path.join(folder, str(number)), seed, number, workers, count, run_share) for number in range(workers)]
+    crew = [
+        Worker(os.path.join(folder, str(number)), seed, number, workers, count, run_share) for number in range(workers)
+    ]
     with tqdm(total=count, unit='file', disable=None) as bar:
         done = [False] * workers
         while not all(done):
@@ -98,9 +113,18 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--count', type=int, default=100_000, help='how many damaged files to try')
     parser.add_argument('--seed', type=int, default=0, help='another seed makes other files')
-    parser.add_argument('--workers', type=int, default=usable_cores(), help='processes; more than there are cores only slows them down')
-    parser.add_argument('--run-share', type=int, default=50, help='of the symbols that were accepted, how many percent to bind and run (the slow part)')
-    parser.add_argument('--keep', default='fuzz-findings', help='folder for the files that found something; made only if one does')
+    parser.add_argument(
+        '--workers', type=int, default=usable_cores(), help='processes; more than there are cores only slows them down'
+    )
+    parser.add_argument(
+        '--run-share',
+        type=int,
+        default=50,
+        help='of the symbols that were accepted, how many percent to bind and run (the slow part)',
+    )
+    parser.add_argument(
+        '--keep', default='fuzz-findings', help='folder for the files that found something; made only if one does'
+    )
     options = parser.parse_args(argv)
     begin = time.time()
     with tempfile.TemporaryDirectory() as folder:

@@ -2,6 +2,7 @@
 
 It leaves its place in a small file before each case, so that whoever started it knows what killed it.
 """
+
 import contextlib
 import faulthandler
 import json
@@ -23,8 +24,20 @@ from formats.symbol_shapes import check_shapes
 from runtime import mx
 from runtime.errors import UserError
 
-LOADERS = {'params': load_params, 'symbol': load_symbol, 'torch': load_torch_state, 'safetensors': load_safetensors, 'onnx': load_onnx}
-ENDINGS = {'params': '.params', 'symbol': '-symbol.json', 'torch': '.pth', 'safetensors': '.safetensors', 'onnx': '.onnx'}
+LOADERS = {
+    'params': load_params,
+    'symbol': load_symbol,
+    'torch': load_torch_state,
+    'safetensors': load_safetensors,
+    'onnx': load_onnx,
+}
+ENDINGS = {
+    'params': '.params',
+    'symbol': '-symbol.json',
+    'torch': '.pth',
+    'safetensors': '.safetensors',
+    'onnx': '.onnx',
+}
 CASE = 'case-'
 # Seconds of this process's own time for reading one file: the promise is one second, on a machine of its own.
 TIME_TO_READ = 1.0
@@ -83,7 +96,8 @@ def exercise(symbol):
                 if training:
                     executor.backward([mx.nd.ones(output.shape, dtype=output.dtype) for output in executor.outputs])
                 mx.nd.waitall()
-        # simple_bind raises RuntimeError, an index out of range IndexError, and MXNet's Python side TypeError or ValueError for types it does not know.
+        # simple_bind raises RuntimeError, an index out of range IndexError, and MXNet's Python side TypeError or
+        # ValueError for types it does not know.
         except (mx.MXNetError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
             continue
 
@@ -91,20 +105,31 @@ def exercise(symbol):
 def check_parameters(symbol):
     """Hold a symbol against parameters that fit it as far as can be told, then against some of which one does not."""
     expected = expected_shapes(symbol, symbol.list_arguments())
-    shapes = {name: tuple(max(side, 2) for side in expected.get(name) or (2, 2)) for name in symbol.list_arguments() + symbol.list_auxiliary_states()}
+    shapes = {
+        name: tuple(max(side, 2) for side in expected.get(name) or (2, 2))
+        for name in symbol.list_arguments() + symbol.list_auxiliary_states()
+    }
     for name in (None, *list(shapes)[::5]):
-        arrays = {key: np.empty(shape + (2,) if key == name else shape, 'int8') for key, shape in shapes.items() if math.prod(shape) <= MAX_VALUES}
+        arrays = {
+            key: np.empty(shape + (2,) if key == name else shape, 'int8')
+            for key, shape in shapes.items()
+            if math.prod(shape) <= MAX_VALUES
+        }
         states = {key: arrays.pop(key) for key in symbol.list_auxiliary_states() if key in arrays}
         with contextlib.suppress(UserError):
             check_fit(symbol, arrays, states, 'file')
 
 
 def main(folder, seed, first, step, count, run_share):
-    """Judge the cases ``first``, ``first + step``, … below ``count``; a file that found something, or killed the process, stays in ``folder``."""
+    """Judge the cases ``first``, ``first + step``, … below ``count``; a file that found something, or killed the
+    process, stays in ``folder``.
+    """
     os.makedirs(folder, exist_ok=True)
     corpus = Corpus(folder)
     limit_memory()
-    with open(os.path.join(folder, 'place'), 'wb', buffering=0) as place, open(os.path.join(folder, 'findings.jsonl'), 'a') as findings:
+    with open(os.path.join(folder, 'place'), 'wb', buffering=0) as place, open(
+        os.path.join(folder, 'findings.jsonl'), 'a'
+    ) as findings:
         for index in range(first, count, step):
             place.seek(0)
             place.write(struct.pack('<q', index))

@@ -1,7 +1,10 @@
-"""What a graphics card is asked to compute, and what it is compared with: NumPy, the equations, and the same step on the CPU.
+"""What a graphics card is asked to compute, and what it is compared with: NumPy, the equations, and the same step on
+the CPU.
 
-A check takes a device and returns what to say of it. It raises AssertionError where the device is wrong, and Skip where it cannot be asked.
+A check takes a device and returns what to say of it. It raises AssertionError where the device is wrong, and Skip where
+it cannot be asked.
 """
+
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +29,9 @@ class Skip(Exception):
 
 
 class Found(NamedTuple):
-    """A training step of a network: class probabilities, all gradients end to end, and the statistics of batch normalisation, also end to end."""
+    """A training step of a network: class probabilities, all gradients end to end, and the statistics of batch
+    normalisation, also end to end.
+    """
 
     output: np.ndarray
     gradient: np.ndarray
@@ -38,23 +43,35 @@ def runs_kernels(device):
     random = np.random.RandomState(0)
     a, b, image = random.rand(64, 48), random.rand(48, 32), random.rand(2, 3, 9, 9)
     weight = random.rand(5, 3, 3, 3)
-    on = {name: mx.nd.array(value, device, 'float32') for name, value in (('a', a), ('b', b), ('image', image), ('weight', weight))}
+    on = {
+        name: mx.nd.array(value, device, 'float32')
+        for name, value in (('a', a), ('b', b), ('image', image), ('weight', weight))
+    }
     close(mx.nd.dot(on['a'], on['b']), a @ b, 1e-5)
     close(mx.nd.relu(on['a'] - 0.5), np.maximum(a - 0.5, 0), 1e-5)
     windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), axis=(2, 3))
-    close(mx.nd.Convolution(on['image'], on['weight'], kernel=(3, 3), num_filter=5, no_bias=True), np.einsum('nchwij,ocij->nohw', windows, weight), 1e-5)
+    close(
+        mx.nd.Convolution(on['image'], on['weight'], kernel=(3, 3), num_filter=5, no_bias=True),
+        np.einsum('nchwij,ocij->nohw', windows, weight),
+        1e-5,
+    )
     return 'equal to NumPy to 1e-5'
 
 
 def moves_by_the_equations(device, dtype='float32'):
-    """APG against its float64 twin, over two learning rates; in float16 with a float32 master copy, which must be as exact."""
+    """APG against its float64 twin, over two learning rates; in float16 with a float32 master copy, which must be as
+    exact.
+    """
     is_half, random = dtype == 'float16', np.random.RandomState(1)
     names = {0: 'conv_weight', 1: 'lambda_block'}
     optimizer = APG(gamma=0.1, momentum=0.9, wd=0.01, learning_rate=0.1, param_idx2name=names, multi_precision=is_half)
     values = {0: random.randn(300).astype(dtype), 1: random.rand(7).astype(dtype)}
     weights = {index: mx.nd.array(value, device, dtype) for index, value in values.items()}
     states = {index: optimizer.create_state_multi_precision(index, weight) for index, weight in weights.items()}
-    twins = {index: Twin(value, 'lambda' in names[index], gamma=0.1, momentum=0.9, wd=0 if index else 0.01) for index, value in values.items()}
+    twins = {
+        index: Twin(value, 'lambda' in names[index], gamma=0.1, momentum=0.9, wd=0 if index else 0.01)
+        for index, value in values.items()
+    }
     for step in range(20):
         optimizer.set_learning_rate(0.1 if step < 10 else 0.02)
         for index, weight in weights.items():
@@ -76,7 +93,9 @@ def trains_like_the_cpu(device):
     for family, placement in NETWORKS:
         network = small_network(family, placement)
         here, there = step(network, device), step(network, CPU)
-        worst = max(worst, check_same(f'{family} {placement}', here, there, output=1e-4, direction=1e-4, statistics=1e-4))
+        worst = max(
+            worst, check_same(f'{family} {placement}', here, there, output=1e-4, direction=1e-4, statistics=1e-4)
+        )
     return f'{len(NETWORKS)} networks, gradients at most {worst:.1g} apart in direction'
 
 
@@ -86,7 +105,9 @@ def trains_in_half_like_the_cpu(device):
     for family, placement in NETWORKS:
         network = small_network(family, placement)
         here, there = step(network, device, in_half(device)), step(network, CPU, in_half(CPU))
-        worst = max(worst, check_same(f'{family} {placement}', here, there, output=0.02, direction=0.05, statistics=0.01))
+        worst = max(
+            worst, check_same(f'{family} {placement}', here, there, output=0.02, direction=0.05, statistics=0.01)
+        )
     return f'{len(NETWORKS)} networks, gradients at most {worst:.1g} apart in direction'
 
 
@@ -95,7 +116,10 @@ def recomputes(device):
     for family in FAMILIES:
         network = small_network(family)
         for change, tolerance in ((same, 1e-4), (in_half(device), 0.05)):
-            again, once = step(network, device, lambda symbol, change=change: recomputed(change(symbol))), step(network, device, change)
+            again, once = (
+                step(network, device, lambda symbol, change=change: recomputed(change(symbol))),
+                step(network, device, change),
+            )
             check_same(family, again, once, output=0.02, direction=tolerance, statistics=1e-3)
     return f'{len(FAMILIES)} networks, statistics moved once'
 
@@ -107,7 +131,9 @@ def follows_lambda_in_half(device):
     batch = mx.io.DataBatch([mx.nd.array(images)], [mx.nd.array(labels)], pad=0)
     paths = []
     for engine, made, where in ((HalfEngine, in_half(device)(symbol), device), (MXNetEngine, symbol, CPU)):
-        run = engine(made, [where], [mx.io.DataDesc('data', images.shape)], [mx.io.DataDesc('softmax_label', labels.shape)])
+        run = engine(
+            made, [where], [mx.io.DataDesc('data', images.shape)], [mx.io.DataDesc('softmax_label', labels.shape)]
+        )
         run.seed(1)
         run.start(APG(gamma=0.3, momentum=0.9, learning_rate=0.005, rescale_grad=1 / BATCH, param_idx2name={}))
         paths.append([])
@@ -129,7 +155,10 @@ def infers_stripped(device):
         stripped = strip(symbol, arg_params, aux_params, {'data': (1, *shape)}, fold_bn=True)
         images, _ = random_images(shape, 'float32')
         outputs = [predicted(stripped, images, where) for where in (device, CPU)]
-        require(np.abs(np.subtract(*outputs)).max() < 1e-4, f'{family}: probabilities {np.abs(np.subtract(*outputs)).max():.2g} apart')
+        require(
+            np.abs(np.subtract(*outputs)).max() < 1e-4,
+            f'{family}: probabilities {np.abs(np.subtract(*outputs)).max():.2g} apart',
+        )
     return f'{len(FAMILIES)} networks'
 
 
@@ -163,7 +192,9 @@ def torch_replays_what_it_computes(device):
         raise Skip(f'PyTorch {torch.__version__} sees no card')
     outputs = []
     for graphs in ('on', 'off'):
-        run = TorchEngine(several.network(), str(device.device_id), several.DATA, several.LABEL, Arithmetic(cuda_graphs=graphs))
+        run = TorchEngine(
+            several.network(), str(device.device_id), several.DATA, several.LABEL, Arithmetic(cuda_graphs=graphs)
+        )
         run.seed(5)
         run.start(several.optimizer())
         outputs.append([run.step(batch, seed=0).cpu().numpy() for batch in several.batches() * 2])
@@ -172,8 +203,16 @@ def torch_replays_what_it_computes(device):
 
 
 # Of each device; two_train_like_one takes a list of them, and torch_replays_what_it_computes a card.
-CHECKS = (runs_kernels, moves_by_the_equations, moves_by_the_equations_in_half, trains_like_the_cpu, trains_in_half_like_the_cpu, recomputes,
-          follows_lambda_in_half, infers_stripped)
+CHECKS = (
+    runs_kernels,
+    moves_by_the_equations,
+    moves_by_the_equations_in_half,
+    trains_like_the_cpu,
+    trains_in_half_like_the_cpu,
+    recomputes,
+    follows_lambda_in_half,
+    infers_stripped,
+)
 
 
 def same(symbol):
@@ -186,15 +225,24 @@ def in_half(device):
 
 
 def step(network, device, change=same):
-    """A step of a (symbol, image shape) with parameters at random, ``Found``; ``change`` makes of the symbol what is computed."""
+    """A step of a (symbol, image shape) with parameters at random, ``Found``; ``change`` makes of the symbol what is
+    computed.
+    """
     symbol, shape = network
     arg_params, aux_params = random_params(symbol, shape, 'float32')
     images, labels = random_images(shape, 'float32')
     symbol = change(symbol)
-    arguments = {**arg_params, 'data': mx.nd.array(images), 'softmax_label': mx.nd.array(labels), LOSS_SCALE: mx.nd.full((BATCH,), 256)}
+    arguments = {
+        **arg_params,
+        'data': mx.nd.array(images),
+        'softmax_label': mx.nd.array(labels),
+        LOSS_SCALE: mx.nd.full((BATCH,), 256),
+    }
     arguments = {name: arguments[name].copyto(device) for name in symbol.list_arguments()}
     gradients = {name: mx.nd.zeros_like(arguments[name]) for name in arg_params}
-    executor = symbol.bind(device, arguments, gradients, 'write', {name: array.copyto(device) for name, array in aux_params.items()})
+    executor = symbol.bind(
+        device, arguments, gradients, 'write', {name: array.copyto(device) for name, array in aux_params.items()}
+    )
     executor.forward(is_train=True)
     executor.backward()
     mx.nd.waitall()
@@ -207,8 +255,16 @@ def end_to_end(arrays):
 
 def predicted(stripped, images, device):
     symbol, arg_params, aux_params = stripped[:3]
-    arguments = {'data': mx.nd.array(images, device), **{name: array.copyto(device) for name, array in arg_params.items()}}
-    executor = symbol.bind(device, arguments, aux_states={name: array.copyto(device) for name, array in aux_params.items()}, grad_req='null')
+    arguments = {
+        'data': mx.nd.array(images, device),
+        **{name: array.copyto(device) for name, array in arg_params.items()},
+    }
+    executor = symbol.bind(
+        device,
+        arguments,
+        aux_states={name: array.copyto(device) for name, array in aux_params.items()},
+        grad_req='null',
+    )
     return executor.forward(is_train=False)[0].asnumpy()
 
 

@@ -1,4 +1,7 @@
-"""Batches of the ImageNet pipeline over thirty small images, which the fixtures ``rec``, ``open_images`` and ``images`` make, and what is in them."""
+"""Batches of the ImageNet pipeline over thirty small images, which the fixtures ``rec``, ``open_images`` and ``images``
+make, and what is in them.
+"""
+
 import argparse
 
 import numpy as np
@@ -20,7 +23,13 @@ def open_images(*flags, batch_size=8, num_classes=3, shape=SHAPE, processes=1, *
     parser = argparse.ArgumentParser()
     add_imagenet_args(parser).add_argument('--num-examples', type=int)
     parser.set_defaults(seed=7)
-    return imagenet_from_args(parser.parse_args([*map(str, flags), '--data-nthreads', str(processes)]), shape, num_classes, batch_size, **parts)
+    return imagenet_from_args(
+        parser.parse_args([*map(str, flags), '--data-nthreads', str(processes)]),
+        shape,
+        num_classes,
+        batch_size,
+        **parts,
+    )
 
 
 def contents(batch):

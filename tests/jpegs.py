@@ -1,4 +1,7 @@
-"""Photographs that can be told apart, made up: record files and folders of small JPEGs, whole and damaged, for tests of the ImageNet pipeline."""
+"""Photographs that can be told apart, made up: record files and folders of small JPEGs, whole and damaged, for tests of
+the ImageNet pipeline.
+"""
+
 import os
 import signal
 import time
@@ -24,7 +27,9 @@ def jpeg(number, quality=90, **size):
 
 
 def save_records(path, images, labels=None):
-    """Write ``images``, a list of bytes, as PATH.rec and PATH.idx, labelled 0, 1, 2, 0, … or by ``labels``; returns the name of the .rec."""
+    """Write ``images``, a list of bytes, as PATH.rec and PATH.idx, labelled 0, 1, 2, 0, … or by ``labels``; returns the
+    name of the .rec.
+    """
     labels = [number % 3 for number in range(len(images))] if labels is None else labels
     with RecordWriter(f'{path}.rec', f'{path}.idx') as out:
         for key, (image, label) in enumerate(zip(images, labels)):

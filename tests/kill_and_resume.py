@@ -1,11 +1,13 @@
-"""Kill training with ``kill -9`` again and again, resume it each time, and compare what it ends with to a run that nobody touched.
+"""Kill training with ``kill -9`` again and again, resume it each time, and compare what it ends with to a run that
+nobody touched.
 
     python tests/kill_and_resume.py --times 20
 
-A third of the kills come at a random moment, a third while a checkpoint is being written, as soon as one of its files appears, and a third after a SIGTERM,
-while the run is saving what it has. Every run must end with the parameters, optimizer states and metrics of the reference, byte for byte. Exit code 1
-where one has not.
+A third of the kills come at a random moment, a third while a checkpoint is being written, as soon as one of its files
+appears, and a third after a SIGTERM, while the run is saving what it has. Every run must end with the parameters,
+optimizer states and metrics of the reference, byte for byte. Exit code 1 where one has not.
 """
+
 import argparse
 import collections
 import glob
@@ -26,7 +28,19 @@ from train import train_cifar
 
 EPOCHS = 6
 # The learning rate drops in the middle. An epoch is short, so that much of the time goes into saving.
-FLAGS = [*DIGITS, '--batch-size', '128', '--num-epochs', str(EPOCHS), '--lr-step-epochs', '3', '--gamma', '0.1', '--disp-batches', '3']
+FLAGS = [
+    *DIGITS,
+    '--batch-size',
+    '128',
+    '--num-epochs',
+    str(EPOCHS),
+    '--lr-step-epochs',
+    '3',
+    '--gamma',
+    '0.1',
+    '--disp-batches',
+    '3',
+]
 TIMES_OUT = 300
 
 
@@ -50,18 +64,30 @@ def main(argv=None):
             print(f'{prefix} differs from {reference} after {dict(kills)}: {", ".join(differences)}')
             return 1
     shutil.rmtree(folder)
-    print(f'{sum(kills.values())} kills in {runs} runs ({", ".join(f"{count} {moment}" for moment, count in sorted(kills.items()))}): '
-          'every run ended like the reference, byte for byte')
+    print(
+        f'{sum(kills.values())} kills in {runs} runs '
+        f'({", ".join(f"{count} {moment}" for moment, count in sorted(kills.items()))}): '
+        'every run ended like the reference, byte for byte'
+    )
     return 0
 
 
 def live(network, prefix, chance=None):
-    """Start or resume a run, and kill it at a moment left to ``chance``, or let it end; returns its exit code once that is final."""
+    """Start or resume a run, and kill it at a moment left to ``chance``, or let it end; returns its exit code once that
+    is final.
+    """
     code = None
-    while code in (None, 128 + signal.SIGTERM, -signal.SIGTERM):  # stopped before it could be killed, or before it began
+    while code in (
+        None,
+        128 + signal.SIGTERM,
+        -signal.SIGTERM,
+    ):  # stopped before it could be killed, or before it began
         resume = ['--resume'] if manifests(prefix) else []
-        process = subprocess.Popen([sys.executable, train_cifar.__file__, '--network', network, '--model-prefix', prefix, *FLAGS, *resume],
-                                   stderr=subprocess.PIPE, universal_newlines=True)
+        process = subprocess.Popen(
+            [sys.executable, train_cifar.__file__, '--network', network, '--model-prefix', prefix, *FLAGS, *resume],
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        )
         if chance:
             wait_until_training(process)
             chance.choice([wait_a_while, wait_for_a_file, wait_for_a_stop])(process, prefix, chance)
@@ -93,8 +119,18 @@ def wait_for_a_stop(process, prefix, chance):
 def wait_for_a_file(process, prefix, chance, skip=None):
     """Until one of the files of a checkpoint appears, finished or not, and perhaps a moment longer."""
     label = r'run-(\d{4}|stopped-\d{4}-\d+)'
-    pattern = re.compile(chance.choice([rf'\.{label}\.(params|states)\..+', rf'{label}\.params', rf'{label}\.states', rf'\.{label}\.json\..+',
-                                        rf'{label}\.json', r'\.run-symbol\.json\..+']))
+    pattern = re.compile(
+        chance.choice(
+            [
+                rf'\.{label}\.(params|states)\..+',
+                rf'{label}\.params',
+                rf'{label}\.states',
+                rf'\.{label}\.json\..+',
+                rf'{label}\.json',
+                r'\.run-symbol\.json\..+',
+            ]
+        )
+    )
     folder = os.path.dirname(prefix)
     known = set(names_in(folder))
     skip = chance.randrange(2) if skip is None else skip
@@ -120,9 +156,13 @@ def moment_of_death(prefix):
 
 def compare(prefix, reference):
     """The names of what differs between the ends of two runs."""
-    found = {'parameters or states': checkpoint(prefix, EPOCHS) == checkpoint(reference, EPOCHS),
-             'metrics': [without_time(line) for line in metrics(prefix)] == [without_time(line) for line in metrics(reference)],
-             'checkpoints kept': set(manifests(reference)) <= set(manifests(prefix)) and not glob.glob(os.path.join(os.path.dirname(prefix), '.run*'))}
+    found = {
+        'parameters or states': checkpoint(prefix, EPOCHS) == checkpoint(reference, EPOCHS),
+        'metrics': [without_time(line) for line in metrics(prefix)]
+        == [without_time(line) for line in metrics(reference)],
+        'checkpoints kept': set(manifests(reference)) <= set(manifests(prefix))
+        and not glob.glob(os.path.join(os.path.dirname(prefix), '.run*')),
+    }
     return [what for what, is_equal in found.items() if not is_equal]
 
 
@@ -131,7 +171,9 @@ def without_time(line):
 
 
 def manifests(prefix):
-    return sorted(name for name in names_in(os.path.dirname(prefix)) if re.fullmatch(r'run-(\d{4}|stopped-.+)\.json', name))
+    return sorted(
+        name for name in names_in(os.path.dirname(prefix)) if re.fullmatch(r'run-(\d{4}|stopped-.+)\.json', name)
+    )
 
 
 def names_in(folder):

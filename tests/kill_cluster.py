@@ -1,11 +1,14 @@
-"""Break runs of two workers and a parameter server in every way, ``--times`` each, and resume them: they must end like a run that nobody touched.
+"""Break runs of two workers and a parameter server in every way, ``--times`` each, and resume them: they must end like
+a run that nobody touched.
 
     python tests/kill_cluster.py --times 10
 
-A worker or the server is killed with ``kill -9``; a worker or the server is stopped, as a cut network stops it (nothing comes from it any more, and no
-connection ends); the launcher is killed. Every time all processes must be gone in bounded time with a message that says why, the last checkpoint must be
-whole, and a resumed run must have the parameters and optimizer states of the reference, byte for byte. Exit code 1 where one has not.
+A worker or the server is killed with ``kill -9``; a worker or the server is stopped, as a cut network stops it (nothing
+comes from it any more, and no connection ends); the launcher is killed. Every time all processes must be gone in
+bounded time with a message that says why, the last checkpoint must be whole, and a resumed run must have the parameters
+and optimizer states of the reference, byte for byte. Exit code 1 where one has not.
 """
+
 import argparse
 import collections
 import os
@@ -33,7 +36,8 @@ FAULTS = {
     'worker killed': Fault('worker', signal.SIGKILL, 128 + signal.SIGKILL, 'was killed by signal 9'),
     'server killed': Fault('server', signal.SIGKILL, 128 + signal.SIGKILL, 'server 0 was killed by signal 9'),
     'worker cut off': Fault('worker', signal.SIGSTOP, 3, 'seconds (--dist-timeout) this worker has waited for'),
-    # For whom, depends on the moment: within a checkpoint the first worker waits for that server, and the others for the first worker.
+    # For whom, depends on the moment: within a checkpoint the first worker waits for that server, and the others for
+    # the first worker.
     'server cut off': Fault('server', signal.SIGSTOP, 3, 'seconds (--dist-timeout) this worker has waited for'),
     'launcher killed': Fault('launcher', signal.SIGKILL, -signal.SIGKILL, ''),
 }
@@ -56,8 +60,11 @@ def main(argv=None):
             if resumed(network, prefix) != reference:
                 print(f'{name}, number {number}: {prefix} differs from {reference}')
                 return 1
-        print(f'{name} {args.times} times: every run was over within {max(seconds):.1f} seconds, and resumed to the end of the reference, byte for byte',
-              flush=True)
+        print(
+            f'{name} {args.times} times: every run was over within {max(seconds):.1f} seconds, and resumed to the end '
+            'of the reference, byte for byte',
+            flush=True,
+        )
     shutil.rmtree(folder)
     return 0
 
@@ -70,7 +77,9 @@ def one_process(network, prefix):
 
 
 def suffer(network, prefix, fault, chance):
-    """Let a run suffer ``fault`` in its second epoch or later, and check how it ends; returns the seconds that this took."""
+    """Let a run suffer ``fault`` in its second epoch or later, and check how it ends; returns the seconds that this
+    took.
+    """
     with cluster(network, prefix, *OF_TWO, '--dist-timeout', TIMEOUT) as run:
         run.wait_for_file(f'{prefix}-0001.json')
         time.sleep(chance.uniform(0, 0.5))

@@ -1,4 +1,5 @@
 """What the tests of conversions share: parameters at random, MXNet's own answers, and small cases of every operator."""
+
 import numpy as np
 
 from runtime import mx
@@ -14,7 +15,9 @@ def small_network(family, placement='weight', kinds=None):
     """A small network of a family with all of its kinds of λ: (symbol, image shape)."""
     with mx.name.NameManager():
         if family == 'resnet-basic':
-            return resnet.network((1, 1), (16, 32), resnet.basic_unit, False, 10, CIFAR, kinds or resnet.SCALES, placement), CIFAR
+            return resnet.network(
+                (1, 1), (16, 32), resnet.basic_unit, False, 10, CIFAR, kinds or resnet.SCALES, placement
+            ), CIFAR
         if family == 'vgg':
             return vgg.network((1, 2), (16, 32), True, 10, (3, 16, 16), kinds or vgg.SCALES, placement), (3, 16, 16)
     return get_symbol(family, 20, 10, CIFAR, ','.join(kinds or NETWORKS[family].SCALES), placement), CIFAR
@@ -34,9 +37,15 @@ def random_params(symbol, image_shape, dtype='float64', seed=0):
             return random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
         return random.standard_normal(shape) * 0.1
 
-    arg = {name: mx.nd.array(values(name, shape), dtype=dtype) for name, shape in zip(symbol.list_arguments(), arguments)
-           if name not in ('data', 'softmax_label')}
-    aux = {name: mx.nd.array(values(name, shape), dtype=dtype) for name, shape in zip(symbol.list_auxiliary_states(), states)}
+    arg = {
+        name: mx.nd.array(values(name, shape), dtype=dtype)
+        for name, shape in zip(symbol.list_arguments(), arguments)
+        if name not in ('data', 'softmax_label')
+    }
+    aux = {
+        name: mx.nd.array(values(name, shape), dtype=dtype)
+        for name, shape in zip(symbol.list_auxiliary_states(), states)
+    }
     return arg, aux
 
 
@@ -47,16 +56,24 @@ def random_images(image_shape, dtype='float64', seed=1, classes=10):
 
 
 class Pass:
-    """MXNet's run of a symbol: outputs in inference and, where ``train``, in training, gradients of all arguments, and the statistics afterwards.
+    """MXNet's run of a symbol: outputs in inference and, where ``train``, in training, gradients of all arguments, and
+    the statistics afterwards.
 
     All are NumPy arrays. ``out_grad`` is the gradient of the output, which a symbol that ends in a loss does not need.
     """
 
     def __init__(self, symbol, arguments, states, train=True, out_grad=None):
         arrays = {name: mx.nd.array(values, dtype=values.dtype) for name, values in arguments.items()}
-        gradients = {name: mx.nd.zeros(array.shape, dtype=array.dtype) for name, array in arrays.items()} if train else None
-        executor = symbol.bind(mx.cpu(), {name: array.copy() for name, array in arrays.items()}, gradients,
-                               'write' if train else 'null', {name: array.copy() for name, array in states.items()})
+        gradients = (
+            {name: mx.nd.zeros(array.shape, dtype=array.dtype) for name, array in arrays.items()} if train else None
+        )
+        executor = symbol.bind(
+            mx.cpu(),
+            {name: array.copy() for name, array in arrays.items()},
+            gradients,
+            'write' if train else 'null',
+            {name: array.copy() for name, array in states.items()},
+        )
         self.inferred = executor.forward(is_train=False)[0].asnumpy()
         if train:
             self.trained = executor.forward(is_train=True)[0].asnumpy()
@@ -78,10 +95,23 @@ def _layers():
     maps = (BATCH, 6, 9, 8)
     bn = {'name': 'bn'}
     return {
-        'convolution': (mx.sym.Convolution(X, kernel=(3, 2), stride=(2, 1), dilate=(2, 1), pad=(1, 2), num_filter=9, num_group=3, name='conv'), maps),
-        'deconvolution': (mx.sym.Deconvolution(X, kernel=(3, 2), stride=(2, 2), pad=(1, 0), adj=(1, 1), num_filter=4, num_group=2, name='deconv'), maps),
+        'convolution': (
+            mx.sym.Convolution(
+                X, kernel=(3, 2), stride=(2, 1), dilate=(2, 1), pad=(1, 2), num_filter=9, num_group=3, name='conv'
+            ),
+            maps,
+        ),
+        'deconvolution': (
+            mx.sym.Deconvolution(
+                X, kernel=(3, 2), stride=(2, 2), pad=(1, 0), adj=(1, 1), num_filter=4, num_group=2, name='deconv'
+            ),
+            maps,
+        ),
         'fully connected': (mx.sym.FullyConnected(X, num_hidden=5, name='fc'), maps),
-        'fully connected, along the last axis': (mx.sym.FullyConnected(X, num_hidden=5, flatten=False, name='fc'), maps),
+        'fully connected, along the last axis': (
+            mx.sym.FullyConnected(X, num_hidden=5, flatten=False, name='fc'),
+            maps,
+        ),
         'fully connected, no bias': (mx.sym.FullyConnected(X, num_hidden=5, no_bias=True, name='fc'), maps),
         'batch norm, defaults': (mx.sym.BatchNorm(X, **bn), maps),
         'batch norm, learned gamma': (mx.sym.BatchNorm(X, fix_gamma=False, eps=1e-5, momentum=0.7, **bn), maps),
@@ -98,13 +128,32 @@ def _layers():
 def _poolings():
     cases = {}
     for kind in ('max', 'avg'):
-        cases[f'{kind} pooling, global'] = (mx.sym.Pooling(X, kernel=(2, 2), global_pool=True, pool_type=kind), (BATCH, 3, 7, 8))
+        cases[f'{kind} pooling, global'] = (
+            mx.sym.Pooling(X, kernel=(2, 2), global_pool=True, pool_type=kind),
+            (BATCH, 3, 7, 8),
+        )
         for convention in ('valid', 'full'):
-            for kernel, stride, pad in (((3, 2), (2, 2), (1, 0)), ((3, 3), (2, 2), (1, 1)), ((2, 2), (3, 3), (0, 0)), ((1, 1), (2, 2), (0, 0))):
+            for kernel, stride, pad in (
+                ((3, 2), (2, 2), (1, 0)),
+                ((3, 3), (2, 2), (1, 1)),
+                ((2, 2), (3, 3), (0, 0)),
+                ((1, 1), (2, 2), (0, 0)),
+            ):
                 for include in (True, False) if kind == 'avg' and any(pad) else (True,):
-                    name = f'{kind} pooling, {convention}, {kernel} {stride} {pad}{"" if include else ", padding not counted"}'
-                    cases[name] = (mx.sym.Pooling(X, kernel=kernel, stride=stride, pad=pad, pool_type=kind, pooling_convention=convention,
-                                                  count_include_pad=include), (BATCH, 3, 10, 11))
+                    padding = '' if include else ', padding not counted'
+                    name = f'{kind} pooling, {convention}, {kernel} {stride} {pad}{padding}'
+                    cases[name] = (
+                        mx.sym.Pooling(
+                            X,
+                            kernel=kernel,
+                            stride=stride,
+                            pad=pad,
+                            pool_type=kind,
+                            pooling_convention=convention,
+                            count_include_pad=include,
+                        ),
+                        (BATCH, 3, 10, 11),
+                    )
     return cases
 
 
@@ -130,14 +179,22 @@ def _shapes():
         'zeros': (mx.sym.Concat(X, mx.sym.zeros_like(X), mx.sym.ones_like(X), dim=2), maps),
         'dot': (mx.sym.dot(X, w), rows),
         'dot, transposed': (mx.sym.dot(X, variable('w', (3, 6)), transpose_b=True), rows),
-        'repeat': (mx.sym.broadcast_mul(X, mx.sym.Reshape(mx.sym.repeat(variable('w', (2,)), repeats=3, axis=0), shape=(1, -1, 1, 1))), maps),
+        'repeat': (
+            mx.sym.broadcast_mul(
+                X, mx.sym.Reshape(mx.sym.repeat(variable('w', (2,)), repeats=3, axis=0), shape=(1, -1, 1, 1))
+            ),
+            maps,
+        ),
     }
 
 
 def _arithmetic():
     maps, w = (BATCH, 6, 4, 5), variable('w', (1, 6, 1, 1))
     return {
-        'broadcasting': (mx.sym.broadcast_div(mx.sym.broadcast_sub(mx.sym.broadcast_add(X, w), w * 3), mx.sym.square(w) + 1), maps),
+        'broadcasting': (
+            mx.sym.broadcast_div(mx.sym.broadcast_sub(mx.sym.broadcast_add(X, w), w * 3), mx.sym.square(w) + 1),
+            maps,
+        ),
         'scalars': (2 / (mx.sym.square(3 - X * 2 + 1) + 0.5) - 1, maps),
         'power': (mx.sym.square(X) ** 1.5 / 4, maps),
         'maximum and minimum': (mx.sym.minimum(mx.sym.maximum(X, -0.3), 0.6), maps),

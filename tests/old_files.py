@@ -1,4 +1,5 @@
 """Checkpoints as older versions of MXNet wrote them, for tests of reading them."""
+
 import json
 import struct
 
@@ -26,17 +27,22 @@ def symbol_of_0_8(symbol):
     among their inputs; references are pairs; no version is given.
     """
     plan = json.loads(symbol.tojson())
-    states = {source for node in plan['nodes'] if node['op'] in STATES
-              for source, *_ in node['inputs'][STATES[node['op']]:]}
+    states = {
+        source for node in plan['nodes'] if node['op'] in STATES for source, *_ in node['inputs'][STATES[node['op']] :]
+    }
     kept = [index for index in range(len(plan['nodes'])) if index not in states]
     place = {index: position for position, index in enumerate(kept)}
     nodes = []
     for index in kept:
         node = plan['nodes'][index]
-        attrs, inputs = node.get('attrs', {}), node['inputs'][:STATES.get(node['op'])]
-        old = {'op': node['op'], 'param': {key: value for key, value in attrs.items() if not key.startswith('__')},
-               'name': node['name'], 'inputs': [[place[source], output] for source, output, *_ in inputs],
-               'backward_source_id': -1}
+        attrs, inputs = node.get('attrs', {}), node['inputs'][: STATES.get(node['op'])]
+        old = {
+            'op': node['op'],
+            'param': {key: value for key, value in attrs.items() if not key.startswith('__')},
+            'name': node['name'],
+            'inputs': [[place[source], output] for source, output, *_ in inputs],
+            'backward_source_id': -1,
+        }
         own = {key: value for key, value in attrs.items() if key.startswith('__')}
         nodes.append({**old, 'attr': own} if own else old)
     variables = [position for position, node in enumerate(nodes) if node['op'] == 'null']
@@ -46,8 +52,10 @@ def symbol_of_0_8(symbol):
 
 def params_v1(arg_params, aux_params):
     """The bytes of a .params file of float32 arrays (dicts name → NDArray) in the form V1, of MXNet 0.9 to 0.11."""
-    named = {**{f'arg:{name}': array for name, array in arg_params.items()},
-             **{f'aux:{name}': array for name, array in aux_params.items()}}
+    named = {
+        **{f'arg:{name}': array for name, array in arg_params.items()},
+        **{f'aux:{name}': array for name, array in aux_params.items()},
+    }
     parts = [struct.pack('<QQQ', LIST_MAGIC, 0, len(named))]
     for array in named.values():
         shape = array.shape

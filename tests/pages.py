@@ -1,4 +1,5 @@
 """The pages of the project as tests read them: their fences, commands, headings and links."""
+
 import glob
 import os
 import re
@@ -30,7 +31,9 @@ def fences(page):
 
 
 def commands_of(text):
-    """The commands of a shell block, each as a list of words, without comments; a line that ends in \\ goes on in the next."""
+    """The commands of a shell block, each as a list of words, without comments; a line that ends in \\ goes on in the
+    next.
+    """
     lines = text.replace('\\\n', ' ').splitlines()
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 

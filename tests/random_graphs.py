@@ -1,4 +1,5 @@
 """Random networks of every kind of layer, with λ at random places and in every form that it may be written in."""
+
 import numpy as np
 from strip_networks import IMAGE
 
@@ -15,13 +16,34 @@ class Drawing:
         self.count = 0
         self.squeezed = bool(self.random.randint(2))
         self.blocks = mx.sym.SliceChannel(mx.sym.Variable('lambda_block', shape=(BLOCKS,)), axis=0, num_outputs=BLOCKS)
-        self.rows = mx.sym.SliceChannel(mx.sym.Variable('lambda_group', shape=(ROWS, GROUPS)), axis=0, num_outputs=ROWS,
-                                        squeeze_axis=self.squeezed)
+        self.rows = mx.sym.SliceChannel(
+            mx.sym.Variable('lambda_group', shape=(ROWS, GROUPS)), axis=0, num_outputs=ROWS, squeeze_axis=self.squeezed
+        )
         self.tensors = [(self.convolution((mx.sym.Variable('data'), IMAGE[0])))]
-        steps = [self.convolution, self.pointwise, self.grouped, self.depthwise, self.norm, self.activation, self.add,
-                 self.add, self.concat, self.slice, self.pool, self.gate, self.maximum, self.there_and_back,
-                 self.scale, self.scale_rank_1, self.scale_block, self.scale_first, self.scale_last, self.scale_groups,
-                 self.scale_weight, self.scale_norm]
+        steps = [
+            self.convolution,
+            self.pointwise,
+            self.grouped,
+            self.depthwise,
+            self.norm,
+            self.activation,
+            self.add,
+            self.add,
+            self.concat,
+            self.slice,
+            self.pool,
+            self.gate,
+            self.maximum,
+            self.there_and_back,
+            self.scale,
+            self.scale_rank_1,
+            self.scale_block,
+            self.scale_first,
+            self.scale_last,
+            self.scale_groups,
+            self.scale_weight,
+            self.scale_norm,
+        ]
         for _ in range(self.random.randint(6, 16)):
             step = steps[self.random.randint(len(steps))]
             made = step(self.pick())
@@ -30,7 +52,7 @@ class Drawing:
 
     def symbol(self):
         """All of the last few tensors concatenated, pooled (or flattened as they are) and classified."""
-        ends = self.tensors[-self.random.randint(1, 4):]
+        ends = self.tensors[-self.random.randint(1, 4) :]
         x = mx.sym.Concat(*[x for x, _ in ends], dim=1) if len(ends) > 1 else ends[0][0]
         if self.random.rand() < 0.5:
             x = mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type='avg')
@@ -48,8 +70,14 @@ class Drawing:
     def convolution(self, tensor, kernel=3, **options):
         channels = self.random.choice([4, 6, 8])
         options.setdefault('num_filter', channels)
-        made = mx.sym.Convolution(tensor[0], kernel=(kernel, kernel), pad=(kernel // 2, kernel // 2),
-                                  no_bias=bool(self.random.randint(2)), name=self.name('conv'), **options)
+        made = mx.sym.Convolution(
+            tensor[0],
+            kernel=(kernel, kernel),
+            pad=(kernel // 2, kernel // 2),
+            no_bias=bool(self.random.randint(2)),
+            name=self.name('conv'),
+            **options,
+        )
         return made, options['num_filter']
 
     def pointwise(self, tensor):
@@ -152,8 +180,9 @@ class Drawing:
             weight = mx.sym.broadcast_mul(weight, mx.sym.reshape(self.factor(channels), shape=(-1, 1, 1, 1)))
         else:
             weight = mx.sym.dot(self.factor(1, 1), mx.sym.reshape(weight, shape=(1, -1))).reshape(shape)
-        return mx.sym.Convolution(tensor[0], weight=weight, num_filter=channels, kernel=(1, 1), no_bias=True,
-                                  name=name), channels
+        return mx.sym.Convolution(
+            tensor[0], weight=weight, num_filter=channels, kernel=(1, 1), no_bias=True, name=name
+        ), channels
 
     def scale_norm(self, tensor):
         """λ in γ and β of a batch normalisation."""

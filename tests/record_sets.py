@@ -1,4 +1,5 @@
 """Sets of record files that tests make with tools/make_record.py, and what is in them."""
+
 import json
 
 import cv2

@@ -1,4 +1,5 @@
 """Small networks with random parameters, and what tests of stripping do with them."""
+
 import json
 
 import numpy as np
@@ -10,8 +11,14 @@ from symbols import resnet, resnet_v1, resnext, vgg
 SIDE = 8
 SHAPES = {'data': (2, 3, SIDE, SIDE)}
 IMAGE = (3, SIDE, SIDE)
-KINDS = {'resnet': ('block', 'neuron'), 'resnet-basic': ('block', 'neuron'), 'resnet-v1': ('block', 'neuron'), 'resnext': ('block', 'group'),
-         'resnext-neuron': ('block', 'group', 'neuron'), 'vgg': ('neuron',)}
+KINDS = {
+    'resnet': ('block', 'neuron'),
+    'resnet-basic': ('block', 'neuron'),
+    'resnet-v1': ('block', 'neuron'),
+    'resnext': ('block', 'group'),
+    'resnext-neuron': ('block', 'group', 'neuron'),
+    'vgg': ('neuron',),
+}
 
 
 def small(family, placement, kinds=None):
@@ -29,12 +36,19 @@ def small(family, placement, kinds=None):
 
 
 def random_parameters(symbol, shapes=SHAPES, seed=0):
-    """Parameters in which nothing is 0 or 1 by chance or design: ``(arg_params, aux_params)``; scaling factors are near 1."""
+    """Parameters in which nothing is 0 or 1 by chance or design: ``(arg_params, aux_params)``; scaling factors are near
+    1.
+    """
     random = np.random.RandomState(seed)
     arguments, _, states = symbol.infer_shape(**shapes)
-    arg_params = {name: mx.nd.array(_draw(name, shape, random)) for name, shape in zip(symbol.list_arguments(), arguments)
-                  if name not in shapes and not name.endswith('label')}
-    aux_params = {name: mx.nd.array(_draw(name, shape, random)) for name, shape in zip(symbol.list_auxiliary_states(), states)}
+    arg_params = {
+        name: mx.nd.array(_draw(name, shape, random))
+        for name, shape in zip(symbol.list_arguments(), arguments)
+        if name not in shapes and not name.endswith('label')
+    }
+    aux_params = {
+        name: mx.nd.array(_draw(name, shape, random)) for name, shape in zip(symbol.list_auxiliary_states(), states)
+    }
     return arg_params, aux_params
 
 
@@ -50,7 +64,10 @@ def _draw(name, shape, random):
 
 def with_dead(arg_params, dead):
     """The parameters with the factors zero that ``dead`` (dict name → mask) says; all others unchanged."""
-    return {name: array if name not in dead else mx.nd.array(np.where(dead[name], 0, array.asnumpy()), dtype=array.dtype) for name, array in arg_params.items()}
+    return {
+        name: array if name not in dead else mx.nd.array(np.where(dead[name], 0, array.asnumpy()), dtype=array.dtype)
+        for name, array in arg_params.items()
+    }
 
 
 def images(count=2, seed=7, shape=IMAGE):
@@ -68,7 +85,9 @@ def predict(symbol, arg_params, aux_params, data):
 
 
 def assert_same_function(symbol, arg_params, aux_params, stripped, tolerance=1e-5, shape=IMAGE, logits='fc1_output'):
-    """Both networks give the same numbers in front of the softmax, to ``tolerance`` of the largest. Returns whether these depend on the image at all."""
+    """Both networks give the same numbers in front of the softmax, to ``tolerance`` of the largest. Returns whether
+    these depend on the image at all.
+    """
     data = images(shape=shape)
     expected = predict(symbol.get_internals()[logits], arg_params, aux_params, data)
     found = predict(stripped.symbol.get_internals()[logits], stripped.arg_params, stripped.aux_params, data)

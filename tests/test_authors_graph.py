@@ -1,4 +1,5 @@
 """The authors' graph and ours with ``--lambda-placement output`` are one network: names, outputs, gradients, strip."""
+
 import authors_graph
 import numpy as np
 import pytest
@@ -35,8 +36,11 @@ def ours(family, placement='output'):
 
 def imagenet_twins(family):
     """(theirs, ours) of depth 50."""
-    made = (authors_graph.resnet(UNITS50, WIDTHS50, 1000) if family == 'resnet' else
-            authors_graph.resnext(UNITS50, WIDTHS50, 32, 1000))
+    made = (
+        authors_graph.resnet(UNITS50, WIDTHS50, 1000)
+        if family == 'resnet'
+        else authors_graph.resnext(UNITS50, WIDTHS50, 32, 1000)
+    )
     return made, get_symbol(family, 50, 1000, '3,224,224', lambda_placement='output')
 
 
@@ -80,8 +84,11 @@ def test_strip_leaves_the_same(family, seed):
     symbols = (theirs(family), ours(family))
     arg_params, aux_params = random_parameters(symbols[1], SHAPES)
     random = np.random.RandomState(seed)
-    dead = {name: random.uniform(size=array.shape) < (0.4 if 'group' in name else 0.3)
-            for name, array in arg_params.items() if 'lambda' in name}
+    dead = {
+        name: random.uniform(size=array.shape) < (0.4 if 'group' in name else 0.3)
+        for name, array in arg_params.items()
+        if 'lambda' in name
+    }
     arg_params = with_dead(arg_params, dead)
     found, expected = (strip_twice(symbol, arg_params, aux_params) for symbol in symbols)
     assert assert_same_function(symbols[0], arg_params, aux_params, found)

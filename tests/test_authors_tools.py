@@ -1,4 +1,5 @@
 """Every tool on a checkpoint of the authors' graph, in new and in old file formats: the same figures as on ours."""
+
 import json
 
 import authors_graph
@@ -53,8 +54,9 @@ def said(capsys, main, *argv):
 
 def same_figures(capsys, main, folder, *argv):
     """What a tool says of both checkpoints, which must be the same."""
-    found, expected = (said(capsys, main, '--prefix', folder / name, '--epoch', 1, *argv)
-                       for name in ('theirs', 'ours'))
+    found, expected = (
+        said(capsys, main, '--prefix', folder / name, '--epoch', 1, *argv) for name in ('theirs', 'ours')
+    )
     assert found == expected
     return found[1]
 
@@ -92,8 +94,9 @@ def test_compare_checkpoints(checkpoints, capsys):
     assert (code, report['equal'], report['outputs']['max_abs']) == (0, True, 0)
     assert all(row['status'] == 'compared' and row['max_abs'] == 0 for row in report['tensors'])
     strip(capsys, folder, 'theirs')
-    code, report = said(capsys, compare_checkpoints.main, f'{folder}/theirs:1', f'{folder}/theirs-cut:0', *SHAPE,
-                        '--outputs-only')
+    code, report = said(
+        capsys, compare_checkpoints.main, f'{folder}/theirs:1', f'{folder}/theirs-cut:0', *SHAPE, '--outputs-only'
+    )
     assert (code, report['equal']) == (0, True)
 
 
@@ -165,6 +168,7 @@ def test_the_training_log(family, tmp_path, capsys):
     alive = found['theirs'][-1]['alive']
     assert alive['macs'] < found['theirs'][-1]['full']['macs']
     assert any(f'macs={alive["macs"]} ' in line for line in log_lines(tmp_path / 'theirs'))
-    report = said(capsys, strip_params.main, '--prefix', tmp_path / 'theirs', '--epoch', 2, '--out', tmp_path / 'cut',
-                  *SHAPE)[1]
+    report = said(
+        capsys, strip_params.main, '--prefix', tmp_path / 'theirs', '--epoch', 2, '--out', tmp_path / 'cut', *SHAPE
+    )[1]
     assert (report['after']['params'], report['after']['macs']) == (alive['params'], alive['macs'])

@@ -1,4 +1,5 @@
 """CIFAR in all its layouts: read alike, and refused by name when anything is wrong."""
+
 import hashlib
 import inspect
 import os
@@ -21,7 +22,10 @@ def lay_out(where, layout, cifar, binary, python):
     files = python if 'python' in layout else binary
     version = int('python' in layout)
     if 'archive' in layout:
-        archive = write_folder(where, {cifar.archive_names[version]: archive_bytes(cifar.folder_names[version], files)}) / cifar.archive_names[version]
+        archive = (
+            write_folder(where, {cifar.archive_names[version]: archive_bytes(cifar.folder_names[version], files)})
+            / cifar.archive_names[version]
+        )
         return [where, archive]
     return [where, write_folder(where / cifar.folder_names[version], files)]
 
@@ -57,14 +61,24 @@ def test_a_missing_file_is_named(tmp_path, layout):
 
 
 @pytest.mark.parametrize('layout', ['binary folder', 'python folder', 'binary archive', 'python archive'])
-@pytest.mark.parametrize('damage', [
-    lambda data: data[:-1], lambda data: data[:900] + bytes([data[900] ^ 1]) + data[901:], lambda data: b'', lambda data: data + b'.',
-], ids=['truncated', 'flipped', 'empty', 'longer'])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda data: data[:-1],
+        lambda data: data[:900] + bytes([data[900] ^ 1]) + data[901:],
+        lambda data: b'',
+        lambda data: data + b'.',
+    ],
+    ids=['truncated', 'flipped', 'empty', 'longer'],
+)
 def test_a_file_that_is_not_the_official_one_is_named_with_both_sums(tmp_path, layout, damage):
     cifar, binary, python = fake_cifar()
     binary['test_batch.bin'], python['test_batch'] = damage(binary['test_batch.bin']), damage(python['test_batch'])
-    wrong, algorithm, expected = ((python['test_batch'], 'md5', cifar.test[0].md5) if 'python' in layout else
-                                  (binary['test_batch.bin'], 'sha1', cifar.test[0].sha1))
+    wrong, algorithm, expected = (
+        (python['test_batch'], 'md5', cifar.test[0].md5)
+        if 'python' in layout
+        else (binary['test_batch.bin'], 'sha1', cifar.test[0].sha1)
+    )
     for path in lay_out(tmp_path / 'data', layout, cifar, binary, python):
         with pytest.raises(DataError, match='test_batch') as error:
             read_cifar(cifar, str(path))
@@ -107,7 +121,9 @@ def test_a_whole_layout_wins_over_half_a_one(tmp_path):
 
 
 def test_nothing_there_says_what_was_looked_for(tmp_path):
-    with pytest.raises(DataError, match='cifar-10-batches-bin, cifar-10-batches-py, cifar-10-binary.tar.gz, cifar-10-python.tar.gz'):
+    with pytest.raises(
+        DataError, match='cifar-10-batches-bin, cifar-10-batches-py, cifar-10-binary.tar.gz, cifar-10-python.tar.gz'
+    ):
         read_cifar(CIFAR10, str(tmp_path))
     with pytest.raises(DataError, match='no such folder'):
         read_cifar(CIFAR10, str(tmp_path / 'nowhere'))
@@ -133,8 +149,16 @@ def test_a_pickle_runs_nothing(tmp_path, protocol):
     assert not os.path.exists(victim)
 
 
-@pytest.mark.parametrize('name', ['builtins\neval', 'numpy\nload', 'numpy.core.multiarray\nfromstring', '_codecs\nencode',
-                                  'numpy.core\nmultiarray._reconstruct'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'builtins\neval',
+        'numpy\nload',
+        'numpy.core.multiarray\nfromstring',
+        '_codecs\nencode',
+        'numpy.core\nmultiarray._reconstruct',
+    ],
+)
 def test_a_pickle_may_name_only_what_an_array_takes(name):
     with pytest.raises(DataError, match='it names'):
         read_batch(b'c' + name.encode() + b'\n.', b'labels')
@@ -156,15 +180,27 @@ def test_a_pickle_of_something_else_is_refused():
     pixels, labels = np.zeros((2, 3072), np.uint8), [1, 2]
     good = python2_pickle(pixels, labels, b'labels')
     assert read_batch(good, b'labels')[1].tolist() == labels
-    other_shape, other_type, other_key = (good.replace(*change) for change in (
-        (b'J\x00\x0c\x00\x00', b'J\x00\x0d\x00\x00'), (b'U\x02u1', b'U\x02f4'), (b'labels', b'bagels')))
-    for bad in (other_shape, other_type, other_key, python2_pickle(pixels, [1], b'labels'), pickle.dumps([1, 2]), good[:-30], b''):
+    other_shape, other_type, other_key = (
+        good.replace(*change)
+        for change in ((b'J\x00\x0c\x00\x00', b'J\x00\x0d\x00\x00'), (b'U\x02u1', b'U\x02f4'), (b'labels', b'bagels'))
+    )
+    for bad in (
+        other_shape,
+        other_type,
+        other_key,
+        python2_pickle(pixels, [1], b'labels'),
+        pickle.dumps([1, 2]),
+        good[:-30],
+        b'',
+    ):
         assert bad != good
         with pytest.raises(DataError, match='not a CIFAR batch'):
             read_batch(bad, b'labels')
 
 
-@pytest.mark.skipif(not os.path.exists(os.path.join(cache_folder(CIFAR10), 'test_batch.bin')), reason='CIFAR-10 is not in the cache')
+@pytest.mark.skipif(
+    not os.path.exists(os.path.join(cache_folder(CIFAR10), 'test_batch.bin')), reason='CIFAR-10 is not in the cache'
+)
 def test_the_real_cifar10():
     train_images, train_labels, test_images, test_labels = read_cifar(CIFAR10, cache_folder(CIFAR10))
     assert (train_images.shape, test_images.shape) == ((50000, 3, 32, 32), (10000, 3, 32, 32))

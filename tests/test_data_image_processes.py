@@ -1,4 +1,5 @@
 """Whoever dies of a batch of images, the batches stay the same, and nothing is left behind."""
+
 import os
 import signal
 import subprocess
@@ -28,13 +29,14 @@ def test_a_process_that_is_killed_is_replaced_and_the_batches_stay_the_same(imag
 
 @pytest.mark.parametrize(('act', 'said'), [('die', 'SIGFPE'), ('hang', 'SIGKILL')])
 def test_an_image_at_which_processes_die_counts_as_damaged(open_images, rec, monkeypatch, caplog, act, said):
-    monkeypatch.setattr(decoder_pool, 'PATIENCE', 2.)
+    monkeypatch.setattr(decoder_pool, 'PATIENCE', 2.0)
     monkeypatch.setattr('train.data.imagenet.RecordSource', lambda *paths: Poisoned(RecordSource(*paths), act))
     validation = open_images('--data-train', rec, '--data-val', rec, '--max-bad', 0.1).validation
     found = epoch_of(validation)
     assert [batch[2] for batch in found] == [1, 0, 0, 2]
-    assert [record.getMessage() for record in caplog.records] == [f'Epoch[0] Damaged validation image 5 left out: a process that read it was ended by {said}, '
-                                                                  'twice']
+    assert [record.getMessage() for record in caplog.records] == [
+        f'Epoch[0] Damaged validation image 5 left out: a process that read it was ended by {said}, twice'
+    ]
 
 
 def test_processes_that_cannot_start(open_images, rec, monkeypatch, capfd):
@@ -75,7 +77,8 @@ from train.data.imagenet import add_imagenet_args, imagenet_from_args
 parser = argparse.ArgumentParser()
 add_imagenet_args(parser)
 parser.set_defaults(seed=0, num_examples=None)
-data = imagenet_from_args(parser.parse_args(['--data-train', {rec!r}, '--data-val', {rec!r}, '--data-nthreads', '2']), (3, 32, 32), 3, 8)
+args = parser.parse_args(['--data-train', {rec!r}, '--data-val', {rec!r}, '--data-nthreads', '2'])
+data = imagenet_from_args(args, (3, 32, 32), 3, 8)
 data.train.next()
 print(*data.pool.pids, flush=True)
 {then}
@@ -85,8 +88,12 @@ print(*data.pool.pids, flush=True)
 @pytest.mark.parametrize(('then', 'code'), [('time.sleep(1000)', -9), ('1 / 0', 1)])
 def test_however_the_trainer_ends_nothing_is_left(rec, then, code):
     shared = set(os.listdir('/dev/shm'))
-    trainer = subprocess.Popen([sys.executable, '-c', ONE_BATCH.format(tests=os.path.dirname(__file__), rec=rec, then=then)], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
+    trainer = subprocess.Popen(
+        [sys.executable, '-c', ONE_BATCH.format(tests=os.path.dirname(__file__), rec=rec, then=then)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+    )
     pids = [int(pid) for pid in trainer.stdout.readline().split()]
     assert len(pids) == 2
     if 'sleep' in then:

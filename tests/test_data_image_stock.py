@@ -1,4 +1,7 @@
-"""Our augmentation beside MXNet's own iterator, each of whose random decisions is read off its result: the same crops, colours, noise, mirroring, centres."""
+"""Our augmentation beside MXNet's own iterator, each of whose random decisions is read off its result: the same crops,
+colours, noise, mirroring, centres.
+"""
+
 import cv2
 import numpy as np
 import pytest
@@ -19,9 +22,17 @@ from train.data.image_augment import (
 )
 
 SIDE = 64
-NOTHING = ImageAugmentation(area=(1., 1.), aspect=(1., 1.), brightness=0, contrast=0, saturation=0, pca_noise=0, mirror=False)
-RAW = {'mean': 0., 'std': 1.}
-CROPS = {'random_resized_crop': True, 'min_random_area': 0.08, 'max_random_area': 1., 'min_aspect_ratio': 3 / 4, 'max_aspect_ratio': 4 / 3}
+NOTHING = ImageAugmentation(
+    area=(1.0, 1.0), aspect=(1.0, 1.0), brightness=0, contrast=0, saturation=0, pca_noise=0, mirror=False
+)
+RAW = {'mean': 0.0, 'std': 1.0}
+CROPS = {
+    'random_resized_crop': True,
+    'min_random_area': 0.08,
+    'max_random_area': 1.0,
+    'min_aspect_ratio': 3 / 4,
+    'max_aspect_ratio': 4 / 3,
+}
 
 
 def png(image):
@@ -32,7 +43,15 @@ def png(image):
 def stock(path, images, side=SIDE, **options):
     """What ImageRecordIter makes of ``images``, a list of bytes: float32 (N, 3, side, side), RGB, in order."""
     rec = save_records(path, images)
-    iterator = mx.io.ImageRecordIter(path_imgrec=rec, data_shape=(3, side, side), batch_size=1, preprocess_threads=1, inter_method=2, verbose=False, **options)
+    iterator = mx.io.ImageRecordIter(
+        path_imgrec=rec,
+        data_shape=(3, side, side),
+        batch_size=1,
+        preprocess_threads=1,
+        inter_method=2,
+        verbose=False,
+        **options,
+    )
     return np.concatenate([batch.data[0].asnumpy() for batch in iterator])
 
 
@@ -58,7 +77,9 @@ def boxes(crops):
     place = np.arange(SIDE)[8:-8]
     found = []
     for red, green, _ in crops:
-        (columns, left), (rows, top) = (np.polyfit(place, values[8:-8], 1) for values in (red.mean(axis=0), green.mean(axis=1)))
+        (columns, left), (rows, top) = (
+            np.polyfit(place, values[8:-8], 1) for values in (red.mean(axis=0), green.mean(axis=1))
+        )
         found.append((rows * SIDE, columns * SIDE, top + (rows - 1) / -2, left + (columns - 1) / -2))
     return np.array(found)
 
@@ -69,25 +90,36 @@ def distance(one, other):
     return max(abs((one[:, None] <= values).mean(axis=0) - (other[:, None] <= values).mean(axis=0)))
 
 
-@pytest.mark.parametrize(('area', 'aspect'), [((0.08, 1.), (3 / 4, 4 / 3)), ((0.2, 0.3), (1., 2.5))])
+@pytest.mark.parametrize(('area', 'aspect'), [((0.08, 1.0), (3 / 4, 4 / 3)), ((0.2, 0.3), (1.0, 2.5))])
 def test_random_crops_are_distributed_as_those_of_mxnet(tmp_path, area, aspect):
-    """Both through the same pixels. 1000 and 1000 draws of one distribution are more than 0.09 apart once in a thousand times."""
+    """Both through the same pixels. 1000 and 1000 draws of one distribution are more than 0.09 apart once in a thousand
+    times.
+    """
     image = png(ramp(150, 200))
     options = dict(zip(('min_random_area', 'max_random_area', 'min_aspect_ratio', 'max_aspect_ratio'), area + aspect))
     theirs = boxes(stock(tmp_path / 'ramp', [image] * 1000, random_resized_crop=True, **options))
     view = RandomView((3, SIDE, SIDE), NOTHING._replace(area=area, aspect=aspect), **RAW)
     mine = boxes([ours(view, image, row) for row in draw(np.random.default_rng(0), 1000)])
-    for measure in (lambda box: box[:, 0] * box[:, 1], lambda box: box[:, 0] / box[:, 1],
-                    lambda box: box[:, 2] / (151 - box[:, 0]), lambda box: box[:, 3] / (201 - box[:, 1])):
+    for measure in (
+        lambda box: box[:, 0] * box[:, 1],
+        lambda box: box[:, 0] / box[:, 1],
+        lambda box: box[:, 2] / (151 - box[:, 0]),
+        lambda box: box[:, 3] / (201 - box[:, 1]),
+    ):
         assert distance(measure(theirs), measure(mine)) < 0.09
 
 
 @pytest.mark.parametrize('size', [(40, 400), (400, 40), (70, 300)])
 def test_where_no_crop_fits_the_centre_is_taken(tmp_path, size):
     image = png(picture(1, *size))
-    options = {**CROPS, 'min_random_area': 0.9, 'min_aspect_ratio': 1., 'max_aspect_ratio': 1.}
-    view = RandomView((3, SIDE, SIDE), NOTHING._replace(area=(0.9, 1.)), **RAW)
-    assert np.abs(stock(tmp_path / 'long', [image], **options)[0] - ours(view, image, draw(np.random.default_rng(0), 1)[0])).max() <= 1
+    options = {**CROPS, 'min_random_area': 0.9, 'min_aspect_ratio': 1.0, 'max_aspect_ratio': 1.0}
+    view = RandomView((3, SIDE, SIDE), NOTHING._replace(area=(0.9, 1.0)), **RAW)
+    assert (
+        np.abs(
+            stock(tmp_path / 'long', [image], **options)[0] - ours(view, image, draw(np.random.default_rng(0), 1)[0])
+        ).max()
+        <= 1
+    )
 
 
 @pytest.mark.parametrize('size', [(150, 100), (100, 150), (64, 64), (65, 90), (30, 40), (101, 67)])
@@ -101,18 +133,34 @@ def test_normalisation_by_channel(tmp_path):
     """A blue of mean 100 must not be taken for a red of mean 120."""
     image = png(picture(0, SIDE, SIDE))
     mean, std = (123.68, 116.28, 103.53), (58.395, 57.12, 57.375)
-    options = {f'{name}_{channel}': value for name, values in (('mean', mean), ('std', std)) for channel, value in zip('rgb', values)}
-    np.testing.assert_allclose(ours(CentreView((3, SIDE, SIDE), SIDE), image), stock(tmp_path / 'image', [image], **options)[0], rtol=1e-5, atol=1e-5)
+    options = {
+        f'{name}_{channel}': value
+        for name, values in (('mean', mean), ('std', std))
+        for channel, value in zip('rgb', values)
+    }
+    np.testing.assert_allclose(
+        ours(CentreView((3, SIDE, SIDE), SIDE), image),
+        stock(tmp_path / 'image', [image], **options)[0],
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
-@pytest.mark.parametrize(('name', 'change'), [('brightness', change_brightness), ('contrast', change_contrast), ('saturation', change_saturation)])
+@pytest.mark.parametrize(
+    ('name', 'change'),
+    [('brightness', change_brightness), ('contrast', change_contrast), ('saturation', change_saturation)],
+)
 def test_a_change_of_colour(tmp_path, name, change):
-    """MXNet draws the strength; the one that comes nearest must give its very pixels, here and there rounded to the other side."""
+    """MXNet draws the strength; the one that comes nearest must give its very pixels, here and there rounded to the
+    other side.
+    """
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     magnitudes = []
     for result in map(as_bgr, stock(tmp_path / 'noise', [png(image)] * 4, **{name: 0.4})):
+
         def difference(strength, result=result):
             return cv2.absdiff(change(image, strength), result).mean()
+
         strength = min(np.linspace(0.6, 1.4, 161), key=difference)
         strength = min(np.linspace(strength - 0.005, strength + 0.005, 201), key=difference)
         apart = cv2.absdiff(change(image, strength), result)
@@ -158,13 +206,23 @@ def test_the_whole_recipe_has_the_mean_and_spread_of_mxnets(tmp_path):
 
 
 def test_mxnet_spoils_crops_of_images_that_have_the_size_already(tmp_path):
-    """Why ImageRecordIter is not used: it resizes such a crop into its own source. Ours is what OpenCV makes of some crop."""
+    """Why ImageRecordIter is not used: it resizes such a crop into its own source. Ours is what OpenCV makes of some
+    crop.
+    """
     image = picture(4, SIDE, SIDE)
-    half = {'random_resized_crop': True, 'min_random_area': 0.25, 'max_random_area': 0.25, 'min_aspect_ratio': 1., 'max_aspect_ratio': 1.}
+    half = {
+        'random_resized_crop': True,
+        'min_random_area': 0.25,
+        'max_random_area': 0.25,
+        'min_aspect_ratio': 1.0,
+        'max_aspect_ratio': 1.0,
+    }
 
     def nearest(result, source):
-        crops = (source[top:top + 32, left:left + 32] for top in range(33) for left in range(33))
-        return min(cv2.absdiff(cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), result).max() for crop in crops)
+        crops = (source[top : top + 32, left : left + 32] for top in range(33) for left in range(33))
+        return min(
+            cv2.absdiff(cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), result).max() for crop in crops
+        )
 
     spoilt = [nearest(as_bgr(result), image) for result in stock(tmp_path / 'same', [png(image)] * 4, **half)]
     assert max(spoilt) > 20

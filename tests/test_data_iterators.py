@@ -1,4 +1,5 @@
 """Batches: what is in them, that they repeat exactly, and that nothing is lost or counted twice."""
+
 import logging
 
 import numpy as np
@@ -10,7 +11,15 @@ from image_batches import assert_same
 from runtime import mx
 from runtime.errors import DataError
 from train.data.augment import CIFAR_AUGMENTATION, Augmentation, Preprocessor
-from train.data.datasets import Dataset, eval_iterator, load_dataset, measure_throughput, synthetic_data, test_io, train_iterator
+from train.data.datasets import (
+    Dataset,
+    eval_iterator,
+    load_dataset,
+    measure_throughput,
+    synthetic_data,
+    test_io,
+    train_iterator,
+)
 from train.data.iterators import NO_CLASS, EvalIterator
 
 
@@ -70,6 +79,7 @@ def test_images_belong_to_their_labels():
 def test_seeds_differ_and_a_seed_repeats():
     def labels(seed):
         return [batch[1].tolist() for batch in epoch_of(train_iterator(small_dataset(), 8, seed=seed))]
+
     assert labels(1) == labels(1)
     assert labels(1) != labels(2)
 
@@ -113,7 +123,9 @@ def test_the_same_image_is_augmented_differently_in_each_epoch():
 def test_workers_share_an_epoch_equally_and_see_together_what_one_would(seed, parts, batch_size):
     dataset = small_dataset()
     alone = epoch_of(train_iterator(dataset, batch_size * parts, seed))
-    workers = [epoch_of(train_iterator(dataset, batch_size, seed, part_index=part, num_parts=parts)) for part in range(parts)]
+    workers = [
+        epoch_of(train_iterator(dataset, batch_size, seed, part_index=part, num_parts=parts)) for part in range(parts)
+    ]
     assert {len(batches) for batches in workers} == {len(alone)} == {50 // (batch_size * parts)}
     for step, (images, labels, _) in enumerate(alone):
         np.testing.assert_array_equal(np.concatenate([worker[step][0] for worker in workers]), images)
@@ -140,10 +152,12 @@ def test_evaluation_shows_every_image_once_and_counts_what_only_fills_up(count, 
     assert len(iterator) == len(batches)
     for images, labels, pad in batches:
         assert images.shape == (batch_size, 3, 8, 8)
-        assert (labels[batch_size - pad:] == NO_CLASS).all()
-    kept = [(images[:batch_size - pad], labels[:batch_size - pad]) for images, labels, pad in batches]
+        assert (labels[batch_size - pad :] == NO_CLASS).all()
+    kept = [(images[: batch_size - pad], labels[: batch_size - pad]) for images, labels, pad in batches]
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in kept]), np.arange(count))
-    np.testing.assert_array_equal(np.concatenate([images for images, _ in kept]), Preprocessor((3, 8, 8)).plain(dataset.test_images))
+    np.testing.assert_array_equal(
+        np.concatenate([images for images, _ in kept]), Preprocessor((3, 8, 8)).plain(dataset.test_images)
+    )
     iterator.reset()
     assert_same(batches, epoch_of(iterator))
 
@@ -164,13 +178,25 @@ def test_a_module_trains_on_them():
     data = mx.sym.Flatten(mx.sym.Variable('data'))
     module = mx.mod.Module(mx.sym.SoftmaxOutput(mx.sym.FullyConnected(data, num_hidden=10), name='softmax'))
     mx.random.seed(0)
-    module.fit(train_iterator(dataset, 32, seed=0, augment=False), num_epoch=3, optimizer_params={'learning_rate': 0.05}, initializer=mx.init.Xavier())
+    module.fit(
+        train_iterator(dataset, 32, seed=0, augment=False),
+        num_epoch=3,
+        optimizer_params={'learning_rate': 0.05},
+        initializer=mx.init.Xavier(),
+    )
     assert module.score(eval_iterator(dataset, 360), 'acc')[0][1] > 0.9
 
 
-@pytest.mark.parametrize('arguments', [
-    {'batch_size': 51}, {'batch_size': 0}, {'batch_size': 20, 'num_parts': 3},
-    {'batch_size': 2, 'part_index': 2, 'num_parts': 2}, {'batch_size': 2, 'part_index': -1}])
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        {'batch_size': 51},
+        {'batch_size': 0},
+        {'batch_size': 20, 'num_parts': 3},
+        {'batch_size': 2, 'part_index': 2, 'num_parts': 2},
+        {'batch_size': 2, 'part_index': -1},
+    ],
+)
 def test_what_cannot_be_shared_out_is_refused(arguments):
     with pytest.raises(DataError, match='batch size|part'):
         train_iterator(small_dataset(), seed=0, **arguments)
@@ -201,7 +227,9 @@ def test_test_io_logs_as_mxnet_does(caplog):
     with caplog.at_level(logging.INFO):
         speed = test_io(iterator, frequent=2)
     assert speed > 0
-    assert [record.getMessage().split('\t')[0] for record in caplog.records] == [f'Epoch[0] Batch [{batch}]' for batch in (2, 4, 6)]
+    assert [record.getMessage().split('\t')[0] for record in caplog.records] == [
+        f'Epoch[0] Batch [{batch}]' for batch in (2, 4, 6)
+    ]
     assert all(record.getMessage().endswith('samples/sec') for record in caplog.records)
 
 
@@ -219,5 +247,5 @@ def test_workers_evaluate_every_image_once_between_them(num_parts):
     seen = []
     for part in range(num_parts):
         for batch in EvalIterator(images, labels, 2, Preprocessor((3, 4, 4)), part, num_parts):
-            seen += batch.label[0].asnumpy()[:2 - batch.pad].tolist()
+            seen += batch.label[0].asnumpy()[: 2 - batch.pad].tolist()
     assert sorted(seen) == [0, 1, 2, 3, 4]

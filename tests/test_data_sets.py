@@ -1,4 +1,5 @@
 """Data sets by name: digits, synthetic ones, and the options that choose them."""
+
 import argparse
 
 import numpy as np
@@ -27,8 +28,14 @@ def test_every_digit_is_in_the_split_once_with_its_own_label():
     dataset = load_dataset('digits', image_shape=(3, 8, 8))
     original = sklearn_datasets.load_digits()
     # At 8 x 8 nothing is scaled, and each image can be looked up.
-    expected = sorted((np.rint(image * 255 / 16).astype(np.uint8).tobytes(), label) for image, label in zip(original.images, original.target))
-    images, labels = np.concatenate([dataset.train_images, dataset.test_images]), np.concatenate([dataset.train_labels, dataset.test_labels])
+    expected = sorted(
+        (np.rint(image * 255 / 16).astype(np.uint8).tobytes(), label)
+        for image, label in zip(original.images, original.target)
+    )
+    images, labels = (
+        np.concatenate([dataset.train_images, dataset.test_images]),
+        np.concatenate([dataset.train_labels, dataset.test_labels]),
+    )
     assert (images == images[:, :1]).all()
     assert sorted((image[0].tobytes(), label) for image, label in zip(images, labels)) == expected
 
@@ -42,7 +49,9 @@ def test_digits_are_enlarged_as_opencv_does():
 
 
 def test_synthetic_images_are_fixed_and_take_any_shape_and_number_in_little_memory():
-    first, second = (load_dataset('synthetic', image_shape=(1, 40, 24), num_classes=6, num_examples=10**7) for _ in range(2))
+    first, second = (
+        load_dataset('synthetic', image_shape=(1, 40, 24), num_classes=6, num_examples=10**7) for _ in range(2)
+    )
     assert first.train_images.shape == (10**7, 1, 40, 24)
     np.testing.assert_array_equal(first.train_images[[5, 9999999]], second.train_images[[5, 9999999]])
     assert first.train_labels.max() == 5
@@ -57,13 +66,17 @@ def test_synthetic_data_goes_through_the_ordinary_iterators():
     assert sum(16 - batch.pad for batch in eval_iterator(dataset, 16)) == 25
 
 
-@pytest.mark.parametrize(('arguments', 'names'), [
-    ({'name': 'mnist'}, 'digits, cifar10, cifar100, synthetic'),
-    ({'name': 'cifar10', 'image_shape': (3, 224, 224)}, '3,32,32, not 3,224,224'),
-    ({'name': 'digits', 'image_shape': (1, 32, 32)}, '3,H,W'),
-    ({'name': 'digits', 'image_shape': (3, 32)}, 'channels,height,width'),
-    ({'name': 'digits', 'image_shape': (3, 0, 32)}, 'channels,height,width'),
-    ({'name': 'digits', 'num_classes': 9}, '10 classes')])
+@pytest.mark.parametrize(
+    ('arguments', 'names'),
+    [
+        ({'name': 'mnist'}, 'digits, cifar10, cifar100, synthetic'),
+        ({'name': 'cifar10', 'image_shape': (3, 224, 224)}, '3,32,32, not 3,224,224'),
+        ({'name': 'digits', 'image_shape': (1, 32, 32)}, '3,H,W'),
+        ({'name': 'digits', 'image_shape': (3, 32)}, 'channels,height,width'),
+        ({'name': 'digits', 'image_shape': (3, 0, 32)}, 'channels,height,width'),
+        ({'name': 'digits', 'num_classes': 9}, '10 classes'),
+    ],
+)
 def test_what_a_data_set_does_not_have_is_refused(arguments, names):
     with pytest.raises(DataError, match=names):
         load_dataset(**arguments)
@@ -81,15 +94,37 @@ def test_options_have_the_authors_constants_as_defaults():
 
 
 def test_options_are_read():
-    args = parsed('--dataset', 'synthetic', '--image-shape', '1,6,8', '--num-classes', '4', '--num-examples', '30',
-                  '--rgb-mean', '1', '--rgb-std', '2', '--no-augment')
+    args = parsed(
+        '--dataset',
+        'synthetic',
+        '--image-shape',
+        '1,6,8',
+        '--num-classes',
+        '4',
+        '--num-examples',
+        '30',
+        '--rgb-mean',
+        '1',
+        '--rgb-std',
+        '2',
+        '--no-augment',
+    )
     assert (args.rgb_mean, args.rgb_std, args.augment) == ((1.0,), (2.0,), False)
     dataset = dataset_from_args(args)
     assert (dataset.image_shape, dataset.num_classes, len(dataset.train_images)) == ((1, 6, 8), 4, 30)
 
 
-@pytest.mark.parametrize('options', [('--dataset', 'mnist'), ('--image-shape', '3x32x32'), ('--num-classes', '0'), ('--num-examples', '1e3'),
-                                     ('--rgb-mean', 'a,b'), ('--augment', '--no-augment')])
+@pytest.mark.parametrize(
+    'options',
+    [
+        ('--dataset', 'mnist'),
+        ('--image-shape', '3x32x32'),
+        ('--num-classes', '0'),
+        ('--num-examples', '1e3'),
+        ('--rgb-mean', 'a,b'),
+        ('--augment', '--no-augment'),
+    ],
+)
 def test_options_that_mean_nothing_are_refused(options, capsys):
     with pytest.raises(SystemExit) as stop:
         parsed(*options)

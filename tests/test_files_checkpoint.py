@@ -1,4 +1,5 @@
 """Checkpoints: symbol and parameters that belong together, and one line on what does not."""
+
 import numpy as np
 import pytest
 
@@ -18,7 +19,11 @@ def network(scale=None, placement='weight', image=IMAGE, **options):
 def parameters(symbol, **shapes):
     arguments, _, states = symbol.infer_shape(**shapes)
     random = np.random.RandomState(0)
-    arg = {name: mx.nd.array(random.rand(*shape)) for name, shape in zip(symbol.list_arguments(), arguments) if name not in (*shapes, 'softmax_label')}
+    arg = {
+        name: mx.nd.array(random.rand(*shape))
+        for name, shape in zip(symbol.list_arguments(), arguments)
+        if name not in (*shapes, 'softmax_label')
+    }
     return arg, {name: mx.nd.array(random.rand(*shape)) for name, shape in zip(symbol.list_auxiliary_states(), states)}
 
 
@@ -46,7 +51,9 @@ def test_missing_epochs_say_which_there_are(tmp_path):
     (tmp_path / 'net[1]-best.params').write_bytes(b'')
     (tmp_path / 'other-0007.params').write_bytes(b'')
     assert known_epochs(prefix) == [1, 3, 10000]
-    with pytest.raises(CheckpointError, match=r'net\[1\]-0002.params: no such file; epochs of .* that exist: 1, 3, 10000'):
+    with pytest.raises(
+        CheckpointError, match=r'net\[1\]-0002.params: no such file; epochs of .* that exist: 1, 3, 10000'
+    ):
         load_checkpoint(prefix, 2)
 
 
@@ -55,12 +62,15 @@ def without_image_shape(symbol):
 
 
 @pytest.mark.parametrize('carries_image_shape', [True, False])
-@pytest.mark.parametrize(('name', 'shape', 'reason'), [
-    ('fc1_weight', (10, 255), r'fc1_weight.*\(10, 255\).*\(10, 256\)'),
-    ('stage2_unit1_conv2_weight', (32, 32, 1, 3), r'stage2_unit1_conv2_weight.*\(32, 32, 1, 3\).*\(32, 32, 3, 3\)'),
-    ('conv0_weight', (16, 1, 3, 3), 'conv0_weight'),
-    ('lambda_block', (7,), r'lambda_block.*\(7,\)'),
-])
+@pytest.mark.parametrize(
+    ('name', 'shape', 'reason'),
+    [
+        ('fc1_weight', (10, 255), r'fc1_weight.*\(10, 255\).*\(10, 256\)'),
+        ('stage2_unit1_conv2_weight', (32, 32, 1, 3), r'stage2_unit1_conv2_weight.*\(32, 32, 1, 3\).*\(32, 32, 3, 3\)'),
+        ('conv0_weight', (16, 1, 3, 3), 'conv0_weight'),
+        ('lambda_block', (7,), r'lambda_block.*\(7,\)'),
+    ],
+)
 def test_wrong_shapes_are_named(tmp_path, carries_image_shape, name, shape, reason):
     symbol, arg, aux = network()
     symbol = symbol if carries_image_shape else without_image_shape(symbol)
@@ -80,7 +90,9 @@ def test_wrong_shape_of_a_state(tmp_path):
         load_checkpoint(str(tmp_path / 'net'), 0)
 
 
-@pytest.mark.parametrize('lost', ['fc1_bias', 'lambda_block', 'stage1_unit1_conv1_weight', 'bn1_gamma', 'bn1_moving_mean'])
+@pytest.mark.parametrize(
+    'lost', ['fc1_bias', 'lambda_block', 'stage1_unit1_conv1_weight', 'bn1_gamma', 'bn1_moving_mean']
+)
 def test_lost_parameters_are_named(tmp_path, lost):
     symbol, arg, aux = network()
     (arg if lost in arg else aux).pop(lost)
@@ -101,7 +113,9 @@ def test_parameters_of_another_network_are_named(tmp_path):
 
 
 def test_a_graph_that_lies_about_shapes_is_refused_before_anything_is_bound(tmp_path):
-    x = mx.sym.Convolution(mx.sym.Variable('data', attr={'__image_shape__': '3,8,8'}), kernel=(1, 1), num_filter=4, name='conv')
+    x = mx.sym.Convolution(
+        mx.sym.Variable('data', attr={'__image_shape__': '3,8,8'}), kernel=(1, 1), num_filter=4, name='conv'
+    )
     gamma = mx.sym.reshape(mx.sym.Variable('scale', shape=(1, 3)) * 2, shape=(-1,), name='gamma')
     symbol = mx.sym.BatchNorm(x, gamma, name='bn')
     save_model(str(tmp_path / 'net'), 0, symbol, *parameters(symbol, data=(1, 3, 8, 8)))

@@ -1,4 +1,7 @@
-"""PyTorch, safetensors and ONNX files: the libraries' own values where they are sound, a CheckpointError, and nothing executed, where they are not."""
+"""PyTorch, safetensors and ONNX files: the libraries' own values where they are sound, a CheckpointError, and nothing
+executed, where they are not.
+"""
+
 import collections
 import contextlib
 import io
@@ -30,6 +33,7 @@ def refused(load, path, data, reason='.'):
 
 # PyTorch
 
+
 @pytest.fixture
 def torch():
     return pytest.importorskip('torch')
@@ -38,9 +42,18 @@ def torch():
 def sample_state(torch):
     weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     return collections.OrderedDict(
-        weight=weight, tied=weight, transposed=torch.randn(4, 3).t(), parameter=torch.nn.Parameter(torch.ones(2)), scalar=torch.tensor(5),
-        brain=torch.tensor([1.5, -2.0, 3e38]).to(torch.bfloat16), half=torch.ones(3).half(), truth=torch.tensor([True, False]), empty=torch.zeros(0, 3),
-        slice=torch.arange(10)[3:7:2], bytes=torch.zeros(2, dtype=torch.uint8))
+        weight=weight,
+        tied=weight,
+        transposed=torch.randn(4, 3).t(),
+        parameter=torch.nn.Parameter(torch.ones(2)),
+        scalar=torch.tensor(5),
+        brain=torch.tensor([1.5, -2.0, 3e38]).to(torch.bfloat16),
+        half=torch.ones(3).half(),
+        truth=torch.tensor([True, False]),
+        empty=torch.zeros(0, 3),
+        slice=torch.arange(10)[3:7:2],
+        bytes=torch.zeros(2, dtype=torch.uint8),
+    )
 
 
 def assert_same(loaded, torch, reference):
@@ -54,7 +67,12 @@ def assert_same(loaded, torch, reference):
 @pytest.mark.parametrize('zipped', [True, False])
 def test_what_torch_saves(torch, tmp_path, zipped):
     state = sample_state(torch)
-    parallel = {'state_dict': {f'module.{name}': tensor for name, tensor in state.items()}, 'epoch': 3, 'optimizer': {'lr': [0.1]}, 'best': 91.2}
+    parallel = {
+        'state_dict': {f'module.{name}': tensor for name, tensor in state.items()},
+        'epoch': 3,
+        'optimizer': {'lr': [0.1]},
+        'best': 91.2,
+    }
     for saved in (state, parallel, {'model': state}):
         torch.save(saved, tmp_path / 'x.pth', _use_new_zipfile_serialization=zipped)
         assert_same(load_torch_state(tmp_path / 'x.pth'), torch, state)
@@ -62,7 +80,9 @@ def test_what_torch_saves(torch, tmp_path, zipped):
 
 @pytest.mark.parametrize('zipped', [True, False])
 def test_a_module_of_every_kind_of_layer(torch, tmp_path, zipped):
-    state = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.LSTM(4, 5), torch.nn.Embedding(7, 2)).state_dict()
+    state = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.LSTM(4, 5), torch.nn.Embedding(7, 2)
+    ).state_dict()
     torch.save(state, tmp_path / 'x.pth', _use_new_zipfile_serialization=zipped)
     assert_same(load_torch_state(tmp_path / 'x.pth'), torch, state)
 
@@ -73,7 +93,7 @@ def test_published_checkpoints(torch, name):
     if not os.path.exists(path):
         pytest.skip('the published checkpoints are not here')
     reference = torch.load(path, weights_only=True, map_location='cpu')['state_dict']
-    assert_same(load_torch_state(path), torch, {name[len('module.'):]: tensor for name, tensor in reference.items()})
+    assert_same(load_torch_state(path), torch, {name[len('module.') :]: tensor for name, tensor in reference.items()})
 
 
 def test_it_needs_no_torch(torch, tmp_path, monkeypatch):
@@ -115,6 +135,7 @@ def test_nothing_is_executed(tmp_path, protocol):
 
 def tensor_pickle(numel=4, size=(4,), stride=(1,), offset=0, kind='FloatStorage', key='0'):
     """The pickle of {'w': tensor}, in protocol 2, with any numbers in it."""
+
     def number(value):
         return b'\x8a' + bytes([9]) + value.to_bytes(9, 'little', signed=True)
 
@@ -124,8 +145,17 @@ def tensor_pickle(numel=4, size=(4,), stride=(1,), offset=0, kind='FloatStorage'
     def numbers(values):
         return b'(' + b''.join(map(number, values)) + b't'
 
-    storage = b'(' + text('storage') + b'ctorch\n' + kind.encode() + b'\n' + text(key) + text('cpu') + number(numel) + b'tQ'
-    call = b'ctorch._utils\n_rebuild_tensor_v2\n(' + storage + number(offset) + numbers(size) + numbers(stride) + b'\x89}tR'
+    storage = (
+        b'(' + text('storage') + b'ctorch\n' + kind.encode() + b'\n' + text(key) + text('cpu') + number(numel) + b'tQ'
+    )
+    call = (
+        b'ctorch._utils\n_rebuild_tensor_v2\n('
+        + storage
+        + number(offset)
+        + numbers(size)
+        + numbers(stride)
+        + b'\x89}tR'
+    )
     return b'\x80\x02}' + text('w') + call + b's.'
 
 
@@ -134,10 +164,29 @@ def test_tensors_must_lie_within_their_storage(tmp_path):
     path = tmp_path / 'x.pth'
     path.write_bytes(archive(tensor_pickle(), [('x/data/0', values)]))
     assert load_torch_state(path)['w'].tolist() == [0, 1, 2, 3]
-    for lie in ({'numel': 2 ** 40}, {'numel': 5}, {'numel': -1}, {'size': (5,)}, {'size': (2 ** 60,)}, {'size': (-4,)}, {'size': (2, 2), 'stride': (4, 1)},
-                {'size': (2 ** 40,), 'stride': (0,)}, {'size': (2 ** 40, 0), 'stride': (1, 1)}, {'stride': (2,)}, {'stride': (-1,)}, {'offset': 1},
-                {'offset': -1}, {'offset': 2 ** 62}, {'size': (1,) * 40, 'stride': (1,) * 40}, {'size': (2, 2)}, {'kind': 'DoubleStorage'},
-                {'kind': 'QInt8Storage'}, {'kind': 'nothing'}, {'key': '1'}, {'key': '../0'}):
+    for lie in (
+        {'numel': 2**40},
+        {'numel': 5},
+        {'numel': -1},
+        {'size': (5,)},
+        {'size': (2**60,)},
+        {'size': (-4,)},
+        {'size': (2, 2), 'stride': (4, 1)},
+        {'size': (2**40,), 'stride': (0,)},
+        {'size': (2**40, 0), 'stride': (1, 1)},
+        {'stride': (2,)},
+        {'stride': (-1,)},
+        {'offset': 1},
+        {'offset': -1},
+        {'offset': 2**62},
+        {'size': (1,) * 40, 'stride': (1,) * 40},
+        {'size': (2, 2)},
+        {'kind': 'DoubleStorage'},
+        {'kind': 'QInt8Storage'},
+        {'kind': 'nothing'},
+        {'key': '1'},
+        {'key': '../0'},
+    ):
         refused(load_torch_state, path, archive(tensor_pickle(**lie), [('x/data/0', values)]))
 
 
@@ -150,7 +199,7 @@ def test_archives_that_torch_never_writes(tmp_path):
     refused(load_torch_state, path, archive(tensor_pickle(), [member, ('y/data.pkl', b'')]), 'no data.pkl')
     refused(load_torch_state, path, archive(tensor_pickle()), 'missing')
     claim = sound.rindex(b'PK\1\2') + 20
-    refused(load_torch_state, path, sound[:claim] + struct.pack('<I', 2 ** 31 - 2) + sound[claim + 4:], 'claims more')
+    refused(load_torch_state, path, sound[:claim] + struct.pack('<I', 2**31 - 2) + sound[claim + 4 :], 'claims more')
     refused(load_torch_state, path, sound.replace(bytes(16), bytes(15) + b'\1'), 'CRC')
     for length in range(len(sound)):
         refused(load_torch_state, path, sound[:length])
@@ -164,20 +213,41 @@ def test_old_files_cut_off_anywhere(torch, tmp_path):
     refused(load_torch_state, tmp_path / 'cut.pth', data + b'\0', 'left over')
 
 
-@pytest.mark.parametrize('program', [
-    b'(' + b'\x85' * 100_000, b')' + b'\x85' * 190_000, b'})' + b'\x85' * 190_000 + b')s', b'}r\xff\xff\xff\xff', b'X\xff\xff\xff\xff',
-    b'\x8d' + b'\xff' * 8, b'0' * 1000, b'', b']' + b'a' * 10, b'N' + b'2' * 2_000_000, b'\x8b\xff\xff\xff\x7f', b'I' + b'9' * 1_000_000 + b'\n',
-], ids=range(12))
+@pytest.mark.parametrize(
+    'program',
+    [
+        b'(' + b'\x85' * 100_000,
+        b')' + b'\x85' * 190_000,
+        b'})' + b'\x85' * 190_000 + b')s',
+        b'}r\xff\xff\xff\xff',
+        b'X\xff\xff\xff\xff',
+        b'\x8d' + b'\xff' * 8,
+        b'0' * 1000,
+        b'',
+        b']' + b'a' * 10,
+        b'N' + b'2' * 2_000_000,
+        b'\x8b\xff\xff\xff\x7f',
+        b'I' + b'9' * 1_000_000 + b'\n',
+    ],
+    ids=range(12),
+)
 def test_hostile_pickles(tmp_path, program):
-    """Tuples nested 190,000 deep, as a dictionary's key too; texts and memos of 4 GB; too little or far too much on the stack."""
+    """Tuples nested 190,000 deep, as a dictionary's key too; texts and memos of 4 GB; too little or far too much on the
+    stack.
+    """
     refused(load_torch_state, tmp_path / 'x.pth', archive(b'\x80\x02' + program + b'.'))
 
 
 @pytest.mark.parametrize('load', [load_torch_state, load_safetensors, load_onnx])
 def test_claims_of_gigabytes_allocate_nothing(tmp_path, load):
     """Texts, headers and members of 2 to 4 GB in files of a few bytes."""
-    claims = [b'\x80\x02X\xff\xff\xff\xff', b'\x80\x02\x8b\xff\xff\xff\x7f', b'\xff\xff\xff\x7f' + bytes(4) + b'{}', b'\x3a\xff\xff\xff\xff\x07',
-              b'PK\3\4' + bytes(56) + b'PK\5\6' + bytes(8) + b'\xff\xff\xff\x7f' * 2 + bytes(2)]
+    claims = [
+        b'\x80\x02X\xff\xff\xff\xff',
+        b'\x80\x02\x8b\xff\xff\xff\x7f',
+        b'\xff\xff\xff\x7f' + bytes(4) + b'{}',
+        b'\x3a\xff\xff\xff\xff\x07',
+        b'PK\3\4' + bytes(56) + b'PK\5\6' + bytes(8) + b'\xff\xff\xff\x7f' * 2 + bytes(2),
+    ]
     with contextlib.suppress(CheckpointError):
         load(tmp_path / 'nowhere')
     for data in claims:
@@ -197,6 +267,7 @@ def test_a_whole_model_is_no_state_dict(torch, tmp_path):
 
 # safetensors
 
+
 def safetensors_file(header, data=b''):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack('<Q', len(text)) + text + data
@@ -204,31 +275,54 @@ def safetensors_file(header, data=b''):
 
 def test_what_safetensors_saves(tmp_path):
     library = pytest.importorskip('safetensors.numpy')
-    tensors = {'b': np.random.rand(3, 4), 'a': np.zeros((0, 2), 'float16'), 'scalar': np.array(3), 'truth': np.array([True])}
+    tensors = {
+        'b': np.random.rand(3, 4),
+        'a': np.zeros((0, 2), 'float16'),
+        'scalar': np.array(3),
+        'truth': np.array([True]),
+    }
     library.save_file(tensors, tmp_path / 'x.safetensors', {'made by': 'a test'})
     loaded = load_safetensors(tmp_path / 'x.safetensors')
     assert list(loaded) == sorted(tensors)
-    assert all(np.array_equal(loaded[name], tensors[name]) and loaded[name].dtype == tensors[name].dtype for name in tensors)
+    assert all(
+        np.array_equal(loaded[name], tensors[name]) and loaded[name].dtype == tensors[name].dtype for name in tensors
+    )
     data = (tmp_path / 'x.safetensors').read_bytes()
     for length in range(len(data)):
         refused(load_safetensors, tmp_path / 'cut.safetensors', data[:length])
 
 
-@pytest.mark.parametrize(('data', 'reason'), [
-    (struct.pack('<Q', 2 ** 31) + b'{}', 'the header would be'),
-    (struct.pack('<Q', 2 ** 63) + b'{}', 'the header would be'),
-    (safetensors_file(b'[' * 100_000), 'not JSON'),
-    (safetensors_file([]), 'no object'),
-    (safetensors_file({}, b'x'), 'do not fill'),
-    (safetensors_file({'w': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 4]}}, bytes(4)), "'w' does not have as many bytes"),
-    (safetensors_file({'w': {'dtype': 'F32', 'shape': [2 ** 40, 0], 'data_offsets': [0, 0]}}), "'w' does not have"),
-    (safetensors_file({'w': {'dtype': 'C64', 'shape': [1], 'data_offsets': [0, 8]}}, bytes(8)), "'w' does not have"),
-    (safetensors_file({'w': {'dtype': 'F32', 'shape': [-1], 'data_offsets': [4, 0]}}, bytes(4)), "'w' does not have"),
-    (safetensors_file({'w': {'dtype': 'F32', 'shape': [1], 'data_offsets': [4, 8]}}, bytes(8)), 'gaps'),
-    (safetensors_file({name: {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]} for name in 'ab'}, bytes(4)), 'overlap'),
-    (safetensors_file({'w': {'dtype': 'BF16', 'shape': [1], 'data_offsets': [0, 2]}}, bytes(2)), 'cannot read it'),
-    (safetensors_file({'w': 3}), "'w' does not have"),
-], ids=range(13))
+@pytest.mark.parametrize(
+    ('data', 'reason'),
+    [
+        (struct.pack('<Q', 2**31) + b'{}', 'the header would be'),
+        (struct.pack('<Q', 2**63) + b'{}', 'the header would be'),
+        (safetensors_file(b'[' * 100_000), 'not JSON'),
+        (safetensors_file([]), 'no object'),
+        (safetensors_file({}, b'x'), 'do not fill'),
+        (
+            safetensors_file({'w': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 4]}}, bytes(4)),
+            "'w' does not have as many bytes",
+        ),
+        (safetensors_file({'w': {'dtype': 'F32', 'shape': [2**40, 0], 'data_offsets': [0, 0]}}), "'w' does not have"),
+        (
+            safetensors_file({'w': {'dtype': 'C64', 'shape': [1], 'data_offsets': [0, 8]}}, bytes(8)),
+            "'w' does not have",
+        ),
+        (
+            safetensors_file({'w': {'dtype': 'F32', 'shape': [-1], 'data_offsets': [4, 0]}}, bytes(4)),
+            "'w' does not have",
+        ),
+        (safetensors_file({'w': {'dtype': 'F32', 'shape': [1], 'data_offsets': [4, 8]}}, bytes(8)), 'gaps'),
+        (
+            safetensors_file({name: {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]} for name in 'ab'}, bytes(4)),
+            'overlap',
+        ),
+        (safetensors_file({'w': {'dtype': 'BF16', 'shape': [1], 'data_offsets': [0, 2]}}, bytes(2)), 'cannot read it'),
+        (safetensors_file({'w': 3}), "'w' does not have"),
+    ],
+    ids=range(13),
+)
 def test_damaged_safetensors(tmp_path, data, reason):
     pytest.importorskip('safetensors')
     refused(load_safetensors, tmp_path / 'x.safetensors', data, reason)
@@ -236,14 +330,24 @@ def test_damaged_safetensors(tmp_path, data, reason):
 
 # ONNX
 
+
 @pytest.fixture
 def model():
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnx.numpy_helper')
-    weights = [onnx.numpy_helper.from_array(np.ones((4, 3, 3, 3), 'float32'), 'w'), onnx.helper.make_tensor('axes', onnx.TensorProto.INT64, [1], [1])]
+    weights = [
+        onnx.numpy_helper.from_array(np.ones((4, 3, 3, 3), 'float32'), 'w'),
+        onnx.helper.make_tensor('axes', onnx.TensorProto.INT64, [1], [1]),
+    ]
     nodes = [onnx.helper.make_node('Conv', ['x', 'w'], ['c']), onnx.helper.make_node('Unsqueeze', ['c', 'axes'], ['y'])]
-    ends = [onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in (('x', [1, 3, 8, 8]), ('y', [1, 1, 4, 6, 6]))]
-    built = onnx.helper.make_model(onnx.helper.make_graph(nodes, 'g', ends[:1], ends[1:], weights), opset_imports=[onnx.helper.make_opsetid('', 13)])
+    ends = [
+        onnx.helper.make_tensor_value_info(name, 1, shape)
+        for name, shape in (('x', [1, 3, 8, 8]), ('y', [1, 1, 4, 6, 6]))
+    ]
+    built = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, 'g', ends[:1], ends[1:], weights),
+        opset_imports=[onnx.helper.make_opsetid('', 13)],
+    )
     built.ir_version = 8
     return built
 
@@ -270,7 +374,7 @@ def test_damaged_onnx(tmp_path, model):
     refused(load_onnx, path, b'\x3a\x02\x0a\x00' * 5_000_000, 'more than any network')
     refused(load_onnx, path, b'\x3a\xff\xff\xff\xff\x07', 'cut off or damaged')
     refused(load_onnx, path, model.SerializeToString()[:-20])
-    refused(load_onnx, path, changed(lambda tensor, _: tensor.dims.__setitem__(0, 10 ** 12)), 'w has 108 values')
+    refused(load_onnx, path, changed(lambda tensor, _: tensor.dims.__setitem__(0, 10**12)), 'w has 108 values')
     refused(load_onnx, path, changed(lambda tensor, _: tensor.dims.__setitem__(0, -4)), 'impossible shape')
     refused(load_onnx, path, changed(lambda tensor, _: setattr(tensor, 'data_type', 99)), 'unknown dtype')
     refused(load_onnx, path, changed(lambda tensor, _: setattr(tensor, 'raw_data', b'123')), 'w has 0.75 values')
@@ -283,7 +387,12 @@ def test_damaged_onnx(tmp_path, model):
         tensor.external_data.add(key='location', value='../../etc/passwd')
 
     refused(load_onnx, path, changed(points_outside), 'another file')
-    refused(load_onnx, path, changed(lambda _, graph: points_outside(graph.node[0].attribute.add(name='value', type=4).t, None)), 'another file')
+    refused(
+        load_onnx,
+        path,
+        changed(lambda _, graph: points_outside(graph.node[0].attribute.add(name='value', type=4).t, None)),
+        'another file',
+    )
 
 
 @pytest.mark.parametrize(('load', 'package'), [(load_safetensors, 'safetensors'), (load_onnx, 'onnx')])

@@ -1,4 +1,7 @@
-"""A few hundred damaged files in every `make test`, and proof that the fuzzer sees what it looks for. `make fuzz` tries 100,000."""
+"""A few hundred damaged files in every `make test`, and proof that the fuzzer sees what it looks for. `make fuzz` tries
+100,000.
+"""
+
 import fuzz_files
 import fuzz_worker
 import pytest
@@ -32,11 +35,16 @@ def test_cases_can_be_made_again(tmp_path):
     assert all(cases[index] == two.case(0, index) for index in range(100) if cases[index][0] != 'torch')
 
 
-@pytest.mark.parametrize(('error', 'finding'), [
-    (KeyError('w'), 'KeyError'), (MemoryError(), 'MemoryError'), (RecursionError(), 'RecursionError'),
-    (CheckpointError('it is damaged'), 'does not name the file'),
-    (CheckpointError('here.params: it is damaged'), None),
-])
+@pytest.mark.parametrize(
+    ('error', 'finding'),
+    [
+        (KeyError('w'), 'KeyError'),
+        (MemoryError(), 'MemoryError'),
+        (RecursionError(), 'RecursionError'),
+        (CheckpointError('it is damaged'), 'does not name the file'),
+        (CheckpointError('here.params: it is damaged'), None),
+    ],
+)
 def test_what_counts_as_a_finding(monkeypatch, error, finding):
     def load(path):
         raise error
@@ -47,7 +55,7 @@ def test_what_counts_as_a_finding(monkeypatch, error, finding):
 
 
 def test_slow_readers_are_findings(monkeypatch):
-    monkeypatch.setitem(fuzz_worker.LOADERS, 'params', lambda path: sum(range(10 ** 6)))
+    monkeypatch.setitem(fuzz_worker.LOADERS, 'params', lambda path: sum(range(10**6)))
     monkeypatch.setattr(fuzz_worker, 'TIME_TO_READ', 1e-3)
     assert fuzz_worker.judge('params', 'here.params', run=True).startswith('took')
 

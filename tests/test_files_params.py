@@ -1,4 +1,5 @@
 """``.params`` files: the same as MXNet's own where they are sound, a CheckpointError where they are not."""
+
 import io
 import os
 import resource
@@ -17,17 +18,27 @@ from runtime.errors import CheckpointError
 
 DTYPES = ['float32', 'float64', 'float16', 'uint8', 'int8', 'int32', 'int64', 'bool']
 NAMES = st.text(st.characters(blacklist_characters='\0', blacklist_categories=('Cs',)), min_size=1, max_size=20)
-ARRAYS = st.sampled_from(DTYPES).flatmap(lambda dtype: st_numpy.arrays(dtype, st_numpy.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=4)))
+ARRAYS = st.sampled_from(DTYPES).flatmap(
+    lambda dtype: st_numpy.arrays(dtype, st_numpy.array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=4))
+)
 
 
 def same(left, right):
-    return left.dtype == right.dtype and left.shape == right.shape and np.array_equal(left.asnumpy(), right.asnumpy(), equal_nan=left.dtype != np.bool_)
+    return (
+        left.dtype == right.dtype
+        and left.shape == right.shape
+        and np.array_equal(left.asnumpy(), right.asnumpy(), equal_nan=left.dtype != np.bool_)
+    )
 
 
 @pytest.fixture
 def seed_file(tmp_path):
     path = tmp_path / 'seed.params'
-    save_params(path, {'conv_weight': mx.nd.ones((2, 3)), 'fc_bias': mx.nd.arange(4, dtype='float16')}, {'bn_moving_mean': mx.nd.zeros((3,))})
+    save_params(
+        path,
+        {'conv_weight': mx.nd.ones((2, 3)), 'fc_bias': mx.nd.arange(4, dtype='float16')},
+        {'bn_moving_mean': mx.nd.zeros((3,))},
+    )
     return path
 
 
@@ -67,12 +78,18 @@ def test_arg_and_aux_are_told_apart(seed_file):
     assert arg['fc_bias'].dtype == np.float16
 
 
-@pytest.mark.parametrize('header', [struct.pack('<IIqqiii', 0xF993FAC8, 2, 2, 3, 1, 0, 0), struct.pack('<IIIiii', 2, 2, 3, 1, 0, 0)], ids=['v1', 'before 0.9'])
+@pytest.mark.parametrize(
+    'header',
+    [struct.pack('<IIqqiii', 0xF993FAC8, 2, 2, 3, 1, 0, 0), struct.pack('<IIIiii', 2, 2, 3, 1, 0, 0)],
+    ids=['v1', 'before 0.9'],
+)
 def test_older_files_load_as_in_mxnet(tmp_path, header):
     values = np.arange(6, dtype='float32')
     name = b'arg:w'
     path = tmp_path / 'old.params'
-    path.write_bytes(struct.pack('<QQQ', 0x112, 0, 1) + header + values.tobytes() + struct.pack('<QQ', 1, len(name)) + name)
+    path.write_bytes(
+        struct.pack('<QQQ', 0x112, 0, 1) + header + values.tobytes() + struct.pack('<QQ', 1, len(name)) + name
+    )
     loaded, reference = load_arrays(path)['arg:w'], mx.nd.load(str(path))['arg:w']
     assert same(loaded, reference)
     assert loaded.shape == (2, 3)
@@ -85,11 +102,13 @@ def test_cut_off_anywhere(seed_file, tmp_path):
 
 
 def test_every_byte_blown_up(seed_file, tmp_path):
-    """Whatever eight bytes are set to ones, the file is refused or still says what it holds; memory stays within the file's size."""
+    """Whatever eight bytes are set to ones, the file is refused or still says what it holds; memory stays within the
+    file's size.
+    """
     data = seed_file.read_bytes()
     path = tmp_path / 'blown.params'
     for place in range(len(data)):
-        path.write_bytes(data[:place] + b'\xff' * 8 + data[place + 8:])
+        path.write_bytes(data[:place] + b'\xff' * 8 + data[place + 8 :])
         try:
             arg, aux = load_params(path)
         except CheckpointError:
@@ -103,20 +122,24 @@ def patched(data, place, layout, *numbers):
     return bytes(out)
 
 
-@pytest.mark.parametrize(('place', 'layout', 'numbers', 'reason'), [
-    (0, '<Q', (0x113,), 'magic'),
-    (16, '<Q', (2 ** 31,), 'claims to hold'),
-    (24, '<I', (0xF993FACF,), 'unknown version|dimensions'),
-    (28, '<i', (1,), 'sparse'),
-    (32, '<i', (0,), 'no shape'),
-    (32, '<i', (2 ** 30,), 'dimensions'),
-    (36, '<qq', (2 ** 62, 4), 'impossible shape'),
-    (36, '<qq', (-1, -6), 'impossible shape'),
-    (36, '<qq', (2 ** 20, 2 ** 10), 'ends inside'),
-    (36, '<qq', (0, 2 ** 40), 'impossible shape'),
-    (52, '<i', (77,), 'device'),
-    (60, '<i', (12,), 'dtype'),
-], ids=str)
+@pytest.mark.parametrize(
+    ('place', 'layout', 'numbers', 'reason'),
+    [
+        (0, '<Q', (0x113,), 'magic'),
+        (16, '<Q', (2**31,), 'claims to hold'),
+        (24, '<I', (0xF993FACF,), 'unknown version|dimensions'),
+        (28, '<i', (1,), 'sparse'),
+        (32, '<i', (0,), 'no shape'),
+        (32, '<i', (2**30,), 'dimensions'),
+        (36, '<qq', (2**62, 4), 'impossible shape'),
+        (36, '<qq', (-1, -6), 'impossible shape'),
+        (36, '<qq', (2**20, 2**10), 'ends inside'),
+        (36, '<qq', (0, 2**40), 'impossible shape'),
+        (52, '<i', (77,), 'device'),
+        (60, '<i', (12,), 'dtype'),
+    ],
+    ids=str,
+)
 def test_lies_in_the_header(seed_file, tmp_path, place, layout, numbers, reason):
     refused(tmp_path / 'lie.params', patched(seed_file.read_bytes(), place, layout, *numbers), reason)
 

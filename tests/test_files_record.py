@@ -1,4 +1,7 @@
-"""RecordIO files: what MXNet writes and reads is what we write and read, and damage costs the record it touches, never the process."""
+"""RecordIO files: what MXNet writes and reads is what we write and read, and damage costs the record it touches, never
+the process.
+"""
+
 import multiprocessing
 import os
 import pickle
@@ -14,8 +17,14 @@ from formats.record_format import MAGIC, framed, packed
 from runtime import mx
 from runtime.errors import DataError
 
-PIECES = st.lists(st.one_of(st.just(MAGIC), st.binary(min_size=1, max_size=9), st.just(MAGIC + b'\0')), min_size=1, max_size=8).map(b''.join)
-LABELS = st.one_of(st.integers(0, 999), st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=4), st.just([struct.unpack('<f', MAGIC)[0]]))
+PIECES = st.lists(
+    st.one_of(st.just(MAGIC), st.binary(min_size=1, max_size=9), st.just(MAGIC + b'\0')), min_size=1, max_size=8
+).map(b''.join)
+LABELS = st.one_of(
+    st.integers(0, 999),
+    st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=4),
+    st.just([struct.unpack('<f', MAGIC)[0]]),
+)
 RECORDS = st.lists(st.tuples(LABELS, PIECES), min_size=1, max_size=8)
 
 
@@ -31,7 +40,9 @@ def scratch(tmp_path_factory):
 
 
 def write(names, records):
-    """What RecordWriter would write, without waiting for the disk; returns where each record begins and the last one ends."""
+    """What RecordWriter would write, without waiting for the disk; returns where each record begins and the last one
+    ends.
+    """
     bounds = [0]
     with open(names[0], 'wb') as rec, open(names[1], 'w', encoding='ascii') as idx:
         for key, (label, image) in enumerate(records):
@@ -114,10 +125,10 @@ def test_without_an_index_damage_costs_one_record(scratch, records, data):
     bounds = write(scratch, records)
     hit = data.draw(st.integers(0, len(records) - 1))
     place = data.draw(st.integers(bounds[hit], bounds[hit + 1] - 1))
-    damage(scratch[0], place, data.draw(st.binary(min_size=1, max_size=8))[:bounds[hit + 1] - place])
+    damage(scratch[0], place, data.draw(st.binary(min_size=1, max_size=8))[: bounds[hit + 1] - place])
     # A length that ends where another record ends swallows that record, and nobody could know.
     length = struct.unpack_from('<I', contents(scratch[0]), bounds[hit] + 4)[0] & (1 << 29) - 1
-    assume(bounds[hit] + 8 + length + -length % 4 not in bounds[hit + 2:])
+    assume(bounds[hit] + 8 + length + -length % 4 not in bounds[hit + 2 :])
     with RecordFile(scratch[0]) as file:
         readable = [file.read(position) for position in range(len(file)) if complaint(file, position) is None]
     found = {record.image: record.label for record in readable}
@@ -141,7 +152,11 @@ def test_a_truncated_file_keeps_its_head(scratch, records, data):
 
 
 @settings(max_examples=60)
-@given(junk=st.lists(st.one_of(st.just(MAGIC), st.binary(max_size=9), st.just(MAGIC + b'\x04\0\0\0')), max_size=12).map(b''.join))
+@given(
+    junk=st.lists(st.one_of(st.just(MAGIC), st.binary(max_size=9), st.just(MAGIC + b'\x04\0\0\0')), max_size=12).map(
+        b''.join
+    )
+)
 def test_anything_can_be_scanned(scratch, junk):
     with open(scratch[0], 'wb') as out:
         out.write(junk)
@@ -150,14 +165,21 @@ def test_anything_can_be_scanned(scratch, junk):
         assert len(file.labels()) == len(file)
 
 
-@pytest.mark.parametrize(('place', 'new', 'reason'), [
-    (0, b'\0\0\0\0', 'begins with 00000000 in place of the magic number 0a23d7ce'),
-    (4, struct.pack('<I', 1 << 28), 'says that it has 268435456 bytes, which is beyond the start of the next record'),
-    (4, struct.pack('<I', 28), 'says that it has 28 bytes, after which no other record begins'),
-    (7, b'\x40', 'has a part of kind 2 where 0 or 1 must stand'),
-    (8, struct.pack('<I', 7), 'says that its label has 7 numbers, which its 48 bytes cannot hold'),
-    (8, struct.pack('<I', 6), 'holds no image'),
-])
+@pytest.mark.parametrize(
+    ('place', 'new', 'reason'),
+    [
+        (0, b'\0\0\0\0', 'begins with 00000000 in place of the magic number 0a23d7ce'),
+        (
+            4,
+            struct.pack('<I', 1 << 28),
+            'says that it has 268435456 bytes, which is beyond the start of the next record',
+        ),
+        (4, struct.pack('<I', 28), 'says that it has 28 bytes, after which no other record begins'),
+        (7, b'\x40', 'has a part of kind 2 where 0 or 1 must stand'),
+        (8, struct.pack('<I', 7), 'says that its label has 7 numbers, which its 48 bytes cannot hold'),
+        (8, struct.pack('<I', 6), 'holds no image'),
+    ],
+)
 def test_damage_is_named(names, place, new, reason):
     bounds = write(names, [(0, b'first'), (1, b'x' * 24), (2, b'last')])
     damage(names[0], bounds[1] + place, new)
@@ -176,7 +198,10 @@ def test_labels_are_read_without_the_images(names):
         np.testing.assert_array_equal(file.labels(), np.float32([[1, 2], [3, 4], [np.nan, np.nan]]))
 
 
-@pytest.mark.parametrize(('text', 'line'), [('0\t0\n1\n', 2), ('a\t0\n', 1), ('0\t0\n1\t-8\n', 2), ('0\t0\n\n1\t8\n', 2), ('0 0\n', 1), ('0\t1.5\n', 1)])
+@pytest.mark.parametrize(
+    ('text', 'line'),
+    [('0\t0\n1\n', 2), ('a\t0\n', 1), ('0\t0\n1\t-8\n', 2), ('0\t0\n\n1\t8\n', 2), ('0 0\n', 1), ('0\t1.5\n', 1)],
+)
 def test_what_is_no_index_is_refused(names, text, line):
     write(names, [(0, b'a')])
     with open(names[1], 'w', encoding='ascii') as out:

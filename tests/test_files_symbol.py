@@ -1,4 +1,7 @@
-"""``-symbol.json`` files: every real network loads unchanged, and what would crash or hang MXNet is a GraphError in good time."""
+"""``-symbol.json`` files: every real network loads unchanged, and what would crash or hang MXNet is a GraphError in
+good time.
+"""
+
 import json
 import time
 
@@ -13,12 +16,29 @@ from runtime.errors import CheckpointError, GraphError
 from symbols import get_symbol
 
 FAMILIES = [
-    ('resnet', 20, '3,32,32'), ('resnet', 50, '3,224,224'), ('resnet-v1', 20, '3,32,32'), ('resnext', 20, '3,32,32'), ('resnext', 50, '3,224,224'),
+    ('resnet', 20, '3,32,32'),
+    ('resnet', 50, '3,224,224'),
+    ('resnet-v1', 20, '3,32,32'),
+    ('resnext', 20, '3,32,32'),
+    ('resnext', 50, '3,224,224'),
     ('vgg', 16, '3,32,32'),
 ]
 ZOO = [
-    'resnet50_v1d', 'se_resnext50_32x4d', 'densenet121', 'mobilenetv2_1.0', 'mobilenetv3_large', 'squeezenet1.0', 'inceptionv3', 'alexnet', 'nasnet_4_1056',
-    'resnest50', 'googlenet', 'cifar_wideresnet16_10', 'xception', 'hrnet_w18_small_v1_c', 'residualattentionnet56',
+    'resnet50_v1d',
+    'se_resnext50_32x4d',
+    'densenet121',
+    'mobilenetv2_1.0',
+    'mobilenetv3_large',
+    'squeezenet1.0',
+    'inceptionv3',
+    'alexnet',
+    'nasnet_4_1056',
+    'resnest50',
+    'googlenet',
+    'cifar_wideresnet16_10',
+    'xception',
+    'hrnet_w18_small_v1_c',
+    'residualattentionnet56',
 ]
 
 
@@ -53,7 +73,11 @@ def test_our_networks_load_unchanged(tmp_path, network, layers, image, placement
     loaded = load_symbol(tmp_path / 'net-symbol.json')
     check_shapes(loaded, {'data': (2, *map(int, image.split(',')))}, 'net')
     assert time.process_time() - start < 1
-    assert json.loads(loaded.tojson()) == json.loads(symbol.tojson()) == json.loads(mx.sym.load(str(tmp_path / 'net-symbol.json')).tojson())
+    assert (
+        json.loads(loaded.tojson())
+        == json.loads(symbol.tojson())
+        == json.loads(mx.sym.load(str(tmp_path / 'net-symbol.json')).tojson())
+    )
 
 
 @pytest.mark.parametrize('name', ZOO)
@@ -67,8 +91,13 @@ def test_other_peoples_networks_load_unchanged(name):
 
 
 def test_recurrent_networks_load():
-    outputs, _ = mx.rnn.FusedRNNCell(6, num_layers=2, mode='lstm', prefix='lstm_').unroll(4, mx.sym.Variable('data'), merge_outputs=True)
-    for symbol in (outputs, mx.rnn.LSTMCell(6, prefix='cell_').unroll(3, mx.sym.Variable('data'), merge_outputs=True)[0]):
+    outputs, _ = mx.rnn.FusedRNNCell(6, num_layers=2, mode='lstm', prefix='lstm_').unroll(
+        4, mx.sym.Variable('data'), merge_outputs=True
+    )
+    for symbol in (
+        outputs,
+        mx.rnn.LSTMCell(6, prefix='cell_').unroll(3, mx.sym.Variable('data'), merge_outputs=True)[0],
+    ):
         assert json.loads(symbol_from_json(symbol.tojson(), 'rnn').tojson()) == json.loads(symbol.tojson())
 
 
@@ -91,6 +120,7 @@ def test_older_forms_load(graph):
 def point(name, place, target, output=0):
     def change(graph):
         node(graph, name)['inputs'][place] = [target, output, 0]
+
     return change
 
 
@@ -106,89 +136,96 @@ def field(key, value, name=None):
     return lambda graph: (node(graph, name) if name else graph).update({key: value})
 
 
-@pytest.mark.parametrize(('change', 'reason'), [
-    (point('fc', 0, 8, 7), 'output 7'),
-    (point('concat', 1, 8, 2), 'output 2 of node'),
-    (point('conv', 0, 0, 1), 'output 1 of node 0'),
-    (point('conv', 0, 8, 0), 'does not come before'),
-    (point('conv', 0, 3, 0), 'does not come before'),
-    (point('conv', 0, -1, 0), 'does not come before'),
-    (point('conv', 0, 2 ** 31, 0), 'does not come before'),
-    (point('conv', 0, 2 ** 40, 0), 'out of range'),
-    (point('conv', 0, 0, -1), 'output -1'),
-    (point('conv', 0, 'data'), 'no .node, output'),
-    (point('conv', 0, 0.5), 'no place'),
-    (drop_input('conv'), '2 inputs but takes 3'),
-    (drop_input('bn'), '4 inputs but takes 5'),
-    (drop_input('concat'), 'num_args is 2 but the node has 1'),
-    (lambda graph: node(graph, 'fc')['inputs'].append([0, 0, 0]), '4 inputs but takes 3'),
-    (attribute('conv', 'no_bias', 'True'), '3 inputs but takes 2'),
-    (attribute('halves', 'num_outputs', '2000000000'), 'num_outputs'),
-    (attribute('halves', 'num_outputs', '1e30'), 'num_outputs'),
-    (attribute('halves', 'num_outputs', '0'), 'num_outputs'),
-    (attribute('concat', 'num_args', '2000000000'), 'num_args'),
-    (attribute('conv', 'num_filter', '1000000000000000000'), 'num_filter'),
-    (attribute('conv', 'num_group', '0'), 'num_group'),
-    (attribute('conv', 'kernel', '(0, 3)'), 'kernel'),
-    (attribute('conv', 'kernel', '(-3, 3)'), 'kernel'),
-    (attribute('conv', 'stride', '(0, 0)'), 'stride'),
-    (attribute('conv', 'kernel', '9' * 400), 'kernel'),
-    (attribute('conv', 'kernel', '(' + '3,' * 40000 + ')'), '80002 characters'),
-    (attribute('conv', 'colour', 'red'), 'MXNet rejects'),
-    (attribute('conv', 'num_filter', 'many'), 'MXNet rejects'),
-    (attribute('conv', 'num_filter', 3), 'no plain text'),
-    (attribute('conv', 'kernel', '\0'), 'no plain text'),
-    (attribute('data', '__storage_type__', '1'), 'dense'),
-    (lambda graph: node(graph, 'softmax').update(op='softmax', attrs={'use_length': 'None'}), 'use_length'),
-    (lambda graph: node(graph, 'halves').update(op='_split_v2', attrs={'indices': '()'}), 'splits nothing'),
-    (lambda graph: node(graph, 'bn').update(op='_contrib_SyncBatchNorm', attrs={'key': 'k', 'ndev': '2'}), 'ndev'),
-    (field('op', 'SequenceLast', 'fc'), 'not one that networks from files may use'),
-    (attribute('data', '__shape__', '(1000000, 1000000, 1000000)'), '__shape__'),
-    (field('op', 'Custom', 'fc'), 'not one that networks from files may use'),
-    (field('op', '_Native', 'fc'), 'not one that networks from files may use'),
-    (field('op', '_cvimread', 'fc'), 'not one that networks from files may use'),
-    (field('op', 'sgd_update', 'fc'), 'not one that networks from files may use'),
-    (field('op', 'Nonsense', 'fc'), 'no operator'),
-    (field('op', 'null', 'fc'), 'variable has no inputs'),
-    (field('op', '', 'fc'), 'no name'),
-    (field('op', None, 'fc'), 'no usable text'),
-    (field('name', 'conv_weight', 'fc_weight'), "two variables are called 'conv_weight'"),
-    (field('name', '', 'fc_weight'), 'no name'),
-    (field('name', 'x' * 5000, 'fc_weight'), 'no usable text'),
-    (field('name', '\ud800', 'fc_weight'), 'no usable text'),
-    (field('inputs', None, 'fc'), 'no list'),
-    (field('attrs', [], 'fc'), 'no object'),
-    (field('control_deps', [0], 'fc'), 'control dependencies'),
-    (field('subgraphs', [{}], 'fc'), 'subgraphs'),
-    (field('extra', 1, 'fc'), 'unknown fields'),
-    (field('nodes', []), '1 to'),
-    (field('nodes', {}), '1 to'),
-    (field('nodes', [[]]), 'lacks op'),
-    (field('heads', []), 'at least one head'),
-    (field('heads', [[99, 0, 0]]), 'does not come before'),
-    (field('heads', [[0, 1, 0]]), 'output 1'),
-    (field('heads', 3), 'at least one head'),
-    (field('arg_nodes', []), 'arg_nodes'),
-    (field('extra', 1), 'no symbol'),
-    (field('attrs', {'mxnet_version': 'new'}), 'mxnet_version'),
-])
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        (point('fc', 0, 8, 7), 'output 7'),
+        (point('concat', 1, 8, 2), 'output 2 of node'),
+        (point('conv', 0, 0, 1), 'output 1 of node 0'),
+        (point('conv', 0, 8, 0), 'does not come before'),
+        (point('conv', 0, 3, 0), 'does not come before'),
+        (point('conv', 0, -1, 0), 'does not come before'),
+        (point('conv', 0, 2**31, 0), 'does not come before'),
+        (point('conv', 0, 2**40, 0), 'out of range'),
+        (point('conv', 0, 0, -1), 'output -1'),
+        (point('conv', 0, 'data'), 'no .node, output'),
+        (point('conv', 0, 0.5), 'no place'),
+        (drop_input('conv'), '2 inputs but takes 3'),
+        (drop_input('bn'), '4 inputs but takes 5'),
+        (drop_input('concat'), 'num_args is 2 but the node has 1'),
+        (lambda graph: node(graph, 'fc')['inputs'].append([0, 0, 0]), '4 inputs but takes 3'),
+        (attribute('conv', 'no_bias', 'True'), '3 inputs but takes 2'),
+        (attribute('halves', 'num_outputs', '2000000000'), 'num_outputs'),
+        (attribute('halves', 'num_outputs', '1e30'), 'num_outputs'),
+        (attribute('halves', 'num_outputs', '0'), 'num_outputs'),
+        (attribute('concat', 'num_args', '2000000000'), 'num_args'),
+        (attribute('conv', 'num_filter', '1000000000000000000'), 'num_filter'),
+        (attribute('conv', 'num_group', '0'), 'num_group'),
+        (attribute('conv', 'kernel', '(0, 3)'), 'kernel'),
+        (attribute('conv', 'kernel', '(-3, 3)'), 'kernel'),
+        (attribute('conv', 'stride', '(0, 0)'), 'stride'),
+        (attribute('conv', 'kernel', '9' * 400), 'kernel'),
+        (attribute('conv', 'kernel', '(' + '3,' * 40000 + ')'), '80002 characters'),
+        (attribute('conv', 'colour', 'red'), 'MXNet rejects'),
+        (attribute('conv', 'num_filter', 'many'), 'MXNet rejects'),
+        (attribute('conv', 'num_filter', 3), 'no plain text'),
+        (attribute('conv', 'kernel', '\0'), 'no plain text'),
+        (attribute('data', '__storage_type__', '1'), 'dense'),
+        (lambda graph: node(graph, 'softmax').update(op='softmax', attrs={'use_length': 'None'}), 'use_length'),
+        (lambda graph: node(graph, 'halves').update(op='_split_v2', attrs={'indices': '()'}), 'splits nothing'),
+        (lambda graph: node(graph, 'bn').update(op='_contrib_SyncBatchNorm', attrs={'key': 'k', 'ndev': '2'}), 'ndev'),
+        (field('op', 'SequenceLast', 'fc'), 'not one that networks from files may use'),
+        (attribute('data', '__shape__', '(1000000, 1000000, 1000000)'), '__shape__'),
+        (field('op', 'Custom', 'fc'), 'not one that networks from files may use'),
+        (field('op', '_Native', 'fc'), 'not one that networks from files may use'),
+        (field('op', '_cvimread', 'fc'), 'not one that networks from files may use'),
+        (field('op', 'sgd_update', 'fc'), 'not one that networks from files may use'),
+        (field('op', 'Nonsense', 'fc'), 'no operator'),
+        (field('op', 'null', 'fc'), 'variable has no inputs'),
+        (field('op', '', 'fc'), 'no name'),
+        (field('op', None, 'fc'), 'no usable text'),
+        (field('name', 'conv_weight', 'fc_weight'), "two variables are called 'conv_weight'"),
+        (field('name', '', 'fc_weight'), 'no name'),
+        (field('name', 'x' * 5000, 'fc_weight'), 'no usable text'),
+        (field('name', '\ud800', 'fc_weight'), 'no usable text'),
+        (field('inputs', None, 'fc'), 'no list'),
+        (field('attrs', [], 'fc'), 'no object'),
+        (field('control_deps', [0], 'fc'), 'control dependencies'),
+        (field('subgraphs', [{}], 'fc'), 'subgraphs'),
+        (field('extra', 1, 'fc'), 'unknown fields'),
+        (field('nodes', []), '1 to'),
+        (field('nodes', {}), '1 to'),
+        (field('nodes', [[]]), 'lacks op'),
+        (field('heads', []), 'at least one head'),
+        (field('heads', [[99, 0, 0]]), 'does not come before'),
+        (field('heads', [[0, 1, 0]]), 'output 1'),
+        (field('heads', 3), 'at least one head'),
+        (field('arg_nodes', []), 'arg_nodes'),
+        (field('extra', 1), 'no symbol'),
+        (field('attrs', {'mxnet_version': 'new'}), 'mxnet_version'),
+    ],
+)
 def test_damage_is_named(graph, change, reason):
     change(graph)
     refused(json.dumps(graph), reason)
 
 
-@pytest.mark.parametrize(('text', 'reason'), [
-    ('', 'not JSON'),
-    ('null', 'no symbol'),
-    ('[]', 'no symbol'),
-    ('{"nodes": [], "nodes": []}', 'same key twice'),
-    ('[' * 200_000, 'nested too deeply|not JSON'),
-    ('{"a":' * 100_000, 'nested too deeply|not JSON'),
-    ('9' * 1_000_000, 'out of range'),
-    ('NaN', 'no place'),
-    ('1e999', 'no place'),
-    (' ' * (MAX_BYTES + 1), 'larger than any symbol'),
-], ids=str.__len__)
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('', 'not JSON'),
+        ('null', 'no symbol'),
+        ('[]', 'no symbol'),
+        ('{"nodes": [], "nodes": []}', 'same key twice'),
+        ('[' * 200_000, 'nested too deeply|not JSON'),
+        ('{"a":' * 100_000, 'nested too deeply|not JSON'),
+        ('9' * 1_000_000, 'out of range'),
+        ('NaN', 'no place'),
+        ('1e999', 'no place'),
+        (' ' * (MAX_BYTES + 1), 'larger than any symbol'),
+    ],
+    ids=str.__len__,
+)
 def test_text_that_is_no_symbol(text, reason):
     refused(text, reason)
 
@@ -211,7 +248,9 @@ def test_files_that_cannot_be_symbols(tmp_path):
 def test_a_long_chain_loads():
     """Depth of the network is no depth of the JSON, and MXNet must not recurse over it either."""
     count = 5000
-    nodes = [{'op': 'null', 'name': 'data', 'inputs': []}] + [{'op': 'relu', 'name': f'r{i}', 'inputs': [[i, 0, 0]]} for i in range(count)]
+    nodes = [{'op': 'null', 'name': 'data', 'inputs': []}] + [
+        {'op': 'relu', 'name': f'r{i}', 'inputs': [[i, 0, 0]]} for i in range(count)
+    ]
     text = json.dumps({'nodes': nodes, 'arg_nodes': [0], 'heads': [[count, 0, 0]]})
     assert symbol_from_json(text, 'chain').list_arguments() == ['data']
 
@@ -227,11 +266,24 @@ def test_shapes_that_mxnet_overrules_are_found():
     data = {'data': (2, 3, 8, 8)}
     check_shapes(computed_gamma(4, 4), data, 'net')
     variable = mx.sym.Variable('v', shape=(2, 3))
-    for symbol, name in [(computed_gamma(3, 4), 'gamma'), (computed_gamma(8, 4, axis=2), 'bn'), (mx.sym.reshape(variable, shape=(5,), name='five'), 'five'),
-                         (mx.sym.where(variable, mx.sym.Variable('a', shape=(4, 4)), mx.sym.Variable('b', shape=(4, 4)), name='choice'), 'choice')]:
-        symbol.get_internals().infer_shape_partial(**{name: shape for name, shape in data.items() if name in symbol.list_arguments()})
+    for symbol, name in [
+        (computed_gamma(3, 4), 'gamma'),
+        (computed_gamma(8, 4, axis=2), 'bn'),
+        (mx.sym.reshape(variable, shape=(5,), name='five'), 'five'),
+        (
+            mx.sym.where(
+                variable, mx.sym.Variable('a', shape=(4, 4)), mx.sym.Variable('b', shape=(4, 4)), name='choice'
+            ),
+            'choice',
+        ),
+    ]:
+        symbol.get_internals().infer_shape_partial(
+            **{name: shape for name, shape in data.items() if name in symbol.list_arguments()}
+        )
         with pytest.raises(GraphError, match=f"net: .*'{name}' cannot work on inputs of the shapes"):
-            check_shapes(symbol, {name: shape for name, shape in data.items() if name in symbol.list_arguments()}, 'net')
+            check_shapes(
+                symbol, {name: shape for name, shape in data.items() if name in symbol.list_arguments()}, 'net'
+            )
 
 
 def test_arrays_beyond_counting_are_refused():

@@ -1,4 +1,5 @@
 """Attributes are read as MXNet reads them, in every spelling, and strip does not depend on the spelling."""
+
 import json
 import re
 
@@ -14,8 +15,23 @@ from runtime import mx
 from runtime.errors import GraphError
 
 FLAGS = ['True', 'true', 'TRUE', '1', 'False', 'false', 'FALSE', '0', 'yes', '2', 'T', '', '(1,)']
-SHAPE_TEXTS = ['(3, 3)', '[3,3]', '(3L, 3L)', '[3L,3L]', ' ( 3 , 3 ) ', '(3,3,)', '(9,)', '9', '(-1, 3)',
-               '3,3', '(3 3)', '3L', '(3.0, 3)', '(3, x)', '']
+SHAPE_TEXTS = [
+    '(3, 3)',
+    '[3,3]',
+    '(3L, 3L)',
+    '[3L,3L]',
+    ' ( 3 , 3 ) ',
+    '(3,3,)',
+    '(9,)',
+    '9',
+    '(-1, 3)',
+    '3,3',
+    '(3 3)',
+    '3L',
+    '(3.0, 3)',
+    '(3, x)',
+    '',
+]
 NUMBERS = ['2', '-3', '+4', '0.5', '1e-3', '2.', 'x', '', '2L', '(2,)', 'True']
 
 
@@ -63,8 +79,10 @@ def test_numbers_are_mxnets(spelled):
 
 
 def one_scalar(spelled):
-    nodes = [{'op': 'null', 'name': 'data', 'inputs': []},
-             {'op': '_mul_scalar', 'name': 'product', 'attrs': {'scalar': spelled}, 'inputs': [[0, 0, 0]]}]
+    nodes = [
+        {'op': 'null', 'name': 'data', 'inputs': []},
+        {'op': '_mul_scalar', 'name': 'product', 'attrs': {'scalar': spelled}, 'inputs': [[0, 0, 0]]},
+    ]
     version = {'mxnet_version': ['int', 10901]}
     return json.dumps({'nodes': nodes, 'arg_nodes': [0], 'heads': [[1, 0, 0]], 'attrs': version})
 

@@ -1,4 +1,5 @@
 """A network that is rebuilt without its dead structures: the same outputs, the same gradients, the same λ."""
+
 import numpy as np
 import pytest
 
@@ -10,20 +11,32 @@ from runtime import mx
 from runtime.errors import CannotShrinkError, GraphError
 from symbols import get_symbol
 
-NETWORKS = [('resnet', 20, 'block'), ('resnet', 20, 'block,neuron'), ('resnet-v1', 20, 'neuron'), ('resnet-v1', 20, 'block,neuron'),
-            ('resnext', 20, 'block,group'), ('vgg', 16, 'neuron')]
+NETWORKS = [
+    ('resnet', 20, 'block'),
+    ('resnet', 20, 'block,neuron'),
+    ('resnet-v1', 20, 'neuron'),
+    ('resnet-v1', 20, 'block,neuron'),
+    ('resnext', 20, 'block,group'),
+    ('vgg', 16, 'neuron'),
+]
 DATA = {'data': (4, 3, 32, 32)}
 
 
 def random_params(symbol, seed):
     random = np.random.RandomState(seed)
     shapes, _, states = symbol.infer_shape(**DATA, softmax_label=(4,))
-    args = {name: random.normal(scale=0.3, size=shape).astype(np.float64) for name, shape in zip(symbol.list_arguments(), shapes)
-            if name not in ('data', 'softmax_label')}
+    args = {
+        name: random.normal(scale=0.3, size=shape).astype(np.float64)
+        for name, shape in zip(symbol.list_arguments(), shapes)
+        if name not in ('data', 'softmax_label')
+    }
     for name in args:
         if name.endswith('_gamma') or is_lambda(name):
             args[name] = random.uniform(0.5, 1.5, args[name].shape).astype(np.float64)
-    aux = {name: random.uniform(0.5, 1.5, shape).astype(np.float64) for name, shape in zip(symbol.list_auxiliary_states(), states)}
+    aux = {
+        name: random.uniform(0.5, 1.5, shape).astype(np.float64)
+        for name, shape in zip(symbol.list_auxiliary_states(), states)
+    }
     return args, aux
 
 
@@ -42,11 +55,19 @@ def trained_step(symbol, args, aux, images, labels):
     """(outputs, gradients, moving statistics) of a pass forward and backward, in float64."""
     grads = {name: mx.nd.zeros(array.shape, dtype='float64') for name, array in args.items()}
     inputs = {**args, 'data': images, 'softmax_label': labels}
-    executor = symbol.bind(mx.cpu(), {name: mx.nd.array(array, dtype='float64') for name, array in inputs.items()}, args_grad=grads,
-                           aux_states={name: mx.nd.array(array, dtype='float64') for name, array in aux.items()})
+    executor = symbol.bind(
+        mx.cpu(),
+        {name: mx.nd.array(array, dtype='float64') for name, array in inputs.items()},
+        args_grad=grads,
+        aux_states={name: mx.nd.array(array, dtype='float64') for name, array in aux.items()},
+    )
     output = executor.forward(is_train=True)[0].asnumpy()
     executor.backward()
-    return output, {name: array.asnumpy() for name, array in grads.items()}, {name: array.asnumpy() for name, array in executor.aux_dict.items()}
+    return (
+        output,
+        {name: array.asnumpy() for name, array in grads.items()},
+        {name: array.asnumpy() for name, array in executor.aux_dict.items()},
+    )
 
 
 @pytest.mark.parametrize('seed', range(2))
@@ -65,7 +86,9 @@ def test_a_step_of_the_shrunk_network_is_that_of_the_whole_one(network, depth, s
     np.testing.assert_allclose(found, expected, atol=1e-12)
     for name, gradient in small_gradients.items():
         whole = smaller.cut_array(name, gradients[name])
-        np.testing.assert_allclose(gradient.reshape(whole.shape), whole, atol=1e-9 * max(1e-3, np.abs(gradients[name]).max()), err_msg=name)
+        np.testing.assert_allclose(
+            gradient.reshape(whole.shape), whole, atol=1e-9 * max(1e-3, np.abs(gradients[name]).max()), err_msg=name
+        )
     for name, array in small_statistics.items():
         np.testing.assert_allclose(array, smaller.cut_array(name, statistics[name]), atol=1e-12, err_msg=name)
     lambdas = {name: args[name] for name in dead}
@@ -89,7 +112,10 @@ def test_what_was_cut_goes_back_to_its_place():
 def test_nothing_dead_leaves_every_parameter():
     symbol = get_symbol('resnet', 20, 10, (3, 32, 32), 'block,neuron')
     smaller = shrink(symbol, {}, DATA)
-    assert {name: tuple(map(len, axes)) if not is_lambda(name) else smaller.shapes[name] for name, axes in smaller.kept.items()} == smaller.shapes
+    assert {
+        name: tuple(map(len, axes)) if not is_lambda(name) else smaller.shapes[name]
+        for name, axes in smaller.kept.items()
+    } == smaller.shapes
 
 
 def test_a_dead_layer_that_leaves_a_constant_is_refused():

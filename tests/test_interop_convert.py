@@ -1,4 +1,7 @@
-"""Weights mapped by name compute what they computed where they come from: GluonCV's own blocks, PyTorch modules written here, and published errors."""
+"""Weights mapped by name compute what they computed where they come from: GluonCV's own blocks, PyTorch modules written
+here, and published errors.
+"""
+
 import os
 from pathlib import Path
 
@@ -21,7 +24,9 @@ CHECKPOINTS = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'checkpo
 
 
 def drawn(name, shape, generator):
-    """A value for every kind of parameter that keeps activations in range and hides no mistake: no statistic is left at 0 or 1."""
+    """A value for every kind of parameter that keeps activations in range and hides no mistake: no statistic is left at
+    0 or 1.
+    """
     if name.endswith(('running_mean', 'moving_mean', 'beta', 'bias')):
         return generator.normal(0, 0.2, shape)
     if name.endswith(('running_var', 'moving_var', 'gamma')):
@@ -44,8 +49,14 @@ def random_zoo_network(name, side, **options):
 def random_params(symbol, image_shape, seed=0):
     generator = np.random.RandomState(seed)
     arguments, _, states = symbol.infer_shape(data=(1, *image_shape))
-    params = [{name: mx.nd.array(drawn(name, shape, generator)) for name, shape in zip(names, shapes) if name not in ('data', 'softmax_label')}
-              for names, shapes in ((symbol.list_arguments(), arguments), (symbol.list_auxiliary_states(), states))]
+    params = [
+        {
+            name: mx.nd.array(drawn(name, shape, generator))
+            for name, shape in zip(names, shapes)
+            if name not in ('data', 'softmax_label')
+        }
+        for names, shapes in ((symbol.list_arguments(), arguments), (symbol.list_auxiliary_states(), states))
+    ]
     return tuple(params)
 
 
@@ -69,8 +80,14 @@ def test_ours_computes_what_gluoncv_computes(name, tmp_path):
     assert_agree(MXNetRunner(symbol, arg_params, aux_params)(images(side)), block(mx.nd.array(images(side))).asnumpy())
 
 
-@pytest.mark.parametrize(('name', 'network', 'scale'), [('resnet50_v2', 'resnet', 'block,neuron'), ('resnext50_32x4d', 'resnext', 'block,group'),
-                                                        ('vgg16_bn', 'vgg', 'neuron')])
+@pytest.mark.parametrize(
+    ('name', 'network', 'scale'),
+    [
+        ('resnet50_v2', 'resnet', 'block,neuron'),
+        ('resnext50_32x4d', 'resnext', 'block,group'),
+        ('vgg16_bn', 'vgg', 'neuron'),
+    ],
+)
 def test_gluoncv_computes_what_ours_computes_lambda_included(name, network, scale, tmp_path):
     side, depth = 64, 16 if network == 'vgg' else 50
     symbol = get_symbol(network, depth, 100, (3, side, side), scale, 'output')
@@ -126,20 +143,31 @@ def torch_resnet_v1(torch, units):
         def __init__(self, channels_in, channels):
             super().__init__()
             self.stride = 1 if channels_in == channels else 2
-            self.conv1, self.bn1 = nn.Conv2d(channels_in, channels, 3, self.stride, 1, bias=False), nn.BatchNorm2d(channels)
+            self.conv1, self.bn1 = (
+                nn.Conv2d(channels_in, channels, 3, self.stride, 1, bias=False),
+                nn.BatchNorm2d(channels),
+            )
             self.conv2, self.bn2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
 
         def forward(self, x):
             y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
             more = (y.shape[1] - x.shape[1]) // 2
-            return torch.relu(y + functional.pad(x[:, :, ::self.stride, ::self.stride], (0, 0, 0, 0, more, more)))
+            return torch.relu(y + functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, more, more)))
 
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv1, self.bn1, self.linear = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.Linear(64, 10)
+            self.conv1, self.bn1, self.linear = (
+                nn.Conv2d(3, 16, 3, 1, 1, bias=False),
+                nn.BatchNorm2d(16),
+                nn.Linear(64, 10),
+            )
             for stage, (before, width) in enumerate(((16, 16), (16, 32), (32, 64)), start=1):
-                setattr(self, f'layer{stage}', nn.Sequential(*[Unit(before if unit == 0 else width, width) for unit in range(units)]))
+                setattr(
+                    self,
+                    f'layer{stage}',
+                    nn.Sequential(*[Unit(before if unit == 0 else width, width) for unit in range(units)]),
+                )
 
         def forward(self, x):
             x = self.layer3(self.layer2(self.layer1(torch.relu(self.bn1(self.conv1(x))))))
@@ -159,7 +187,11 @@ def torch_resnext(torch, units, widths, classes):
             self.conv1, self.bn1 = nn.Conv2d(channels_in, inner, 1, bias=False), nn.BatchNorm2d(inner)
             self.conv2, self.bn2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=32, bias=False), nn.BatchNorm2d(inner)
             self.conv3, self.bn3 = nn.Conv2d(inner, channels, 1, bias=False), nn.BatchNorm2d(channels)
-            self.downsample = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)) if project else nn.Identity()
+            self.downsample = (
+                nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+                if project
+                else nn.Identity()
+            )
 
         def forward(self, x):
             y = torch.relu(self.bn1(self.conv1(x)))
@@ -168,10 +200,17 @@ def torch_resnext(torch, units, widths, classes):
     class Network(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv1, self.bn1, self.fc = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.Linear(widths[-1], classes)
+            self.conv1, self.bn1, self.fc = (
+                nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+                nn.BatchNorm2d(64),
+                nn.Linear(widths[-1], classes),
+            )
             self.stages, before = len(units), 64
             for stage, (count, width) in enumerate(zip(units, widths), start=1):
-                blocks = [Unit(before if unit == 0 else width, width, 2 if unit == 0 and stage > 1 else 1, unit == 0) for unit in range(count)]
+                blocks = [
+                    Unit(before if unit == 0 else width, width, 2 if unit == 0 and stage > 1 else 1, unit == 0)
+                    for unit in range(count)
+                ]
                 setattr(self, f'layer{stage}', nn.Sequential(*blocks))
                 before = width
 
@@ -197,8 +236,15 @@ def torch_vgg(torch, classes, hidden):
         def __init__(self):
             super().__init__()
             self.features = nn.Sequential(*layers)
-            self.classifier = nn.Sequential(nn.Linear(2048, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(),
-                                            nn.Linear(hidden, classes))
+            self.classifier = nn.Sequential(
+                nn.Linear(2048, hidden),
+                nn.ReLU(),
+                nn.Dropout(),
+                nn.Linear(hidden, hidden),
+                nn.ReLU(),
+                nn.Dropout(),
+                nn.Linear(hidden, classes),
+            )
 
         def forward(self, x):
             return self.classifier(self.features(x).flatten(1))
@@ -206,11 +252,20 @@ def torch_vgg(torch, classes, hidden):
     return Network().eval()
 
 
-@pytest.mark.parametrize(('network', 'depth', 'side', 'scale', 'build'), [
-    ('resnet-v1', 20, 32, 'block,neuron', lambda torch: torch_resnet_v1(torch, 3)),
-    ('resnext', 50, 64, 'block,group', lambda torch: torch_resnext(torch, (3, 4, 6, 3), (256, 512, 1024, 2048), 10)),
-    ('vgg', 16, 64, 'neuron', lambda torch: torch_vgg(torch, 10, 4096)),
-])
+@pytest.mark.parametrize(
+    ('network', 'depth', 'side', 'scale', 'build'),
+    [
+        ('resnet-v1', 20, 32, 'block,neuron', lambda torch: torch_resnet_v1(torch, 3)),
+        (
+            'resnext',
+            50,
+            64,
+            'block,group',
+            lambda torch: torch_resnext(torch, (3, 4, 6, 3), (256, 512, 1024, 2048), 10),
+        ),
+        ('vgg', 16, 64, 'neuron', lambda torch: torch_vgg(torch, 10, 4096)),
+    ],
+)
 def test_pytorch_computes_what_ours_computes_and_comes_back(network, depth, side, scale, build, tmp_path):
     torch = pytest.importorskip('torch')
     symbol = get_symbol(network, depth, 10, (3, side, side), scale)
@@ -234,8 +289,9 @@ def test_safetensors_hold_the_same(tmp_path):
     safetensors.save_file(to_torch_state(arg_params, aux_params), path)
     found, arguments, states = to_mxnet(path)
     assert found.tojson() == symbol.tojson()
-    assert {name: array.asnumpy().tobytes() for name, array in {**arg_params, **aux_params}.items()} \
-        == {name: array.asnumpy().tobytes() for name, array in {**arguments, **states}.items()}
+    assert {name: array.asnumpy().tobytes() for name, array in {**arg_params, **aux_params}.items()} == {
+        name: array.asnumpy().tobytes() for name, array in {**arguments, **states}.items()
+    }
 
 
 def test_what_a_style_does_not_name_is_refused():
@@ -246,7 +302,9 @@ def test_what_a_style_does_not_name_is_refused():
         to_gluoncv_params(*random_params(get_symbol('resnet', 18, 10, (3, 32, 32)), (3, 32, 32)))
 
 
-@pytest.mark.parametrize(('file', 'depth', 'errors'), [('resnet20-12fca82f.th', 20, 827), ('resnet32-d509ac18.th', 32, 737)])
+@pytest.mark.parametrize(
+    ('file', 'depth', 'errors'), [('resnet20-12fca82f.th', 20, 827), ('resnet32-d509ac18.th', 32, 737)]
+)
 def test_published_errors_on_cifar_10(file, depth, errors):
     """Of 10,000 images, in MXNet, from files that PyTorch wrote."""
     path = CHECKPOINTS / file

@@ -1,4 +1,5 @@
-"""ONNX files against MXNet in ONNX Runtime: every family, full and stripped, single operators, and what is in the file."""
+"""ONNX files in ONNX Runtime against MXNet: every family, full and stripped, and single operators."""
+
 import os
 import sys
 
@@ -42,7 +43,9 @@ def test_a_family(tmp_path, family, placement):
     for batch in (1, 5):
         images = np.random.RandomState(batch).standard_normal((batch, *shape)).astype('float32')
         expected = in_mxnet(without_softmax(symbol), arg_params, aux_params, images)
-        np.testing.assert_allclose(run(tmp_path / 'net.onnx', images), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            run(tmp_path / 'net.onnx', images), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+        )
 
 
 @pytest.mark.parametrize('fold_bn', [False, True])
@@ -64,9 +67,19 @@ def test_a_stripped_family(tmp_path, family, fold_bn):
 def test_lambda_leaves_no_trace(placement):
     symbol, shape = small_network('resnext', placement)
     model = onnx_export.onnx_model(symbol, *random_params(symbol, shape, 'float32'), shape)
-    assert {node.op_type for node in model.graph.node} == {'Conv', 'BatchNormalization', 'Relu', 'Add', 'GlobalAveragePool', 'Flatten', 'Gemm'}
+    assert {node.op_type for node in model.graph.node} == {
+        'Conv',
+        'BatchNormalization',
+        'Relu',
+        'Add',
+        'GlobalAveragePool',
+        'Flatten',
+        'Gemm',
+    }
     names = {tensor.name for tensor in model.graph.initializer}
-    assert names == {name for name in (*symbol.list_arguments(), *symbol.list_auxiliary_states()) if 'lambda' not in name} - {'data', 'softmax_label'}
+    assert names == {
+        name for name in (*symbol.list_arguments(), *symbol.list_auxiliary_states()) if 'lambda' not in name
+    } - {'data', 'softmax_label'}
 
 
 def test_what_the_file_says_of_itself(tmp_path):
@@ -78,17 +91,24 @@ def test_what_the_file_says_of_itself(tmp_path):
     model = onnx.load(tmp_path / 'one.onnx')
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [('', 13)]
     assert [given.name for given in model.graph.input] == ['data']
-    sides = [[side.dim_param or side.dim_value for side in tensor.type.tensor_type.shape.dim] for tensor in (*model.graph.input, *model.graph.output)]
+    sides = [
+        [side.dim_param or side.dim_value for side in tensor.type.tensor_type.shape.dim]
+        for tensor in (*model.graph.input, *model.graph.output)
+    ]
     assert sides == [['batch', 3, 16, 16], ['batch', 10]]
     assert sorted(os.listdir(tmp_path)) == ['one.onnx', 'two.onnx']
 
 
 def test_half_precision_parameters_are_written_in_single(tmp_path):
     symbol, shape = small_network('vgg')
-    assert onnx_export.export_onnx(symbol, *random_params(symbol, shape, 'float16'), shape, tmp_path / 'net.onnx') < 1e-5
+    assert (
+        onnx_export.export_onnx(symbol, *random_params(symbol, shape, 'float16'), shape, tmp_path / 'net.onnx') < 1e-5
+    )
 
 
-@pytest.mark.parametrize(('name', 'side'), [('cifar_resnet20_v1', 32), ('mobilenetv2_0.25', 32), ('squeezenet1.1', 224)])
+@pytest.mark.parametrize(
+    ('name', 'side'), [('cifar_resnet20_v1', 32), ('mobilenetv2_0.25', 32), ('squeezenet1.1', 224)]
+)
 def test_networks_of_gluoncv(tmp_path, name, side):
     block = zoo_network(name)
     block.initialize(mx.init.Xavier())
@@ -110,8 +130,10 @@ def test_an_operator(tmp_path, name):
     symbol, shape = OPERATOR_CASES[name]
     random = np.random.RandomState(0)
     arguments, _, states = symbol.infer_shape(data=shape)
-    params = [{key: mx.nd.array(random.uniform(0.5, 1.5, size)) for key, size in zip(names, sizes) if key != 'data'}
-              for names, sizes in ((symbol.list_arguments(), arguments), (symbol.list_auxiliary_states(), states))]
+    params = [
+        {key: mx.nd.array(random.uniform(0.5, 1.5, size)) for key, size in zip(names, sizes) if key != 'data'}
+        for names, sizes in ((symbol.list_arguments(), arguments), (symbol.list_auxiliary_states(), states))
+    ]
     path = tmp_path / 'net.onnx'
     path.write_bytes(onnx_export.onnx_model(symbol, *params, shape[1:]).SerializeToString())
     onnx.checker.check_model(str(path))
@@ -132,13 +154,17 @@ def test_a_window_outside_the_map_is_named(name):
 
 def test_an_operator_that_is_not_known_is_named(tmp_path):
     with pytest.raises(GraphError, match="LRN 'odd'.*ONNX export does not know"):
-        onnx_export.export_onnx(mx.sym.LRN(mx.sym.Variable('data'), nsize=3, name='odd'), {}, {}, (3, 8, 8), tmp_path / 'net.onnx')
+        onnx_export.export_onnx(
+            mx.sym.LRN(mx.sym.Variable('data'), nsize=3, name='odd'), {}, {}, (3, 8, 8), tmp_path / 'net.onnx'
+        )
     assert os.listdir(tmp_path) == []
 
 
 def test_a_wrong_file_is_never_put_in_place(tmp_path, monkeypatch):
     symbol, shape = small_network('vgg')
-    monkeypatch.setitem(onnx_export.OPERATORS, 'Activation', lambda build, node, inputs, output: build.add('Identity', inputs, output))
+    monkeypatch.setitem(
+        onnx_export.OPERATORS, 'Activation', lambda build, node, inputs, output: build.add('Identity', inputs, output)
+    )
     (tmp_path / 'net.onnx').write_text('the old one')
     with pytest.raises(ProofError, match='differ by'):
         onnx_export.export_onnx(symbol, *random_params(symbol, shape, 'float32'), shape, tmp_path / 'net.onnx')

@@ -1,4 +1,5 @@
 """Networks in int8: what it costs, that every family gets through, and that stock MXNet takes the result."""
+
 import subprocess
 import sys
 
@@ -30,7 +31,10 @@ def test_digits_are_told_apart_in_8_bits():
     images = next(eval_iterator(dataset, 128)).data[0].asnumpy()
     network = trained_network()
     quantized = quantize(*network, images)
-    before, after = (score(Predictor(*one, (100, *SHAPE)), eval_iterator(dataset, 100))[0]['accuracy'] for one in (network, quantized))
+    before, after = (
+        score(Predictor(*one, (100, *SHAPE)), eval_iterator(dataset, 100))[0]['accuracy']
+        for one in (network, quantized)
+    )
     assert before > 0.9
     assert after == pytest.approx(before, abs=0.02)
     assert {array.dtype for array in quantized[1].values()} >= {np.int8} or 'quantized' in quantized[0].tojson()
@@ -62,15 +66,28 @@ def test_preparing_changes_nothing():
 
 
 def test_a_sum_into_a_shared_convolution_is_right():
-    """oneDNN would add into the memory of the first convolution, which the second one reads (see ``graphs.onednn_workaround``)."""
+    """oneDNN would add into the memory of the first convolution, which the second one reads (see
+    ``graphs.onednn_workaround``).
+    """
     first = mx.sym.Convolution(mx.sym.Variable('data'), num_filter=8, kernel=(3, 3), pad=(1, 1), name='conv0')
-    sum_ = mx.sym.Convolution(mx.sym.Activation(first, act_type='relu'), num_filter=8, kernel=(3, 3), pad=(1, 1), name='conv1') + first
+    sum_ = (
+        mx.sym.Convolution(
+            mx.sym.Activation(first, act_type='relu'), num_filter=8, kernel=(3, 3), pad=(1, 1), name='conv1'
+        )
+        + first
+    )
     pooled = mx.sym.Pooling(mx.sym.Activation(sum_, act_type='relu'), global_pool=True, kernel=(1, 1), pool_type='avg')
-    symbol = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(mx.sym.Flatten(pooled), num_hidden=10, name='fc1'), name='softmax')
+    symbol = mx.sym.SoftmaxOutput(
+        mx.sym.FullyConnected(mx.sym.Flatten(pooled), num_hidden=10, name='fc1'), name='softmax'
+    )
     params = random_params(symbol, SHAPE, 'float32')
     images, labels = np.random.RandomState(0).standard_normal((64, *SHAPE)).astype('float32'), np.zeros(64, 'float32')
     # Where there are gradients, MXNet merges no operators.
-    whole = Pass(symbol, {**{name: array.asnumpy() for name, array in params[0].items()}, 'data': images, 'softmax_label': labels}, params[1]).inferred
+    whole = Pass(
+        symbol,
+        {**{name: array.asnumpy() for name, array in params[0].items()}, 'data': images, 'softmax_label': labels},
+        params[1],
+    ).inferred
     np.testing.assert_allclose(probabilities(quantize(symbol, *params, images), images), whole, atol=5e-3)
 
 
@@ -79,14 +96,16 @@ def test_stock_mxnet_loads_the_pair(tmp_path):
     images = random_images(SHAPE, 'float32', seed=5)[0]
     save_model(str(tmp_path / 'small'), 0, *network)
     np.save(tmp_path / 'images.npy', images)
-    script = ('import mxnet as mx, numpy as np\n'
-              "symbol, arg, aux = mx.model.load_checkpoint('small', 0)\n"
-              'module = mx.mod.Module(symbol, label_names=None)\n'
-              "images = np.load('images.npy')\n"
-              "module.bind([('data', images.shape)], for_training=False)\n"
-              'module.set_params(arg, aux)\n'
-              'module.forward(mx.io.DataBatch([mx.nd.array(images)]))\n'
-              "np.save('found.npy', module.get_outputs()[0].asnumpy())\n")
+    script = (
+        'import mxnet as mx, numpy as np\n'
+        "symbol, arg, aux = mx.model.load_checkpoint('small', 0)\n"
+        'module = mx.mod.Module(symbol, label_names=None)\n'
+        "images = np.load('images.npy')\n"
+        "module.bind([('data', images.shape)], for_training=False)\n"
+        'module.set_params(arg, aux)\n'
+        'module.forward(mx.io.DataBatch([mx.nd.array(images)]))\n'
+        "np.save('found.npy', module.get_outputs()[0].asnumpy())\n"
+    )
     subprocess.run([sys.executable, '-I', '-c', script], cwd=tmp_path, check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / 'found.npy'), probabilities(network, images), atol=1e-6)
 

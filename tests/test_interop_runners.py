@@ -1,4 +1,5 @@
 """Runners against arithmetic in NumPy: batches of any size, a softmax left out, and what they refuse."""
+
 import importlib
 
 import numpy as np
@@ -19,13 +20,24 @@ def onnx_file(path, batch, softmax, inputs=('data',)):
     """A full connection in ONNX, for a fixed or a free batch, with or without a softmax."""
     onnx = pytest.importorskip('onnx')
     pytest.importorskip('onnxruntime')
-    helper, floats, from_array = onnx.helper, onnx.TensorProto.FLOAT, importlib.import_module('onnx.numpy_helper').from_array
-    nodes = [helper.make_node('Flatten', ['data'], ['flat']), helper.make_node('Gemm', ['flat', 'fc_weight', 'fc_bias'], ['fc'], transB=1)]
+    helper, floats, from_array = (
+        onnx.helper,
+        onnx.TensorProto.FLOAT,
+        importlib.import_module('onnx.numpy_helper').from_array,
+    )
+    nodes = [
+        helper.make_node('Flatten', ['data'], ['flat']),
+        helper.make_node('Gemm', ['flat', 'fc_weight', 'fc_bias'], ['fc'], transB=1),
+    ]
     if softmax:
         nodes.append(helper.make_node('Softmax', ['fc'], ['probabilities'], axis=1))
-    graph = helper.make_graph(nodes, 'net', [helper.make_tensor_value_info(name, floats, [batch, 3, 2, 2]) for name in inputs],
-                              [helper.make_tensor_value_info(nodes[-1].output[0], floats, [batch, 5])],
-                              [from_array(WEIGHT, 'fc_weight'), from_array(BIAS, 'fc_bias'), from_array(np.array([2, 12]), 'unused_shape')])
+    graph = helper.make_graph(
+        nodes,
+        'net',
+        [helper.make_tensor_value_info(name, floats, [batch, 3, 2, 2]) for name in inputs],
+        [helper.make_tensor_value_info(nodes[-1].output[0], floats, [batch, 5])],
+        [from_array(WEIGHT, 'fc_weight'), from_array(BIAS, 'fc_bias'), from_array(np.array([2, 12]), 'unused_shape')],
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8), str(path))
     return str(path)
 

@@ -1,4 +1,7 @@
-"""Networks in PyTorch against MXNet: inference, training, every gradient, running statistics; then single operators, the loss, and names."""
+"""Networks in PyTorch against MXNet: inference, training, every gradient, running statistics; then single operators,
+the loss, and names.
+"""
+
 import numpy as np
 import pytest
 from mxnet_twin import CIFAR, FAMILIES, OPERATOR_CASES, PLACEMENTS, Pass, random_images, random_params, small_network
@@ -20,12 +23,18 @@ def assert_close(found, expected, tolerance, name=''):
     """Equal to ``tolerance`` of the largest value (of 1, if that is more)."""
     found = found.detach().numpy() if isinstance(found, torch.Tensor) else found
     assert found.shape == expected.shape, name
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max(initial=0)), err_msg=name)
+    np.testing.assert_allclose(
+        found, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max(initial=0)), err_msg=name
+    )
 
 
 def compare(symbol, arg_params, aux_params, images, labels, tolerance):
     """Inference, training, gradients and statistics of a network that ends in SoftmaxOutput."""
-    expected = Pass(symbol, {**{name: array.asnumpy() for name, array in arg_params.items()}, 'data': images, 'softmax_label': labels}, aux_params)
+    expected = Pass(
+        symbol,
+        {**{name: array.asnumpy() for name, array in arg_params.items()}, 'data': images, 'softmax_label': labels},
+        aux_params,
+    )
     net = TorchGraph(symbol, arg_params, aux_params)
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
     x.requires_grad_()
@@ -70,7 +79,12 @@ def test_the_logits_are_mxnets(family):
     arg_params, aux_params = random_params(symbol, shape)
     images, _ = random_images(shape)
     graph, _ = logits_graph(symbol)
-    expected = Pass(graph.to_symbol(), {**{name: array.asnumpy() for name, array in arg_params.items()}, 'data': images}, aux_params, train=False)
+    expected = Pass(
+        graph.to_symbol(),
+        {**{name: array.asnumpy() for name, array in arg_params.items()}, 'data': images},
+        aux_params,
+        train=False,
+    )
     assert_close(TorchGraph(symbol, arg_params, aux_params).eval()(torch.from_numpy(images)), expected.inferred, 1e-12)
 
 
@@ -99,13 +113,19 @@ def test_a_stripped_network_for_inference(family, fold_bn):
 
 def half_dead(arg_params, aux_params):
     """The parameters with every second λ zero."""
+
     def halved(values):
         values.reshape(-1)[::2] = 0
         return mx.nd.array(values, dtype=values.dtype)
-    return {name: halved(array.asnumpy()) if 'lambda' in name else array for name, array in arg_params.items()}, aux_params
+
+    return {
+        name: halved(array.asnumpy()) if 'lambda' in name else array for name, array in arg_params.items()
+    }, aux_params
 
 
-@pytest.mark.parametrize(('name', 'side'), [('cifar_resnet20_v1', 32), ('mobilenetv2_0.25', 32), ('squeezenet1.1', 224)])
+@pytest.mark.parametrize(
+    ('name', 'side'), [('cifar_resnet20_v1', 32), ('mobilenetv2_0.25', 32), ('squeezenet1.1', 224)]
+)
 def test_networks_of_gluoncv(name, side):
     block = zoo_network(name)
     block.initialize(mx.init.Xavier())
@@ -124,8 +144,10 @@ def test_an_operator(name):
     tolerance = 1e-6 if name in ('leaky', 'prelu', 'elu') else 1e-12
     random = np.random.RandomState(0)
     shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(data=shape)[0]))
-    states = {key: mx.nd.array(random.uniform(0.5, 1.5, size), dtype='float64')
-              for key, size in zip(symbol.list_auxiliary_states(), symbol.infer_shape(data=shape)[2])}
+    states = {
+        key: mx.nd.array(random.uniform(0.5, 1.5, size), dtype='float64')
+        for key, size in zip(symbol.list_auxiliary_states(), symbol.infer_shape(data=shape)[2])
+    }
     arguments = {key: random.standard_normal(size) for key, size in shapes.items()}
     out_grad = random.standard_normal(symbol.infer_shape(data=shape)[1][0])
     expected = Pass(symbol, arguments, states, out_grad=out_grad)
@@ -144,14 +166,23 @@ def test_an_operator(name):
         assert_close(net.to_mxnet()[1][key].asnumpy(), values, tolerance, key)
 
 
-@pytest.mark.parametrize('options', [
-    {}, {'grad_scale': 3}, {'normalization': 'batch'}, {'normalization': 'valid'}, {'smooth_alpha': 0.1},
-    {'use_ignore': True, 'ignore_label': 2}, {'use_ignore': True, 'ignore_label': 2, 'normalization': 'valid', 'grad_scale': 0.5},
-], ids=str)
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'grad_scale': 3},
+        {'normalization': 'batch'},
+        {'normalization': 'valid'},
+        {'smooth_alpha': 0.1},
+        {'use_ignore': True, 'ignore_label': 2},
+        {'use_ignore': True, 'ignore_label': 2, 'normalization': 'valid', 'grad_scale': 0.5},
+    ],
+    ids=str,
+)
 def test_the_loss_has_the_gradient_of_softmax_output(options):
     symbol = mx.sym.SoftmaxOutput(mx.sym.Variable('data') * 1, name='softmax', **options)
     random = np.random.RandomState(0)
-    scores, labels = random.standard_normal((6, 5)), np.array([0., 2, 4, 2, 1, 3])
+    scores, labels = random.standard_normal((6, 5)), np.array([0.0, 2, 4, 2, 1, 3])
     expected = Pass(symbol, {'data': scores, 'softmax_label': labels}, {}).gradients['data']
     net, x = TorchGraph(symbol, {}, {}), torch.from_numpy(scores).requires_grad_()
     net.loss(net(x), torch.from_numpy(labels)).backward()
@@ -176,7 +207,10 @@ def test_parameters_come_back_without_loss():
         params = random_params(symbol, shape, dtype)
         for before, after in zip(params, TorchGraph(symbol, *params).to_mxnet()):
             assert before.keys() == after.keys()
-            assert all(before[name].dtype == after[name].dtype and (before[name].asnumpy() == after[name].asnumpy()).all() for name in before)
+            assert all(
+                before[name].dtype == after[name].dtype and (before[name].asnumpy() == after[name].asnumpy()).all()
+                for name in before
+            )
 
 
 def test_names_are_mxnets_whatever_they_hold():
@@ -205,13 +239,22 @@ def test_the_network_stays_apart_from_what_it_was_made_of():
     assert (arg_params['fc1_bias'].asnumpy() == before).all()
 
 
-@pytest.mark.parametrize(('symbol', 'message'), [
-    (mx.sym.LRN(mx.sym.Variable('data'), nsize=3, name='odd'), "LRN 'odd'.*does not know this operator"),
-    (mx.sym.Pooling(mx.sym.Variable('data'), kernel=(2, 2), pool_type='lp', p_value=2, name='odd'), "Pooling 'odd'.*pool_type=lp"),
-    (mx.sym.Convolution(mx.sym.Variable('data'), kernel=(3,), num_filter=2, name='odd', no_bias=True), "Convolution 'odd'.*kernel"),
-    (mx.sym.Group([mx.sym.Variable('data') * 1, mx.sym.Variable('data') * 2]), '2 outputs'),
-    (mx.sym.Variable('data') + mx.sym.Variable('more'), 'exactly one input'),
-])
+@pytest.mark.parametrize(
+    ('symbol', 'message'),
+    [
+        (mx.sym.LRN(mx.sym.Variable('data'), nsize=3, name='odd'), "LRN 'odd'.*does not know this operator"),
+        (
+            mx.sym.Pooling(mx.sym.Variable('data'), kernel=(2, 2), pool_type='lp', p_value=2, name='odd'),
+            "Pooling 'odd'.*pool_type=lp",
+        ),
+        (
+            mx.sym.Convolution(mx.sym.Variable('data'), kernel=(3,), num_filter=2, name='odd', no_bias=True),
+            "Convolution 'odd'.*kernel",
+        ),
+        (mx.sym.Group([mx.sym.Variable('data') * 1, mx.sym.Variable('data') * 2]), '2 outputs'),
+        (mx.sym.Variable('data') + mx.sym.Variable('more'), 'exactly one input'),
+    ],
+)
 def test_what_is_not_converted_is_named(symbol, message):
     with pytest.raises(GraphError, match=message):
         TorchGraph(symbol, {'odd_weight': mx.nd.zeros((2, 3, 3))}, {})

@@ -1,4 +1,5 @@
-"""APG in PyTorch against APG in MXNet, step by step, and states that go from one to the other in the middle of a run."""
+"""APG in PyTorch against APG in MXNet, step by step, and with states that change engines in mid-run."""
+
 import numpy as np
 import pytest
 
@@ -10,16 +11,26 @@ torch = pytest.importorskip('torch')
 
 from optimizers.torch_apg import APG  # noqa: E402  (needs PyTorch)
 
-SHAPES = {'conv0_weight': (4, 3, 3, 3), 'bn0_gamma': (4,), 'bn0_beta': (4,), 'fc1_weight': (5, 4), 'fc1_bias': (5,), 'lambda_block': (6,),
-          'lambda_group': (3, 4)}
+SHAPES = {
+    'conv0_weight': (4, 3, 3, 3),
+    'bn0_gamma': (4,),
+    'bn0_beta': (4,),
+    'fc1_weight': (5, 4),
+    'fc1_bias': (5,),
+    'lambda_block': (6,),
+    'lambda_group': (3, 4),
+}
 # MXNet holds its settings in single precision; these lose nothing by it.
-ETAS = [2 ** -3, 2 ** -3, 2 ** -6, 2 ** -6, 0., 2 ** -7, 2 ** -7]
-EXACT = {'gamma': 2 ** -6, 'momentum': 0.875}
+ETAS = [2**-3, 2**-3, 2**-6, 2**-6, 0.0, 2**-7, 2**-7]
+EXACT = {'gamma': 2**-6, 'momentum': 0.875}
 
 
 def start(seed=0):
     random = np.random.RandomState(seed)
-    return {name: random.uniform(0, 0.3, shape) if 'lambda' in name else random.standard_normal(shape) for name, shape in SHAPES.items()}
+    return {
+        name: random.uniform(0, 0.3, shape) if 'lambda' in name else random.standard_normal(shape)
+        for name, shape in SHAPES.items()
+    }
 
 
 def gradients(step):
@@ -36,7 +47,7 @@ class InMXNet:
         self.optimizer = MXNetAPG(param_idx2name=dict(enumerate(self.names)), **{**EXACT, **settings})
         self.optimizer.set_wd_mult(wd_mult or {})
         self.optimizer.set_lr_mult(lr_mult or {})
-        self.optimizer.wd_mult.update({name: 0. for name in self.names if 'lambda' in name})
+        self.optimizer.wd_mult.update({name: 0.0 for name in self.names if 'lambda' in name})
         self.updater = mx.optimizer.get_updater(self.optimizer)
 
     def step(self, index, eta):
@@ -55,7 +66,9 @@ class InTorch:
     """The same in PyTorch."""
 
     def __init__(self, values, dtype, **settings):
-        self.parameters = {name: torch.nn.Parameter(torch.tensor(value, dtype=getattr(torch, dtype))) for name, value in values.items()}
+        self.parameters = {
+            name: torch.nn.Parameter(torch.tensor(value, dtype=getattr(torch, dtype))) for name, value in values.items()
+        }
         self.optimizer = APG(self.parameters.items(), **{**EXACT, **settings})
 
     def step(self, index, eta):
@@ -74,9 +87,23 @@ def assert_same(found, expected, tolerance):
         np.testing.assert_allclose(found[name], values, rtol=tolerance, atol=tolerance, err_msg=name)
 
 
-GRID = [{}, {'wd': 2 ** -7}, {'momentum': 0.}, {'momentum': 0., 'wd': 2 ** -7}, {'gamma': 0.}, {'gamma': 0.5}, {'nonnegative': False, 'gamma': 2 ** -3},
-        {'rescale_grad': 0.25}, {'clip_gradient': 0.5, 'wd': 2 ** -7}, {'clip_gradient': 0.5, 'rescale_grad': 0.25, 'wd': 2 ** -7, 'momentum': 0.5},
-        {'wd': 2 ** -7, 'wd_mult': {'fc1_weight': 0., 'fc1_bias': 2.}, 'lr_mult': {'conv0_weight': 0.5, 'lambda_block': 2.}}]
+GRID = [
+    {},
+    {'wd': 2**-7},
+    {'momentum': 0.0},
+    {'momentum': 0.0, 'wd': 2**-7},
+    {'gamma': 0.0},
+    {'gamma': 0.5},
+    {'nonnegative': False, 'gamma': 2**-3},
+    {'rescale_grad': 0.25},
+    {'clip_gradient': 0.5, 'wd': 2**-7},
+    {'clip_gradient': 0.5, 'rescale_grad': 0.25, 'wd': 2**-7, 'momentum': 0.5},
+    {
+        'wd': 2**-7,
+        'wd_mult': {'fc1_weight': 0.0, 'fc1_bias': 2.0},
+        'lr_mult': {'conv0_weight': 0.5, 'lambda_block': 2.0},
+    },
+]
 
 
 @pytest.mark.parametrize('settings', GRID, ids=str)
@@ -91,7 +118,7 @@ def test_every_step_is_mxnets(settings, dtype, tolerance):
         assert (ours.values()['lambda_group'] == 0).any()
 
 
-@pytest.mark.parametrize('settings', [{'wd': 2 ** -7}, {'momentum': 0.}], ids=str)
+@pytest.mark.parametrize('settings', [{'wd': 2**-7}, {'momentum': 0.0}], ids=str)
 def test_states_go_from_mxnet_to_pytorch_and_back(settings):
     straight = InMXNet(start(), 'float64', **settings)
     for index, eta in enumerate(ETAS):
@@ -145,16 +172,21 @@ def test_pytorchs_own_state_dict_resumes():
     assert_same(resumed.values(), straight.values(), 0)
 
 
-@pytest.mark.parametrize('settings', [{'gamma': -1}, {'gamma': float('nan')}, {'momentum': 1}, {'momentum': -0.1}], ids=str)
+@pytest.mark.parametrize(
+    'settings', [{'gamma': -1}, {'gamma': float('nan')}, {'momentum': 1}, {'momentum': -0.1}], ids=str
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(UserError, match=next(iter(settings))):
         InTorch(start(), 'float32', **settings)
 
 
-@pytest.mark.parametrize(('name', 'state', 'message'), [
-    ('lambda_block', mx.nd.zeros(7), 'lambda_block has shape'),
-    ('fc1_weight', ([mx.nd.zeros((5, 4)), 1.], mx.nd.zeros((5, 4))), 'half precision'),
-])
+@pytest.mark.parametrize(
+    ('name', 'state', 'message'),
+    [
+        ('lambda_block', mx.nd.zeros(7), 'lambda_block has shape'),
+        ('fc1_weight', ([mx.nd.zeros((5, 4)), 1.0], mx.nd.zeros((5, 4))), 'half precision'),
+    ],
+)
 def test_a_state_that_does_not_fit_is_named(name, state, message):
     with pytest.raises(CheckpointError, match=message):
         InTorch(start(), 'float32').optimizer.load_mxnet_state({name: state})

@@ -1,4 +1,7 @@
-"""Five steps of training, network and optimizer together, in PyTorch against MXNet: every family, full and stripped, in float64."""
+"""Five steps of training, network and optimizer together, in PyTorch against MXNet: every family, full and stripped, in
+float64.
+"""
+
 import numpy as np
 import pytest
 from mxnet_twin import BATCH, FAMILIES, random_images, random_params, small_network
@@ -14,8 +17,8 @@ from optimizers.torch_apg import APG  # noqa: E402
 
 STEPS = 5
 # MXNet holds its settings in single precision; these lose nothing by it.
-SETTINGS = {'gamma': 1., 'momentum': 0.875, 'wd': 2 ** -10, 'rescale_grad': 1 / BATCH}
-ETAS = [2 ** -4, 2 ** -4, 2 ** -4, 2 ** -6, 2 ** -6]
+SETTINGS = {'gamma': 1.0, 'momentum': 0.875, 'wd': 2**-10, 'rescale_grad': 1 / BATCH}
+ETAS = [2**-4, 2**-4, 2**-4, 2**-6, 2**-6]
 
 
 def batches(shape):
@@ -27,10 +30,18 @@ def train_in_mxnet(symbol, arg_params, aux_params, data):
     arrays = {name: array.copy() for name, array in arg_params.items()}
     names = list(arrays)
     images, labels = data[0]
-    inputs = {'data': mx.nd.zeros(images.shape, dtype='float64'), 'softmax_label': mx.nd.zeros(labels.shape, dtype='float64')}
+    inputs = {
+        'data': mx.nd.zeros(images.shape, dtype='float64'),
+        'softmax_label': mx.nd.zeros(labels.shape, dtype='float64'),
+    }
     gradients = {name: mx.nd.zeros(array.shape, dtype='float64') for name, array in arrays.items()}
-    executor = symbol.bind(mx.cpu(), {**arrays, **inputs}, gradients, {name: 'write' if name in arrays else 'null' for name in symbol.list_arguments()},
-                           {name: array.copy() for name, array in aux_params.items()})
+    executor = symbol.bind(
+        mx.cpu(),
+        {**arrays, **inputs},
+        gradients,
+        {name: 'write' if name in arrays else 'null' for name in symbol.list_arguments()},
+        {name: array.copy() for name, array in aux_params.items()},
+    )
     optimizer = MXNetAPG(sym=symbol, param_idx2name=dict(enumerate(names)), **SETTINGS)
     updater = mx.optimizer.get_updater(optimizer)
     for (images, labels), eta in zip(data, ETAS):
@@ -58,11 +69,14 @@ def train_in_torch(symbol, arg_params, aux_params, data):
 
 def assert_same_training(symbol, arg_params, aux_params, shape):
     data = batches(shape)
-    for found, expected in zip(train_in_torch(symbol, arg_params, aux_params, data), train_in_mxnet(symbol, arg_params, aux_params, data)):
+    for found, expected in zip(
+        train_in_torch(symbol, arg_params, aux_params, data), train_in_mxnet(symbol, arg_params, aux_params, data)
+    ):
         assert found.keys() == expected.keys()
         for name, values in expected.items():
-            np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-9 * max(1, np.abs(values).max()), err_msg=name)
-
+            np.testing.assert_allclose(
+                found[name], values, rtol=0, atol=1e-9 * max(1, np.abs(values).max()), err_msg=name
+            )
 
 
 @pytest.mark.parametrize('family', FAMILIES)

@@ -1,8 +1,10 @@
-"""One optimizer, many doors: Updater, Module, Trainer and kvstores, on one device and several, interrupted and not, must all move a network like the twin.
+"""One optimizer, many doors: Updater, Module, Trainer and kvstores, on one device and several, interrupted and not,
+must all move a network like the twin.
 
-The network is linear, so that its gradients are known: the output is data · [weight, γ, bias, λ], and the gradient of each parameter is its columns of
-the data, summed over the batch.
+The network is linear, so that its gradients are known: the output is data · [weight, γ, bias, λ], and the gradient of
+each parameter is its columns of the data, summed over the batch.
 """
+
 import json
 
 import numpy as np
@@ -44,12 +46,17 @@ def batches():
 def gradients_of(batch):
     """The gradient of each parameter, summed over the batch."""
     ends = np.cumsum(list(WIDTHS.values()))
-    return {name: batch[:, end - width:end].sum(axis=0, keepdims=True) for (name, width), end in zip(WIDTHS.items(), ends)}
+    return {
+        name: batch[:, end - width : end].sum(axis=0, keepdims=True) for (name, width), end in zip(WIDTHS.items(), ends)
+    }
 
 
 def expected(decays=('conv0_weight', 'bn0_gamma')):
     settings = {**SETTINGS, 'rescale_grad': 1 / BATCH}
-    twins = {name: Twin(value, 'lambda' in name, **{**settings, 'wd': SETTINGS['wd'] * (name in decays)}) for name, value in initial().items()}
+    twins = {
+        name: Twin(value, 'lambda' in name, **{**settings, 'wd': SETTINGS['wd'] * (name in decays)})
+        for name, value in initial().items()
+    }
     rate = schedule()
     for count, batch in enumerate(batches(), start=1):
         eta = rate(count)
@@ -65,6 +72,7 @@ def check(found, twin=None):
 
 # Updater
 
+
 def optimizer(**known):
     return mx.optimizer.create('apg', lr_scheduler=schedule(), rescale_grad=1 / BATCH, **SETTINGS, **known)
 
@@ -73,7 +81,9 @@ def updated(updater, values, data, keys):
     arrays = {name: mx.nd.array(value) for name, value in values.items()}
     for batch in data:
         gradients = gradients_of(batch)
-        updater([keys[name] for name in arrays], [mx.nd.array(gradients[name]) for name in arrays], list(arrays.values()))
+        updater(
+            [keys[name] for name in arrays], [mx.nd.array(gradients[name]) for name in arrays], list(arrays.values())
+        )
     return {name: array.asnumpy() for name, array in arrays.items()}
 
 
@@ -94,11 +104,16 @@ def test_sent_as_plain_data():
 
 # Module
 
+
 def module(contexts, kvstore, values, begin=0, batch=BATCH):
     made = mx.mod.Module(network(), data_names=['data'], label_names=None, context=CONTEXTS[contexts])
     made.bind([('data', (batch, sum(WIDTHS.values())))], for_training=True)
     made.set_params({name: mx.nd.array(value) for name, value in values.items()}, {})
-    made.init_optimizer(kvstore=kvstore, optimizer='apg', optimizer_params={**SETTINGS, 'lr_scheduler': schedule(), 'begin_num_update': begin})
+    made.init_optimizer(
+        kvstore=kvstore,
+        optimizer='apg',
+        optimizer_params={**SETTINGS, 'lr_scheduler': schedule(), 'begin_num_update': begin},
+    )
     return made
 
 
@@ -159,6 +174,7 @@ def test_module_of_two_workers_and_a_server():
 
 # gluon.Trainer
 
+
 def trainer(contexts, kvstore, on_kvstore, values):
     block = mx.gluon.SymbolBlock(network(), [mx.sym.Variable('data')])
     block.initialize(ctx=CONTEXTS[contexts])
@@ -168,7 +184,9 @@ def trainer(contexts, kvstore, on_kvstore, values):
     for context in CONTEXTS[contexts]:
         block(mx.nd.zeros((1, sum(WIDTHS.values())), context))  # a SymbolBlock learns its shapes from data
     settings = {**SETTINGS, 'lr_scheduler': schedule()}
-    return block, mx.gluon.Trainer(block.collect_params(), 'apg', settings, kvstore=kvstore, update_on_kvstore=on_kvstore)
+    return block, mx.gluon.Trainer(
+        block.collect_params(), 'apg', settings, kvstore=kvstore, update_on_kvstore=on_kvstore
+    )
 
 
 def stepped(block, made, data):
@@ -179,14 +197,24 @@ def stepped(block, made, data):
             losses = [block(part) for part in parts]
         mx.autograd.backward(losses)
         made.step(BATCH)
-    values = {name: [array.asnumpy() for array in parameter.list_data()] for name, parameter in block.collect_params().items()}
+    values = {
+        name: [array.asnumpy() for array in parameter.list_data()] for name, parameter in block.collect_params().items()
+    }
     for name, arrays in values.items():
         for array in arrays:
             np.testing.assert_array_equal(array, arrays[0], err_msg=f'{name} differs between devices')
     return {name: arrays[0] for name, arrays in values.items()}
 
 
-TRAINERS = [(1, None, None), (1, 'device', None), (1, 'local', True), (1, 'local', False), (2, 'device', None), (2, 'local', True), (2, 'device', False)]
+TRAINERS = [
+    (1, None, None),
+    (1, 'device', None),
+    (1, 'local', True),
+    (1, 'local', False),
+    (2, 'device', None),
+    (2, 'local', True),
+    (2, 'device', False),
+]
 
 
 @pytest.mark.parametrize(('contexts', 'kvstore', 'on_kvstore'), TRAINERS)

@@ -1,4 +1,5 @@
 """Every rule for λ against a NumPy twin in float64, and what sets the rules apart in training."""
+
 import numpy as np
 import pytest
 from apg_twin import Twin
@@ -28,7 +29,9 @@ class RuleTwin(Twin):
 
     def ista(self, gradient, eta):
         z = self.value - eta * gradient
-        self.value = np.maximum(np.sign(z) * np.maximum(np.abs(z) - eta * self.gamma, 0), 0 if self.nonnegative else -np.inf)
+        self.value = np.maximum(
+            np.sign(z) * np.maximum(np.abs(z) - eta * self.gamma, 0), 0 if self.nonnegative else -np.inf
+        )
 
     def subgradient(self, gradient, eta):
         g = gradient + self.gamma * np.sign(self.value)
@@ -58,13 +61,19 @@ def follow(optimizer, name, twin, shape, scale):
 
 
 @pytest.mark.parametrize('clip', [None, 0.4])
-@pytest.mark.parametrize('momentum', [0., 0.9])
+@pytest.mark.parametrize('momentum', [0.0, 0.9])
 @pytest.mark.parametrize('nonnegative', [True, False])
 @pytest.mark.parametrize('rule', ['ista', 'subgradient'])
 def test_lambda_rules_equal_their_twins(rule, momentum, nonnegative, clip):
-    settings = {'gamma': 0.2, 'momentum': momentum, 'nonnegative': nonnegative, 'clip_gradient': clip, 'rescale_grad': 0.5}
+    settings = {
+        'gamma': 0.2,
+        'momentum': momentum,
+        'nonnegative': nonnegative,
+        'clip_gradient': clip,
+        'rescale_grad': 0.5,
+    }
     start = np.random.default_rng(0).uniform(0.1, 0.5, 40).astype(np.float32)
-    found = follow(rules.RULES[rule](**settings), 'lambda_block', RuleTwin(rule, start, **settings), start.shape, 1.)
+    found = follow(rules.RULES[rule](**settings), 'lambda_block', RuleTwin(rule, start, **settings), start.shape, 1.0)
     if rule == 'subgradient':
         assert (found < 0).any()
         assert found.all()
@@ -73,20 +82,24 @@ def test_lambda_rules_equal_their_twins(rule, momentum, nonnegative, clip):
         assert not found.all()
 
 
-@pytest.mark.parametrize('momentum', [0., 0.9])
-@pytest.mark.parametrize(('groups', 'gamma'), [(1, 6.), (4, 2.), (8, 1.), (4, 0.)])
+@pytest.mark.parametrize('momentum', [0.0, 0.9])
+@pytest.mark.parametrize(('groups', 'gamma'), [(1, 6.0), (4, 2.0), (8, 1.0), (4, 0.0)])
 def test_group_lasso_equals_its_twin(groups, gamma, momentum):
     settings = {'gamma': gamma, 'momentum': momentum, 'wd': 0.05, 'clip_gradient': 0.5, 'rescale_grad': 0.5}
     start = np.random.default_rng(0).normal(size=(8, 3, 1, 1)).astype(np.float32)
-    optimizer = rules.GroupLasso(structures={'conv_weight': {'lambda_block': np.repeat(range(groups), 8 // groups)}}, **settings)
+    optimizer = rules.GroupLasso(
+        structures={'conv_weight': {'lambda_block': np.repeat(range(groups), 8 // groups)}}, **settings
+    )
     found = follow(optimizer, 'conv_weight', RuleTwin('group_lasso', start, groups, **settings), start.shape, 0.3)
     assert (gamma > 0) == (not found.all())
 
 
 def test_group_lasso_without_penalty_is_nag():
-    settings = {'gamma': 0., 'momentum': 0.9, 'wd': 0.05}
+    settings = {'gamma': 0.0, 'momentum': 0.9, 'wd': 0.05}
     start = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-    optimizer = rules.GroupLasso(structures={'conv_weight': {'lambda_block': np.zeros(4, int)}}, learning_rate=0.1, **settings)
+    optimizer = rules.GroupLasso(
+        structures={'conv_weight': {'lambda_block': np.zeros(4, int)}}, learning_rate=0.1, **settings
+    )
     updater, array, twin = mx.optimizer.get_updater(optimizer), mx.nd.array(start), Twin(start, False, **settings)
     for gradient in np.random.default_rng(1).normal(size=(STEPS, 4, 3)):
         updater('conv_weight', mx.nd.array(gradient), array)
@@ -94,7 +107,7 @@ def test_group_lasso_without_penalty_is_nag():
 
 
 def test_group_lasso_leaves_lambda_alone_and_moves_other_weights_as_ever():
-    optimizer = rules.GroupLasso(structures={}, learning_rate=0.1, gamma=5., wd=0.1)
+    optimizer = rules.GroupLasso(structures={}, learning_rate=0.1, gamma=5.0, wd=0.1)
     updater, lambda_, weight = mx.optimizer.get_updater(optimizer), mx.nd.ones((3,)), mx.nd.ones((3,))
     twin = Twin(np.ones(3), False, wd=0.1)
     for _ in range(3):
@@ -107,8 +120,8 @@ def test_group_lasso_leaves_lambda_alone_and_moves_other_weights_as_ever():
 
 def test_nested_structures_shrink_from_the_inside():
     entries = {'lambda_group': np.array([0, 0, 1, 1]), 'lambda_neuron': np.arange(4)}
-    optimizer = rules.GroupLasso(structures={'bn_gamma': entries}, learning_rate=1., gamma=1., momentum=0.)
-    weight = mx.nd.array([4., 5., 1.5, 0.5])
+    optimizer = rules.GroupLasso(structures={'bn_gamma': entries}, learning_rate=1.0, gamma=1.0, momentum=0.0)
+    weight = mx.nd.array([4.0, 5.0, 1.5, 0.5])
     mx.optimizer.get_updater(optimizer)('bn_gamma', mx.nd.zeros((4,)), weight)
     np.testing.assert_allclose(weight.asnumpy(), [3 * (1 - 1 / 5), 4 * (1 - 1 / 5), 0, 0], rtol=1e-6)
 
@@ -121,7 +134,9 @@ def test_numbers_whose_squares_are_zero_are_no_zeros():
 
 @pytest.mark.parametrize('family', ['resnet', 'resnet-basic', 'resnet-v1', 'resnext', 'resnext-neuron', 'vgg'])
 def test_what_lambda_multiplies_is_found(family):
-    """With λ at 1 and the parameters of dead structures 0, the network computes what it computes with λ at 0, and strips to the same."""
+    """With λ at 1 and the parameters of dead structures 0, the network computes what it computes with λ at 0, and
+    strips to the same.
+    """
     symbol = small(family, 'weight')
     arg_params, aux_params = random_parameters(symbol)
     random, dead, by_lambda, by_weight = np.random.RandomState(3), {}, dict(arg_params), dict(arg_params)
@@ -138,11 +153,15 @@ def test_what_lambda_multiplies_is_found(family):
     assert_same_function(symbol, by_lambda, aux_params, second)
     assert first.report['after'] == second.report['after']
     assert first.report['after']['macs'] < first.report['before']['macs']
-    magnitudes = rules.GroupLasso(structures=scaled_parameters(symbol)).magnitudes(list(dead), lambda name: by_weight[name].asnumpy())
+    magnitudes = rules.GroupLasso(structures=scaled_parameters(symbol)).magnitudes(
+        list(dead), lambda name: by_weight[name].asnumpy()
+    )
     for name, mask in dead.items():
         assert not magnitudes[name][mask].any()
         assert magnitudes[name].any()
-        assert magnitudes[name][~mask].all() or family == 'resnext-neuron'  # a group is dead, too, when all of its neurons are
+        assert (
+            magnitudes[name][~mask].all() or family == 'resnext-neuron'
+        )  # a group is dead, too, when all of its neurons are
 
 
 def test_feature_maps_have_no_group_lasso():

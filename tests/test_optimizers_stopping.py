@@ -1,4 +1,5 @@
 """An optimizer that fails inside a kvstore must end the training, not be ignored."""
+
 import subprocess
 import sys
 import time
@@ -87,10 +88,18 @@ run(main)
 
 
 def test_a_script_ends_with_exit_code_2_and_says_why(tmp_path):
-    done = subprocess.run([sys.executable, '-c', TRAINING_SCRIPT], capture_output=True, text=True, timeout=120, cwd=__file__.rsplit('/', 1)[0])
+    done = subprocess.run(
+        [sys.executable, '-c', TRAINING_SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=__file__.rsplit('/', 1)[0],
+    )
     assert done.returncode == 2
     assert 'trained' not in done.stdout
-    assert done.stderr.splitlines()[-1].startswith('error: the optimizer failed inside the kvstore: APG cannot tell the name of parameter 3')
+    assert done.stderr.splitlines()[-1].startswith(
+        'error: the optimizer failed inside the kvstore: APG cannot tell the name of parameter 3'
+    )
 
 
 DIST_WORKER = """

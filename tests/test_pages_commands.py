@@ -2,6 +2,7 @@
 
 Python blocks are run, and print what the page says.
 """
+
 import contextlib
 import glob
 import importlib.util
@@ -68,7 +69,7 @@ def begins(line, beginning):
 
 def module_of(script):
     assert os.path.exists(os.path.join(ROOT, script)), f'{script} does not exist'
-    return importlib.import_module(script[:-len('.py')].replace('/', '.'))
+    return importlib.import_module(script[: -len('.py')].replace('/', '.'))
 
 
 def parsed(script, flags):
@@ -182,12 +183,16 @@ def write_images(folder):
     for part in ('train', 'val'):
         for label in 'abcde':
             os.makedirs(os.path.join(folder, part, label))
-            cv2.imwrite(os.path.join(folder, part, label, 'image.png'), random.randint(0, 256, (72, 80, 3)).astype(np.uint8))
+            cv2.imwrite(
+                os.path.join(folder, part, label, 'image.png'), random.randint(0, 256, (72, 80, 3)).astype(np.uint8)
+            )
 
 
 def in_small(script, flags):
     """The flags of a command with less data, fewer epochs and no card."""
-    flags = [flag for position, flag in enumerate(flags) if flag != '--gpus' and flags[max(position - 1, 0)] != '--gpus']
+    flags = [
+        flag for position, flag in enumerate(flags) if flag != '--gpus' and flags[max(position - 1, 0)] != '--gpus'
+    ]
     flags = ['digits' if flag in ('cifar10', 'cifar100') else flag for flag in flags]
     if script == 'train/train_cifar.py':
         # A budget takes three epochs at least.

@@ -1,4 +1,5 @@
 """Links and headings of the pages exist, the rooms drawn are the rooms there are, and the README stays short."""
+
 import glob
 import os
 import re
@@ -56,5 +57,14 @@ def test_the_rooms_that_are_drawn_are_those_that_are_checked():
 
 
 def test_the_modules_of_the_reading_order_are_linked():
-    assert {'optimizers/apg.py', 'symbols/scaling.py', 'symbols/resnet.py', 'train/fit.py', 'train/checkpoint.py',
-            'graphs/graph.py', 'graphs/liveness.py', 'graphs/pruning.py', 'graphs/strip.py'} <= set(links('ARCHITECTURE.md'))
+    assert {
+        'optimizers/apg.py',
+        'symbols/scaling.py',
+        'symbols/resnet.py',
+        'train/fit.py',
+        'train/checkpoint.py',
+        'graphs/graph.py',
+        'graphs/liveness.py',
+        'graphs/pruning.py',
+        'graphs/strip.py',
+    } <= set(links('ARCHITECTURE.md'))

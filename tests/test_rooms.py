@@ -1,4 +1,7 @@
-"""The order of the rooms, as ARCHITECTURE.md draws it: a room imports from the rooms before it only, and no two modules import each other."""
+"""The order of the rooms, as ARCHITECTURE.md draws it: a room imports from the rooms before it only, and no two modules
+import each other.
+"""
+
 import ast
 import os
 
@@ -17,7 +20,7 @@ def modules():
                 if name.endswith('.py'):
                     path = os.path.join(folder, name)
                     module = os.path.relpath(path, ROOT)[:-3].replace(os.sep, '.')
-                    found[module[:-len('.__init__')] if module.endswith('.__init__') else module] = path
+                    found[module[: -len('.__init__')] if module.endswith('.__init__') else module] = path
     return found
 
 
@@ -31,7 +34,7 @@ def imports(module, path, known):
             yield from (name.name for name in node.names if name.name in known)
         elif isinstance(node, ast.ImportFrom):
             parts = package.split('.')
-            base = '.'.join(parts[:len(parts) - node.level + 1]) if node.level else ''
+            base = '.'.join(parts[: len(parts) - node.level + 1]) if node.level else ''
             origin = '.'.join(part for part in (base, node.module) if part)
             submodules = [f'{origin}.{name.name}' for name in node.names if f'{origin}.{name.name}' in known]
             yield from submodules
@@ -47,8 +50,12 @@ def graph():
 
 def test_arrows_run_one_way(graph):
     rank = {room: position for position, room in enumerate(ORDER)}
-    upward = [f'{module} imports {other}' for module, others in graph.items() for other in others
-              if rank[other.split('.')[0]] > rank[module.split('.')[0]]]
+    upward = [
+        f'{module} imports {other}'
+        for module, others in graph.items()
+        for other in others
+        if rank[other.split('.')[0]] > rank[module.split('.')[0]]
+    ]
     assert upward == []
 
 
@@ -56,7 +63,7 @@ def test_no_circle(graph):
     done, path = set(), []
 
     def visit(module):
-        assert module not in path, ' -> '.join([*path[path.index(module):], module])
+        assert module not in path, ' -> '.join([*path[path.index(module) :], module])
         if module not in done:
             path.append(module)
             for other in graph[module]:

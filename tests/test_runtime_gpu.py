@@ -1,4 +1,5 @@
 """--gpus becomes contexts, or one line on why a card cannot be used. The cards are made up."""
+
 import pytest
 
 from bootstrap.cards import Card, Driver
@@ -14,6 +15,7 @@ H200 = Card('NVIDIA H200', (9, 0))
 @pytest.fixture
 def machine(monkeypatch):
     """A function that pretends the CUDA build of MXNet and a driver with the given cards."""
+
     class CudaBuild:
         def is_enabled(self, feature):
             return feature == 'CUDA'
@@ -21,6 +23,7 @@ def machine(monkeypatch):
     def pretend(*cards, driver=True):
         monkeypatch.setattr(mx.runtime, 'Features', CudaBuild)
         monkeypatch.setattr(gpu.cards, 'driver', lambda: Driver((12, 4), list(cards)) if driver else None)
+
     return pretend
 
 
@@ -70,5 +73,7 @@ def test_no_driver_is_said(machine):
 
 def test_a_card_without_kernels_is_named(machine):
     machine(T4, H200)
-    with pytest.raises(UserError, match=r'--gpus 1: MXNet 1.9.1 has kernels for sm_50 to sm_89 .* none for NVIDIA H200 \(sm_90\)'):
+    with pytest.raises(
+        UserError, match=r'--gpus 1: MXNet 1.9.1 has kernels for sm_50 to sm_89 .* none for NVIDIA H200 \(sm_90\)'
+    ):
         gpu.contexts('0,1')

@@ -1,4 +1,5 @@
 """How many threads a run takes beside other processes, and that MXNet's workers obey."""
+
 import subprocess
 import sys
 
@@ -8,9 +9,21 @@ from runtime import threads
 from runtime.threads import LoadMeter, ThreadChooser, threads_beside
 
 
-@pytest.mark.parametrize(('busy', 'cores', 'now', 'expected'), [
-    (0., 2, 2, 2), (1., 2, 2, 1), (0.5, 2, 2, 2), (0.5, 2, 1, 1), (0.2, 2, 1, 2), (2., 2, 2, 1), (9., 2, 2, 1), (0.9, 16, 16, 15), (4., 16, 16, 12),
-    (0., 16, 12, 16)])
+@pytest.mark.parametrize(
+    ('busy', 'cores', 'now', 'expected'),
+    [
+        (0.0, 2, 2, 2),
+        (1.0, 2, 2, 1),
+        (0.5, 2, 2, 2),
+        (0.5, 2, 1, 1),
+        (0.2, 2, 1, 2),
+        (2.0, 2, 2, 1),
+        (9.0, 2, 2, 1),
+        (0.9, 16, 16, 15),
+        (4.0, 16, 16, 12),
+        (0.0, 16, 12, 16),
+    ],
+)
 def test_one_thread_for_each_core_that_is_free(busy, cores, now, expected):
     assert threads_beside(busy, cores, now) == expected
 
@@ -21,10 +34,10 @@ def test_a_load_in_between_changes_nothing():
 
 
 class Meter:
-    seconds = 6.
+    seconds = 6.0
 
     def __init__(self):
-        self.busy = 0.
+        self.busy = 0.0
 
     def cores_busy_elsewhere(self):
         return self.busy
@@ -37,11 +50,14 @@ def test_threads_are_given_up_and_taken_back(monkeypatch, caplog):
     applied = []
     with caplog.at_level('INFO'):
         chooser = ThreadChooser(None, applied.append)
-        for busy in (0., 1., 1., 0.):
+        for busy in (0.0, 1.0, 1.0, 0.0):
             chooser._meter.busy = busy
             chooser.look()
     assert applied == [2, 1, 2]
-    assert caplog.messages[1:] == ['Other processes use 1.0 of 2 cores: 1 thread from here on', 'Other processes use 0.0 of 2 cores: 2 threads from here on']
+    assert caplog.messages[1:] == [
+        'Other processes use 1.0 of 2 cores: 1 thread from here on',
+        'Other processes use 0.0 of 2 cores: 2 threads from here on',
+    ]
 
 
 def test_a_given_number_stays(monkeypatch):
@@ -68,7 +84,9 @@ def test_the_load_of_others_is_not_ours():
 
 
 def test_mxnets_workers_take_the_number():
-    """What OpenMP would give a worker of MXNet's engine is read in the worker itself, in a process whose engine has one."""
+    """What OpenMP would give a worker of MXNet's engine is read in the worker itself, in a process whose engine has
+    one.
+    """
     code = """
 import ctypes
 from runtime import mx
@@ -77,8 +95,12 @@ openmp, seen = ctypes.CDLL('libgomp.so.1'), []
 look = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(lambda *_: seen.append(openmp.omp_get_max_threads()))
 for number in (1, 3, 2):
     set_mxnet_threads(number)
-    mx.base.check_call(mx.base._LIB.MXEnginePushSync(look, None, None, (ctypes.c_int32 * 4)(1), None, 0, None, 0, None, 0, None))
+    context = (ctypes.c_int32 * 4)(1)
+    mx.base.check_call(mx.base._LIB.MXEnginePushSync(look, None, None, context, None, 0, None, 0, None, 0, None))
     mx.nd.waitall()
 print(seen)
 """
-    assert subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == '[1, 3, 2]'
+    assert (
+        subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        == '[1, 3, 2]'
+    )

@@ -1,4 +1,5 @@
 """The links that let MXNet's CUDA build find the CUDA libraries of pip."""
+
 import os
 import shutil
 
@@ -10,7 +11,12 @@ from bootstrap import cuda_links
 @pytest.fixture
 def environment(tmp_path):
     packages = tmp_path / 'venv' / 'lib' / 'python3.11' / 'site-packages'
-    for name in ('mxnet/libmxnet.so', 'nvidia/cudnn/lib/libcudnn.so.8', 'nvidia/cudnn/lib/libcudnn_ops_infer.so.8', 'nvidia/cublas/lib/libcublas.so.11'):
+    for name in (
+        'mxnet/libmxnet.so',
+        'nvidia/cudnn/lib/libcudnn.so.8',
+        'nvidia/cudnn/lib/libcudnn_ops_infer.so.8',
+        'nvidia/cublas/lib/libcublas.so.11',
+    ):
         (packages / name).parent.mkdir(parents=True, exist_ok=True)
         (packages / name).write_text(name)
     return tmp_path / 'venv'

@@ -1,4 +1,5 @@
 """The two sets of requirements."""
+
 import pathlib
 
 import pytest
@@ -14,7 +15,11 @@ def _requirements(name):
 
 
 def _pins(name, python):
-    return {found.name: str(found.specifier) for found in _requirements(name) if found.marker is None or found.marker.evaluate({'python_version': python})}
+    return {
+        found.name: str(found.specifier)
+        for found in _requirements(name)
+        if found.marker is None or found.marker.evaluate({'python_version': python})
+    }
 
 
 @pytest.mark.parametrize('name', ['requirements.txt', 'requirements-cpu.txt'])

@@ -1,4 +1,5 @@
 """Which Python set-up takes, and what it says where none will do."""
+
 import os
 import pathlib
 import shutil
@@ -26,17 +27,26 @@ def find(tmp_path):
             command = tmp_path / name.replace('_', '.')
             command.write_text(f'#!{shell}\n{behaviour}\n')
             command.chmod(0o755)
-        return subprocess.run([shell, str(REPOSITORY / 'bootstrap' / 'find_python.sh'), asked], cwd=str(tmp_path), env={'PATH': str(tmp_path)},
-                              capture_output=True, text=True)
+        return subprocess.run(
+            [shell, str(REPOSITORY / 'bootstrap' / 'find_python.sh'), asked],
+            cwd=str(tmp_path),
+            env={'PATH': str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+
     return run
 
 
-@pytest.mark.parametrize(('pythons', 'found'), [
-    ({'python3_8': GOOD, 'python3_11': GOOD}, 'python3.11'),
-    ({'python3_11': BROKEN_SHIM, 'python3_9': GOOD, 'python3': GOOD}, 'python3.9'),
-    ({'python3_10': NO_VENV, 'python3': GOOD}, 'python3'),
-    ({'python3': TOO_NEW, 'python': GOOD}, 'python'),
-])
+@pytest.mark.parametrize(
+    ('pythons', 'found'),
+    [
+        ({'python3_8': GOOD, 'python3_11': GOOD}, 'python3.11'),
+        ({'python3_11': BROKEN_SHIM, 'python3_9': GOOD, 'python3': GOOD}, 'python3.9'),
+        ({'python3_10': NO_VENV, 'python3': GOOD}, 'python3'),
+        ({'python3': TOO_NEW, 'python': GOOD}, 'python'),
+    ],
+)
 def test_the_first_that_fits_is_taken(find, pythons, found):
     result = find(**pythons)
     assert (result.returncode, result.stdout, result.stderr) == (0, found + '\n', '')
@@ -71,6 +81,10 @@ def test_no_venv_module_names_the_package(find):
 
 @pytest.mark.skipif(shutil.which('make') is None, reason='needs make')
 def test_make_passes_the_message_on():
-    result = subprocess.run(['make', 'venv', 'PYTHON=/nonexistent/python'], cwd=str(REPOSITORY), capture_output=True, text=True)
+    result = subprocess.run(
+        ['make', 'venv', 'PYTHON=/nonexistent/python'], cwd=str(REPOSITORY), capture_output=True, text=True
+    )
     assert result.returncode == 2
-    assert result.stderr.splitlines()[0].startswith('error: MXNet 1.9.1 needs Python 3.8, 3.9, 3.10 or 3.11, and PYTHON=/nonexistent/python')
+    assert result.stderr.splitlines()[0].startswith(
+        'error: MXNet 1.9.1 needs Python 3.8, 3.9, 3.10 or 3.11, and PYTHON=/nonexistent/python'
+    )

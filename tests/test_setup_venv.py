@@ -1,4 +1,7 @@
-"""When set-up makes .venv anew, when it only installs, and when it leaves things alone. The commands it would run are recorded, not run."""
+"""When set-up makes .venv anew, when it only installs, and when it leaves things alone. The commands it would run are
+recorded, not run.
+"""
+
 import json
 import os
 import pathlib
@@ -13,7 +16,9 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
 class Commands:
-    """Takes the place of ``venv._run``: remembers commands, and makes the one file that a real environment would have to have."""
+    """Takes the place of ``venv._run``: remembers commands, and makes the one file that a real environment would have
+    to have.
+    """
 
     def __init__(self):
         self.seen = []
@@ -29,9 +34,13 @@ class Commands:
             os.symlink(sys.executable, venv.PYTHON)
 
     def take(self):
-        """What was done since the last time: 'venv' for an environment made anew, and the arguments of the last `pip install`."""
+        """What was done since the last time: 'venv' for an environment made anew, and the arguments of the last `pip
+        install`.
+        """
         seen, self.seen = self.seen, []
-        return any('venv' in command for command in seen), [word for command in seen for word in command if word.startswith(('requirements', '.['))]
+        return any('venv' in command for command in seen), [
+            word for command in seen for word in command if word.startswith(('requirements', '.['))
+        ]
 
 
 @pytest.fixture

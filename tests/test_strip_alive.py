@@ -1,4 +1,5 @@
 """What would be left, counted without stripping; and the sums that MXNet gets wrong, kept away."""
+
 import time
 
 import numpy as np
@@ -37,15 +38,15 @@ def test_nothing_left_counts_nothing():
 def test_resnet_164_is_quick(placement):
     symbol = get_symbol('resnet', 164, 10, (3, 32, 32), lambda_placement=placement)
     counter = AliveCounter(symbol, {'data': (1, 3, 32, 32)})
-    counter({'lambda_block': np.arange(54) % 2.})
+    counter({'lambda_block': np.arange(54) % 2.0})
     start = time.process_time()
-    counter({'lambda_block': np.arange(54) % 3.})
+    counter({'lambda_block': np.arange(54) % 3.0})
     assert time.process_time() - start < 1
 
 
 def test_only_another_pattern_is_counted_anew():
     counter = AliveCounter(get_symbol('resnet', 164, 10, (3, 32, 32)), {'data': (1, 3, 32, 32)})
-    alive = np.arange(54) % 2.
+    alive = np.arange(54) % 2.0
     first = counter({'lambda_block': alive})
     start = time.process_time()
     assert counter({'lambda_block': mx.nd.array(alive * 0.3)}) == first

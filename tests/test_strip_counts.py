@@ -1,4 +1,5 @@
 """AliveCounter counts what strip leaves: random graphs, λ in every form that it may be written in, random λ dead."""
+
 import numpy as np
 import pytest
 from random_graphs import Drawing
@@ -10,7 +11,7 @@ from graphs.strip import strip
 from runtime import mx
 from runtime.errors import NothingLeftError
 
-GROUPS, CASES = 8, 40                       # 320 cases, cut into tests that processes share
+GROUPS, CASES = 8, 40  # 320 cases, cut into tests that processes share
 
 
 def drawn(seed):

@@ -1,7 +1,19 @@
 """What can be odd about a network or its scaling factors, one test each."""
+
 import numpy as np
 import pytest
-from strip_networks import IMAGE, SHAPES, assert_same_function, images, operators, predict, random_parameters, small, strip_twice, with_dead
+from strip_networks import (
+    IMAGE,
+    SHAPES,
+    assert_same_function,
+    images,
+    operators,
+    predict,
+    random_parameters,
+    small,
+    strip_twice,
+    with_dead,
+)
 
 from graphs.complexity import complexity
 from graphs.strip import strip
@@ -16,7 +28,9 @@ def block_net(placement='output'):
 
 
 def conv(x, name, channels, kernel=3, **options):
-    return mx.sym.Convolution(x, kernel=(kernel, kernel), pad=(kernel // 2, kernel // 2), num_filter=channels, name=name, **options)
+    return mx.sym.Convolution(
+        x, kernel=(kernel, kernel), pad=(kernel // 2, kernel // 2), num_filter=channels, name=name, **options
+    )
 
 
 def bn(x, name):
@@ -44,7 +58,10 @@ def classify(x):
 def stripped_by_hand(symbol, dead, **options):
     """Strip a hand-made symbol with the factors of ``dead`` (name → list of channels) zero, and check the function."""
     arg_params, aux_params = random_parameters(symbol)
-    masks = {name: np.isin(np.arange(arg_params[name].size), channels).reshape(arg_params[name].shape) for name, channels in dead.items()}
+    masks = {
+        name: np.isin(np.arange(arg_params[name].size), channels).reshape(arg_params[name].shape)
+        for name, channels in dead.items()
+    }
     arg_params = with_dead(arg_params, masks)
     stripped = strip_twice(symbol, arg_params, aux_params, **options)
     assert assert_same_function(symbol, arg_params, aux_params, stripped)
@@ -67,7 +84,14 @@ def test_nothing_dead():
 def test_the_caller_keeps_his_parameters():
     symbol, arg_params, aux_params = block_net('weight')
     before = {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()}
-    strip(symbol, with_dead(arg_params, {'lambda_block': [True, False, False, True]}), aux_params, SHAPES, threshold=0.6, fold_bn=True)
+    strip(
+        symbol,
+        with_dead(arg_params, {'lambda_block': [True, False, False, True]}),
+        aux_params,
+        SHAPES,
+        threshold=0.6,
+        fold_bn=True,
+    )
     assert all((array.asnumpy() == before[name]).all() for name, array in {**arg_params, **aux_params}.items())
 
 
@@ -114,7 +138,7 @@ def test_nothing_left_is_a_named_error():
         strip(symbol, with_dead(arg_params, {'lambda_conv2_1': np.ones(8, bool)}), aux_params, SHAPES)
 
 
-@pytest.mark.parametrize('value', [0., 0.7, -0.7])
+@pytest.mark.parametrize('value', [0.0, 0.7, -0.7])
 def test_a_vector_of_one_factor(value):
     x = conv(mx.sym.Variable('data'), 'stem', 6)
     symbol = classify(mx.sym.broadcast_add(mx.sym.broadcast_mul(conv(relu(x), 'branch', 6), factor('only', 1)), x))
@@ -176,7 +200,10 @@ def test_a_dead_channel_that_feeds_a_projection_and_a_block(placed):
     block = conv(relu(conv(x, 'inner', 4)), 'outer', 12)
     stripped = stripped_by_hand(classify(relu(block + conv(x, 'projection', 12, kernel=1))), {'lambda_stem': [0, 3, 7]})
     assert kept(stripped)['stem'] == 5
-    assert {name: stripped.arg_params[f'{name}_weight'].shape[1] for name in ('inner', 'projection')} == {'inner': 5, 'projection': 5}
+    assert {name: stripped.arg_params[f'{name}_weight'].shape[1] for name in ('inner', 'projection')} == {
+        'inner': 5,
+        'projection': 5,
+    }
 
 
 @pytest.mark.parametrize('dead', [[0, 1], [0, 1, 2, 3]], ids=['some', 'all'])
@@ -194,11 +221,17 @@ def test_half_precision():
     symbol = small('resnext', 'weight')
     arg_params, aux_params = random_parameters(symbol)
     arg_params = {name: array.astype('float16') for name, array in arg_params.items()}
-    arg_params = with_dead(arg_params, {'lambda_group': np.arange(12).reshape(3, 4) % 4 == 1, 'lambda_block': np.array([False, True, False])})
+    arg_params = with_dead(
+        arg_params,
+        {'lambda_group': np.arange(12).reshape(3, 4) % 4 == 1, 'lambda_block': np.array([False, True, False])},
+    )
     stripped = strip_twice(symbol, arg_params, aux_params)
     assert {array.dtype for array in stripped.arg_params.values()} == {np.float16}
     assert {array.dtype for array in stripped.aux_params.values()} == {np.float32}
-    single = [{name: array.astype('float32') for name, array in params.items()} for params in (arg_params, stripped.arg_params)]
+    single = [
+        {name: array.astype('float32') for name, array in params.items()}
+        for params in (arg_params, stripped.arg_params)
+    ]
     assert assert_same_function(symbol, single[0], aux_params, stripped._replace(arg_params=single[1]), tolerance=5e-3)
 
 
@@ -241,7 +274,12 @@ def test_constant_channels_move_into_the_bias_behind_them(no_bias):
 
 def test_depthwise_convolutions_go_channel_by_channel():
     x = relu(conv(mx.sym.Variable('data'), 'expand', 8))
-    x = conv(relu(scaled(bn(conv(x, 'depthwise', 8, num_group=8, no_bias=True), 'bn'), 'depthwise', 8)), 'project', 5, kernel=1)
+    x = conv(
+        relu(scaled(bn(conv(x, 'depthwise', 8, num_group=8, no_bias=True), 'bn'), 'depthwise', 8)),
+        'project',
+        5,
+        kernel=1,
+    )
     stripped = stripped_by_hand(classify(x), {'lambda_depthwise': [0, 5, 6]})
     assert (kept(stripped)['expand'], kept(stripped)['depthwise'], kept(stripped)['project']) == (5, 5, 5)
     assert stripped.arg_params['depthwise_weight'].shape == (5, 1, 3, 3)
@@ -251,7 +289,9 @@ def test_squeeze_and_excitation():
     x = relu(conv(mx.sym.Variable('data'), 'stem', 8))
     x = relu(scaled(bn(conv(x, 'inner', 8), 'bn'), 'inner', 8))
     gate = mx.sym.Flatten(mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type='avg'))
-    gate = mx.sym.FullyConnected(relu(mx.sym.FullyConnected(gate, num_hidden=3, name='squeeze')), num_hidden=8, name='excite')
+    gate = mx.sym.FullyConnected(
+        relu(mx.sym.FullyConnected(gate, num_hidden=3, name='squeeze')), num_hidden=8, name='excite'
+    )
     x = mx.sym.broadcast_mul(x, mx.sym.reshape(mx.sym.sigmoid(gate), shape=(-1, 8, 1, 1)))
     stripped = stripped_by_hand(classify(conv(x, 'last', 6)), {'lambda_inner': [0, 1, 4]})
     assert (kept(stripped)['inner'], kept(stripped)['squeeze'], kept(stripped)['excite']) == (5, 3, 5)
@@ -296,4 +336,7 @@ def test_what_is_left_can_be_trained():
     module.forward_backward(batch)
     module.update()
     moved = module.get_params()[0]
-    assert all(np.abs(moved[name].asnumpy() - stripped.arg_params[name].asnumpy()).max() > 0 for name in ('conv0_weight', 'stage2_unit1_conv3_weight'))
+    assert all(
+        np.abs(moved[name].asnumpy() - stripped.arg_params[name].asnumpy()).max() > 0
+        for name in ('conv0_weight', 'stage2_unit1_conv3_weight')
+    )

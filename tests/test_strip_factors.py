@@ -1,11 +1,12 @@
 """Constant factors of every shape: which go into the layer beside them, which stay, and what of them is pruned."""
+
 import numpy as np
 import pytest
 from strip_networks import IMAGE, SIDE, assert_same_function, operators, random_parameters, strip_twice, with_dead
 
 from runtime import mx
 
-CHANNELS = SIDE                             # as many as a map is wide, so that axes can be mistaken for one another
+CHANNELS = SIDE  # as many as a map is wide, so that axes can be mistaken for one another
 TO_LAST, FROM_LAST, SWAPPED = (0, 2, 3, 1), (0, 3, 1, 2), (1, 0, 2, 3)
 
 

@@ -1,16 +1,28 @@
-"""Stripping every family under random patterns of dead structures: the same function, the smallest network, and nothing left to strip."""
+"""Stripping every family under random patterns of dead structures: the same function, the smallest network, and nothing
+left to strip.
+"""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strip_networks import SHAPES, assert_same_function, images, predict, random_parameters, small, strip_twice, with_dead
+from strip_networks import (
+    SHAPES,
+    assert_same_function,
+    images,
+    predict,
+    random_parameters,
+    small,
+    strip_twice,
+    with_dead,
+)
 
 from graphs.alive import AliveCounter
 from graphs.complexity import complexity
 from runtime.errors import NothingLeftError
 
 FAMILIES = ('resnet', 'resnet-basic', 'resnet-v1', 'resnext', 'resnext-neuron', 'vgg')
-EXAMPLES = 17                               # for each family and placement: 204 in all
+EXAMPLES = 17  # for each family and placement: 204 in all
 
 
 class Case:
@@ -31,6 +43,7 @@ def cases():
         if which not in made:
             made[which] = Case(*which)
         return made[which]
+
     return case
 
 
@@ -40,7 +53,7 @@ def test_any_pattern(family, placement, cases):
     case, telling = cases(family, placement), []
 
     @settings(max_examples=EXAMPLES, database=None)
-    @given(st.integers(0, 2 ** 32 - 1), st.sampled_from([0.15, 0.5, 0.85]))
+    @given(st.integers(0, 2**32 - 1), st.sampled_from([0.15, 0.5, 0.85]))
     def check(seed, share):
         random = np.random.RandomState(seed)
         dead = {name: random.uniform(size=shape) < share for name, shape in case.lambdas.items()}
@@ -84,7 +97,9 @@ def test_dead_blocks_go_without_changing_a_bit(family, placement, cases, monkeyp
 def test_folding_and_training_keep_the_function(family, fold_bn, cases):
     case = cases(family, 'output')
     random = np.random.RandomState(5)
-    arg_params = with_dead(case.arg_params, {name: random.uniform(size=shape) < 0.4 for name, shape in case.lambdas.items()})
+    arg_params = with_dead(
+        case.arg_params, {name: random.uniform(size=shape) < 0.4 for name, shape in case.lambdas.items()}
+    )
     stripped = strip_twice(case.symbol, arg_params, case.aux_params, fold_bn=fold_bn, for_training=not fold_bn)
     assert_same_function(case.symbol, arg_params, case.aux_params, stripped)
     assert ('softmax_label' in stripped.symbol.list_arguments()) == (not fold_bn)

@@ -1,4 +1,5 @@
-"""Networks that are not ours: λ by hand along the last axis, concatenations, GluonCV and Gluon with λ put in by a user."""
+"""Networks that are not ours: λ along the last axis, concatenations, GluonCV and Gluon with λ added by a user."""
+
 import numpy as np
 import pytest
 from strip_networks import assert_same_function, images, operators, predict, random_parameters, strip_twice, with_dead
@@ -32,20 +33,34 @@ def last_axis_network():
 
 
 def dense_network(units=3, growth=4):
-    """DenseNet's way: each unit adds channels to all before it, λ scales what it adds, and BN stands before the convolution."""
+    """DenseNet's way: each unit adds channels to all before it, λ scales what it adds, and BN stands before the
+    convolution.
+    """
     x = convolution(mx.sym.Variable('data'), 6, 3, 'stem')
     for unit in range(units):
         new = mx.sym.Activation(batch_norm(x, f'unit{unit}_bn1'), act_type='relu')
-        new = mx.sym.Activation(batch_norm(convolution(new, 8, 1, f'unit{unit}_conv1'), f'unit{unit}_bn2'), act_type='relu')
+        new = mx.sym.Activation(
+            batch_norm(convolution(new, 8, 1, f'unit{unit}_conv1'), f'unit{unit}_bn2'), act_type='relu'
+        )
         new = convolution(new, growth, 3, f'unit{unit}_conv2')
         factor = mx.sym.reshape(mx.sym.Variable(f'lambda_unit{unit}', shape=(growth,)), shape=(1, -1, 1, 1))
         x = mx.sym.Concat(x, mx.sym.broadcast_mul(new, factor), dim=1, name=f'unit{unit}_concat')
     x = mx.sym.Activation(batch_norm(x, 'transition_bn'), act_type='relu')
-    return classified(mx.sym.Pooling(convolution(x, 10, 1, 'transition'), kernel=(2, 2), stride=(2, 2), pool_type='avg'))
+    return classified(
+        mx.sym.Pooling(convolution(x, 10, 1, 'transition'), kernel=(2, 2), stride=(2, 2), pool_type='avg')
+    )
 
 
 def convolution(x, channels, kernel, name, **options):
-    return mx.sym.Convolution(x, num_filter=channels, kernel=(kernel, kernel), pad=(kernel // 2, kernel // 2), no_bias=True, name=name, **options)
+    return mx.sym.Convolution(
+        x,
+        num_filter=channels,
+        kernel=(kernel, kernel),
+        pad=(kernel // 2, kernel // 2),
+        no_bias=True,
+        name=name,
+        **options,
+    )
 
 
 def batch_norm(x, name):
@@ -84,7 +99,8 @@ def test_a_densely_connected_network(seed):
     stripped = strip_twice(symbol, arg_params, aux_params)
     assert assert_same_function(symbol, arg_params, aux_params, stripped)
     layers = {layer['name']: layer['kept'] for layer in stripped.report['layers']}
-    # Behind a concatenation stands a BN, which makes a constant of a dead channel; the convolution behind it takes that into its bias.
+    # Behind a concatenation stands a BN, which makes a constant of a dead channel; the convolution behind it takes that
+    # into its bias.
     alive = [int(np.logical_not(dead[f'lambda_unit{unit}']).sum()) for unit in range(3)]
     assert [layers[f'unit{unit}_conv2'] for unit in range(3)] == alive
     assert layers['unit1_conv1'] == (8 if alive[1] else 0)
@@ -112,7 +128,11 @@ def exported(network, image, path):
     random = np.random.RandomState(3)
     for name, parameter in network.collect_params().items():
         if name.endswith(('gamma', 'var', 'beta', 'mean')):
-            spread = random.uniform(0.5, 1.5, parameter.shape) if name.endswith(('gamma', 'var')) else random.normal(size=parameter.shape) * 0.3
+            spread = (
+                random.uniform(0.5, 1.5, parameter.shape)
+                if name.endswith(('gamma', 'var'))
+                else random.normal(size=parameter.shape) * 0.3
+            )
             parameter.set_data(mx.nd.array(spread))
     network.export(str(path))
     return mx.model.load_checkpoint(str(path), 0)

@@ -1,4 +1,7 @@
-"""The structures that the paper found, reached by stripping our networks with λ = 0 where the paper says: params without BN and MACs to every digit."""
+"""The structures that the paper found, reached by stripping our networks with λ = 0 where the paper says: params
+without BN and MACs to every digit.
+"""
+
 import numpy as np
 import pytest
 from strip_networks import random_parameters, with_dead
@@ -31,23 +34,32 @@ def resnet50():
     return Full(50, 1000, (3, 224, 224))
 
 
-@pytest.mark.parametrize(('depth', 'kept', 'params', 'macs'), [
-    (41, ((), (1, 2, 3, 4), (1, 2, 3, 4, 5, 6), (1, 2, 3)), '25.307', '3.4726'),
-    (32, ((), (1, 2, 3, 4), (1, 2, 4, 6), (1, 3)), '18.623', '2.8175'),
-    (26, ((), (3,), (1, 2, 3, 4, 5, 6), (1,)), '15.592', '2.3294'),
-])
+@pytest.mark.parametrize(
+    ('depth', 'kept', 'params', 'macs'),
+    [
+        (41, ((), (1, 2, 3, 4), (1, 2, 3, 4, 5, 6), (1, 2, 3)), '25.307', '3.4726'),
+        (32, ((), (1, 2, 3, 4), (1, 2, 4, 6), (1, 3)), '18.623', '2.8175'),
+        (26, ((), (3,), (1, 2, 3, 4, 5, 6), (1,)), '15.592', '2.3294'),
+    ],
+)
 def test_imagenet(resnet50, depth, kept, params, macs):
     report = resnet50.stripped((3, 4, 6, 3), kept)
     after = report['after']
     assert (f'{after["params_without_bn"] / 1e6:.3f}', f'{after["macs"] / 1e9:.4f}') == (params, macs)
-    convolutions = sum(layer['op'] == 'Convolution' and layer['kept'] > 0 and not layer['name'].endswith('_sc') for layer in report['layers'])
+    convolutions = sum(
+        layer['op'] == 'Convolution' and layer['kept'] > 0 and not layer['name'].endswith('_sc')
+        for layer in report['layers']
+    )
     assert convolutions + 1 == depth
 
 
-@pytest.mark.parametrize(('classes', 'kept', 'macs', 'params'), [
-    (10, ((2, 9, 18), range(1, 8), range(1, 19)), '53.530', '84.753'),
-    (100, ((5, 6), range(1, 10), range(1, 19)), '55.334', '86.750'),
-])
+@pytest.mark.parametrize(
+    ('classes', 'kept', 'macs', 'params'),
+    [
+        (10, ((2, 9, 18), range(1, 8), range(1, 19)), '53.530', '84.753'),
+        (100, ((5, 6), range(1, 10), range(1, 19)), '55.334', '86.750'),
+    ],
+)
 def test_cifar_164(classes, kept, macs, params):
     report = Full(164, classes, (3, 32, 32)).stripped((18, 18, 18), kept)
     share = {key: f'{100 * report["after"][key] / report["before"][key]:.3f}' for key in ('macs', 'params_without_bn')}

@@ -1,4 +1,5 @@
 """Random graphs of every kind of layer, λ at random places and random channels dead, strip to the same function."""
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,11 @@ EXAMPLES = 60
 
 
 @settings(max_examples=EXAMPLES)
-@given(st.integers(0, 2 ** 32 - 1), st.sampled_from([0.3, 0.6, 0.95]),
-       st.sampled_from([{}, {'fold_bn': True}, {'for_training': True}]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.3, 0.6, 0.95]),
+    st.sampled_from([{}, {'fold_bn': True}, {'for_training': True}]),
+)
 def test_any_graph(seed, share, options):
     with mx.name.NameManager():
         symbol = Drawing(seed).symbol()

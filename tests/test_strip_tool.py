@@ -1,4 +1,5 @@
 """The command line: what it writes loads in stock MXNet alone, and it writes only what it has proved."""
+
 import json
 import os
 import site
@@ -41,7 +42,10 @@ def checkpoint(tmp_path):
     """The prefix of a small ResNeXt, epoch 3, with dead blocks and groups."""
     symbol = small('resnext', 'weight')
     arg_params, aux_params = random_parameters(symbol)
-    arg_params = with_dead(arg_params, {'lambda_group': np.arange(12).reshape(3, 4) % 3 == 1, 'lambda_block': np.array([False, True, False])})
+    arg_params = with_dead(
+        arg_params,
+        {'lambda_group': np.arange(12).reshape(3, 4) % 3 == 1, 'lambda_block': np.array([False, True, False])},
+    )
     save_model(str(tmp_path / 'full'), 3, symbol, arg_params, aux_params)
     return str(tmp_path / 'full')
 
@@ -59,8 +63,13 @@ def test_what_is_written_loads_without_this_project(checkpoint, tmp_path, capsys
     assert '3 images' in capsys.readouterr().out
     data = images(3)
     np.save(tmp_path / 'data.npy', data)
-    done = subprocess.run([sys.executable, '-I', '-S', '-c', STOCK, site.getsitepackages()[0], 'small', 'data.npy', 'out.npz'], cwd=tmp_path,
-                          env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-I', '-S', '-c', STOCK, site.getsitepackages()[0], 'small', 'data.npy', 'out.npz'],
+        cwd=tmp_path,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     expected = predict(*load_checkpoint(checkpoint, 3), data)
     with np.load(tmp_path / 'out.npz') as found:
@@ -90,8 +99,15 @@ def test_the_structure_file_says_what_stayed(checkpoint, tmp_path):
     assert found['lambdas']['lambda_group']['alive'] == [[1, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 1]]
     layers = {layer['name']: layer for layer in found['layers']}
     assert layers['stage1_unit1_conv2']['kept_ranges'] == [[0, 1], [4, 7]]
-    assert layers['stage1_unit2_conv2'] == {'name': 'stage1_unit2_conv2', 'op': 'Convolution', 'channels': 8, 'kept': 0, 'kept_ranges': [], 'groups': 4,
-                                            'kept_groups': 0}
+    assert layers['stage1_unit2_conv2'] == {
+        'name': 'stage1_unit2_conv2',
+        'op': 'Convolution',
+        'channels': 8,
+        'kept': 0,
+        'kept_ranges': [],
+        'groups': 4,
+        'kept_groups': 0,
+    }
     _, arg_params, aux_params = load_checkpoint(str(tmp_path / 'small'), 0)
     assert found['after']['bytes'] == sum(array.size * 4 for array in (*arg_params.values(), *aux_params.values()))
     assert found['after']['macs'] < found['before']['macs']
@@ -116,6 +132,7 @@ def test_a_network_that_differs_is_not_written(checkpoint, tmp_path, monkeypatch
         stripped = right(*args)
         stripped.arg_params['stage2_unit1_conv3_weight'][0, 0] += 1
         return stripped
+
     monkeypatch.setattr(tool, 'strip', wrong)
     with pytest.raises(ProofError, match='the first tensor that differs is the output of stage2_unit1_conv3, by'):
         strip_to(tmp_path / 'small', checkpoint)
@@ -138,7 +155,9 @@ def test_a_threshold_tells_its_cost(checkpoint, tmp_path, capsys):
 def test_accuracy_on_real_images(tmp_path, capsys):
     symbol = get_symbol('resnet-v1', 20, 10, (3, 32, 32))
     arg_params, aux_params = random_parameters(symbol, {'data': (1, 3, 32, 32)})
-    save_model(str(tmp_path / 'full'), 3, symbol, with_dead(arg_params, {'lambda_block': np.arange(9) % 2 == 1}), aux_params)
+    save_model(
+        str(tmp_path / 'full'), 3, symbol, with_dead(arg_params, {'lambda_block': np.arange(9) % 2 == 1}), aux_params
+    )
     strip_to(tmp_path / 'small', str(tmp_path / 'full'), '--data', 'digits', '--json')
     found = json.loads(capsys.readouterr().out)
     assert found['accuracy']['before'] == found['accuracy']['after']
@@ -154,10 +173,13 @@ def test_the_table(checkpoint, tmp_path, capsys):
     assert macs[3:5] == [f'{structure[when]["macs"]:,}' for when in ('before', 'after')]
 
 
-@pytest.mark.parametrize(('change', 'error', 'reason'), [
-    ({'lambda_block': np.nan}, CheckpointError, 'lambda_block'),
-    ({'bn0_gamma': 0, 'bn0_beta': 0}, NothingLeftError, 'no path'),
-])
+@pytest.mark.parametrize(
+    ('change', 'error', 'reason'),
+    [
+        ({'lambda_block': np.nan}, CheckpointError, 'lambda_block'),
+        ({'bn0_gamma': 0, 'bn0_beta': 0}, NothingLeftError, 'no path'),
+    ],
+)
 def test_checkpoints_that_cannot_be_stripped(checkpoint, tmp_path, change, error, reason):
     symbol, arg_params, aux_params = load_checkpoint(checkpoint, 3)
     for name, value in change.items():
@@ -178,7 +200,12 @@ def test_a_symbol_that_does_not_say_what_it_eats(tmp_path):
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
-    done = subprocess.run([sys.executable, tool.__file__, '--prefix', 'nowhere', '--epoch', '1', '--out', 'x'], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, tool.__file__, '--prefix', 'nowhere', '--epoch', '1', '--out', 'x'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     assert done.stderr.startswith('error: nowhere-symbol.json')
     assert done.stderr.count('\n') == 1

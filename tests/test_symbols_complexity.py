@@ -1,4 +1,5 @@
 """Parameters and MACs against published counts, GluonCV, and sums done by hand."""
+
 import functools
 import json
 
@@ -16,13 +17,16 @@ def counted(*network, image=(3, 32, 32), **options):
     return complexity(get_symbol(*network, image, **options), {'data': (1, *image)})
 
 
-@pytest.mark.parametrize(('network', 'image', 'params', 'macs'), [
-    (('resnet', 50, 1000), (3, 224, 224), '25.504', '4089.2'),
-    (('resnet', 164, 10), (3, 32, 32), '1.679', '247.6'),
-    (('resnet', 164, 100), (3, 32, 32), '1.702', '247.7'),
-    (('resnext', 50, 1000), (3, 224, 224), '24.961', '4230.5'),
-    (('vgg', 16, 1000), (3, 224, 224), '138.358', '15470.3'),
-])
+@pytest.mark.parametrize(
+    ('network', 'image', 'params', 'macs'),
+    [
+        (('resnet', 50, 1000), (3, 224, 224), '25.504', '4089.2'),
+        (('resnet', 164, 10), (3, 32, 32), '1.679', '247.6'),
+        (('resnet', 164, 100), (3, 32, 32), '1.702', '247.7'),
+        (('resnext', 50, 1000), (3, 224, 224), '24.961', '4230.5'),
+        (('vgg', 16, 1000), (3, 224, 224), '138.358', '15470.3'),
+    ],
+)
 @pytest.mark.parametrize('placement', ['weight', 'output'])
 def test_published_counts_to_every_digit(network, image, params, macs, placement):
     found = counted(*network, image=image, lambda_placement=placement)
@@ -34,8 +38,16 @@ def test_vgg_published_total_counts_the_bias_additions():
     assert f'{(found.macs + found.bias_adds) / 1e9:.2f}' == '15.48'
 
 
-@pytest.mark.parametrize(('name', 'params'), [('resnext50_32x4d', 25_028_904), ('vgg16_bn', 138_365_992), ('cifar_resnet20_v1', 272_474),
-                                              ('cifar_resnet20_v2', 272_282), ('densenet121', 7_978_856)])
+@pytest.mark.parametrize(
+    ('name', 'params'),
+    [
+        ('resnext50_32x4d', 25_028_904),
+        ('vgg16_bn', 138_365_992),
+        ('cifar_resnet20_v1', 272_474),
+        ('cifar_resnet20_v2', 272_282),
+        ('densenet121', 7_978_856),
+    ],
+)
 def test_gluoncv_networks(name, params):
     side = 32 if 'cifar' in name else 224
     network = zoo_network(name)
@@ -52,9 +64,9 @@ def test_lambdas_are_no_parameters_and_cost_nothing():
 
 
 def test_every_kind_of_layer_by_hand():
-    x = mx.sym.Variable('data')                                                                      # 4 × 10 × 10
+    x = mx.sym.Variable('data')  # 4 × 10 × 10
     x = mx.sym.Convolution(x, kernel=(3, 3), pad=(1, 1), num_filter=8, num_group=2, name='grouped')  # 8 × 10 × 10
-    x = mx.sym.Deconvolution(x, kernel=(2, 2), stride=(2, 2), num_filter=6, no_bias=True, name='up')    # 6 × 20 × 20
+    x = mx.sym.Deconvolution(x, kernel=(2, 2), stride=(2, 2), num_filter=6, no_bias=True, name='up')  # 6 × 20 × 20
     x = mx.sym.BatchNorm(x, name='bn')
     x = mx.sym.FullyConnected(x, num_hidden=5, name='fc')
     found = complexity(mx.sym.SoftmaxOutput(x, name='softmax'), {'data': (7, 4, 10, 10)})
@@ -65,8 +77,9 @@ def test_every_kind_of_layer_by_hand():
     assert found.bias_adds == 8 * 100 + 5
 
 
-@pytest.mark.parametrize('operator', ['BatchNorm', 'BatchNorm_v1', 'contrib.BatchNormWithReLU',
-                                      'contrib.SyncBatchNorm'])
+@pytest.mark.parametrize(
+    'operator', ['BatchNorm', 'BatchNorm_v1', 'contrib.BatchNormWithReLU', 'contrib.SyncBatchNorm']
+)
 @pytest.mark.parametrize(('fixed', 'learned'), [(False, 12), (True, 6), (None, 6)])
 def test_of_a_batch_normalisation_only_what_is_learned_counts(operator, fixed, learned):
     make = functools.reduce(getattr, operator.split('.'), mx.sym)
@@ -77,8 +90,10 @@ def test_of_a_batch_normalisation_only_what_is_learned_counts(operator, fixed, l
 
 
 @pytest.mark.parametrize('bias', [False, True])
-@pytest.mark.parametrize('operator', ['Convolution', 'Convolution_v1', 'contrib.DeformableConvolution',
-                                      'contrib.ModulatedDeformableConvolution'])
+@pytest.mark.parametrize(
+    'operator',
+    ['Convolution', 'Convolution_v1', 'contrib.DeformableConvolution', 'contrib.ModulatedDeformableConvolution'],
+)
 def test_every_convolution_multiplies(operator, bias):
     make = functools.reduce(getattr, operator.split('.'), mx.sym)
     shapes = {'data': (2, 4, 10, 10)}

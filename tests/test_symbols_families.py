@@ -1,4 +1,7 @@
-"""Every network against arithmetic done by hand, published counts, and the names and shapes of the authors' checkpoints."""
+"""Every network against arithmetic done by hand, published counts, and the names and shapes of the authors'
+checkpoints.
+"""
+
 from collections import Counter
 
 import pytest
@@ -8,9 +11,18 @@ from graphs.lambdas import lambda_layout
 from symbols import NETWORKS, get_symbol
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
-SHAPES = {('resnet', 20): CIFAR, ('resnet', 164): CIFAR, ('resnext', 20): CIFAR, ('resnext', 164): CIFAR, ('vgg', 16): IMAGENET}
-EVERY_NETWORK = [(network, depth, SHAPES.get((network, depth), CIFAR if network == 'resnet-v1' else IMAGENET))
-                 for network, family in NETWORKS.items() for depth in family.UNITS] + [('vgg', 16, CIFAR)]
+SHAPES = {
+    ('resnet', 20): CIFAR,
+    ('resnet', 164): CIFAR,
+    ('resnext', 20): CIFAR,
+    ('resnext', 164): CIFAR,
+    ('vgg', 16): IMAGENET,
+}
+EVERY_NETWORK = [
+    (network, depth, SHAPES.get((network, depth), CIFAR if network == 'resnet-v1' else IMAGENET))
+    for network, family in NETWORKS.items()
+    for depth in family.UNITS
+] + [('vgg', 16, CIFAR)]
 
 
 class Tally:
@@ -21,10 +33,10 @@ class Tally:
 
     def conv(self, channels_in, channels_out, kernel, stride=1, groups=1, bias=False):
         self.side = (self.side - 1) // stride + 1
-        weights = channels_in // groups * channels_out * kernel ** 2
+        weights = channels_in // groups * channels_out * kernel**2
         self.weights += weights
         self.biases += channels_out if bias else 0
-        self.macs += weights * self.side ** 2
+        self.macs += weights * self.side**2
 
     def norm(self, channels):
         self.bn += 2 * channels
@@ -38,16 +50,24 @@ class Tally:
         """A 1×1 projection, which works beside the branch: the side of the map is the branch's business."""
         side = (self.side - 1) // stride + 1
         self.weights += channels_in * channels_out
-        self.macs += channels_in * channels_out * side ** 2
+        self.macs += channels_in * channels_out * side**2
 
 
 def count_resnet(tally, depth, classes):
     basic, small = depth in (18, 34), depth in (20, 164)
-    units = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3], 20: [2, 2, 2], 164: [18, 18, 18]}[depth]
+    units = {
+        18: [2, 2, 2, 2],
+        34: [3, 4, 6, 3],
+        50: [3, 4, 6, 3],
+        101: [3, 4, 23, 3],
+        152: [3, 8, 36, 3],
+        20: [2, 2, 2],
+        164: [18, 18, 18],
+    }[depth]
     channels = stem(tally, small, 16 if small else 64, normalised=not small)
     first = 64 if small or basic else 256
     for stage, count in enumerate(units):
-        width = first * 2 ** stage
+        width = first * 2**stage
         for unit in range(count):
             stride = 2 if unit == 0 and stage > 0 else 1
             tally.norm(channels)
@@ -84,7 +104,7 @@ def count_resnext(tally, depth, classes):
     units = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 20: [2, 2, 2], 164: [18, 18, 18]}[depth]
     channels = stem(tally, small, 64)
     for stage, count in enumerate(units):
-        width = (64 if small else 256) * 2 ** stage
+        width = (64 if small else 256) * 2**stage
         for unit in range(count):
             stride = 2 if unit == 0 and stage > 0 else 1
             if unit == 0:
@@ -108,7 +128,7 @@ def count_vgg(tally, depth, classes):
             channels = width
         tally.side //= 2
     if not small:
-        tally.dense(channels * tally.side ** 2, 4096)
+        tally.dense(channels * tally.side**2, 4096)
         tally.dense(4096, 4096)
     tally.dense(channels if small else 4096, classes)
 
@@ -135,16 +155,19 @@ def test_every_network_has_the_size_and_cost_counted_by_hand(network, depth, ima
     assert found.macs == tally.macs
 
 
-@pytest.mark.parametrize(('depth', 'params'), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)])
+@pytest.mark.parametrize(
+    ('depth', 'params'), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)]
+)
 def test_resnet_v1_has_the_parameters_of_the_option_a_networks_in_pytorch(depth, params):
     assert complexity(get_symbol('resnet-v1', depth, 10, CIFAR), {'data': (1, *CIFAR)}).params == params
 
 
-# Units that outlive selection, stage by stage, as paper.md and the published counts have them: (parameters without BN, MACs).
+# Units that outlive selection, stage by stage, as paper.md and the published counts have them: (parameters without BN,
+# MACs).
 KEPT = [
-    ('resnet', 50, 1000, IMAGENET, [[], range(1, 5), range(1, 7), range(1, 4)], '25.307', '3.4726'),    # ResNet-41
-    ('resnet', 50, 1000, IMAGENET, [[], range(1, 5), range(1, 5), range(1, 3)], '18.623', '2.8175'),    # ResNet-32
-    ('resnet', 50, 1000, IMAGENET, [[], [2], range(1, 7), [1]], '15.592', '2.3294'),                    # ResNet-26
+    ('resnet', 50, 1000, IMAGENET, [[], range(1, 5), range(1, 7), range(1, 4)], '25.307', '3.4726'),  # ResNet-41
+    ('resnet', 50, 1000, IMAGENET, [[], range(1, 5), range(1, 5), range(1, 3)], '18.623', '2.8175'),  # ResNet-32
+    ('resnet', 50, 1000, IMAGENET, [[], [2], range(1, 7), [1]], '15.592', '2.3294'),  # ResNet-26
 ]
 
 
@@ -154,10 +177,13 @@ def test_published_structures_of_resnet_50_come_out_to_every_digit(network, dept
     assert (f'{found[0] / 1e6:.3f}', f'{found[1] / 1e9:.4f}') == (params, macs)
 
 
-@pytest.mark.parametrize(('classes', 'kept', 'macs', 'params'), [
-    (10, [range(16, 19), range(1, 8), range(1, 19)], '53.530', '84.753'),
-    (100, [range(17, 19), range(1, 10), range(1, 19)], '55.334', '86.750'),
-])
+@pytest.mark.parametrize(
+    ('classes', 'kept', 'macs', 'params'),
+    [
+        (10, [range(16, 19), range(1, 8), range(1, 19)], '53.530', '84.753'),
+        (100, [range(17, 19), range(1, 10), range(1, 19)], '55.334', '86.750'),
+    ],
+)
 def test_published_ratios_of_resnet_164_come_out_to_every_digit(classes, kept, macs, params):
     full = complexity(get_symbol('resnet', 164, classes, CIFAR), {'data': (1, *CIFAR)})
     found = kept_counts(full, kept)
@@ -165,11 +191,14 @@ def test_published_ratios_of_resnet_164_come_out_to_every_digit(classes, kept, m
 
 
 def kept_counts(found, kept):
-    """(parameters without BN, MACs) of the layers outside units, in the units ``kept[stage - 1]``, and of all projections, which nothing removes."""
+    """(parameters without BN, MACs) of the layers outside units, in the units ``kept[stage - 1]``, and of all
+    projections, which nothing removes.
+    """
+
     def stays(layer):
         if layer.name.endswith('_sc') or not layer.name.startswith('stage'):
             return True
-        stage, unit = (int(part[5 if part.startswith('stage') else 4:]) for part in layer.name.split('_')[:2])
+        stage, unit = (int(part[5 if part.startswith('stage') else 4 :]) for part in layer.name.split('_')[:2])
         return unit in kept[stage - 1]
 
     layers = [layer for layer in found.layers if stays(layer) and layer.op != 'BatchNorm']
@@ -182,13 +211,23 @@ def shapes_of(symbol, image):
 
 
 def bn_shapes(name, channels):
-    return {f'{name}_gamma': (channels,), f'{name}_beta': (channels,)}, {f'{name}_moving_mean': (channels,), f'{name}_moving_var': (channels,)}
+    return {f'{name}_gamma': (channels,), f'{name}_beta': (channels,)}, {
+        f'{name}_moving_mean': (channels,),
+        f'{name}_moving_var': (channels,),
+    }
 
 
 def authors_names(units, stem_channels, widths, classes, unit_of, stem_bn, last_bn):
-    """(arguments, states) as name → shape, of a residual network of the authors: ``unit_of`` gives a unit's convolutions and BNs."""
-    arguments = {'data': (2, 3, 224, 224), 'softmax_label': (2,), 'conv0_weight': (stem_channels, 3, 7, 7),
-                 'fc1_weight': (classes, widths[-1]), 'fc1_bias': (classes,)}
+    """(arguments, states) as name → shape, of a residual network of the authors: ``unit_of`` gives a unit's
+    convolutions and BNs.
+    """
+    arguments = {
+        'data': (2, 3, 224, 224),
+        'softmax_label': (2,),
+        'conv0_weight': (stem_channels, 3, 7, 7),
+        'fc1_weight': (classes, widths[-1]),
+        'fc1_bias': (classes,),
+    }
     norms, channels = {}, stem_channels
     if stem_bn:
         norms['bn0'] = stem_channels
@@ -226,34 +265,59 @@ def resnext_unit(channels, width, first):
 
 
 @pytest.mark.parametrize('placement', ['weight', 'output'])
-@pytest.mark.parametrize(('network', 'unit_of', 'last_bn', 'lambdas'), [
-    ('resnet', preactivation_unit, True, {'lambda_block': (16,)}),
-    ('resnext', resnext_unit, False, {'lambda_block': (16,), 'lambda_group': (16, 32)}),
-])
+@pytest.mark.parametrize(
+    ('network', 'unit_of', 'last_bn', 'lambdas'),
+    [
+        ('resnet', preactivation_unit, True, {'lambda_block': (16,)}),
+        ('resnext', resnext_unit, False, {'lambda_block': (16,), 'lambda_group': (16, 32)}),
+    ],
+)
 def test_names_and_shapes_are_those_of_the_authors(network, unit_of, last_bn, lambdas, placement):
-    arguments, states = authors_names((3, 4, 6, 3), 64, (256, 512, 1024, 2048), 1000, unit_of, stem_bn=True, last_bn=last_bn)
+    arguments, states = authors_names(
+        (3, 4, 6, 3), 64, (256, 512, 1024, 2048), 1000, unit_of, stem_bn=True, last_bn=last_bn
+    )
     symbol = get_symbol(network, 50, 1000, '3,224,224', lambda_placement=placement)
     assert shapes_of(symbol, IMAGENET) == ({**arguments, **lambdas}, states)
 
 
 def test_each_depth_of_a_family_has_its_own_number_of_blocks():
-    blocks = {(network, depth): shapes_of(get_symbol(network, depth, 10, image, scale='block'), image)[0]['lambda_block']
-              for network, depth, image in EVERY_NETWORK if network != 'vgg'}
-    assert blocks == {('resnet', 18): (8,), ('resnet', 34): (16,), ('resnet', 50): (16,), ('resnet', 101): (33,), ('resnet', 152): (50,),
-                      ('resnet', 20): (6,), ('resnet', 164): (54,), ('resnet-v1', 20): (9,), ('resnet-v1', 32): (15,), ('resnet-v1', 44): (21,),
-                      ('resnet-v1', 56): (27,), ('resnet-v1', 110): (54,), ('resnext', 50): (16,), ('resnext', 101): (33,), ('resnext', 20): (6,),
-                      ('resnext', 164): (54,)}
+    blocks = {
+        (network, depth): shapes_of(get_symbol(network, depth, 10, image, scale='block'), image)[0]['lambda_block']
+        for network, depth, image in EVERY_NETWORK
+        if network != 'vgg'
+    }
+    assert blocks == {
+        ('resnet', 18): (8,),
+        ('resnet', 34): (16,),
+        ('resnet', 50): (16,),
+        ('resnet', 101): (33,),
+        ('resnet', 152): (50,),
+        ('resnet', 20): (6,),
+        ('resnet', 164): (54,),
+        ('resnet-v1', 20): (9,),
+        ('resnet-v1', 32): (15,),
+        ('resnet-v1', 44): (21,),
+        ('resnet-v1', 56): (27,),
+        ('resnet-v1', 110): (54,),
+        ('resnext', 50): (16,),
+        ('resnext', 101): (33,),
+        ('resnext', 20): (6,),
+        ('resnext', 164): (54,),
+    }
 
 
 def test_batch_normalisation_is_set_as_the_authors_set_it():
     attributes = get_symbol('resnext', 20, 10, CIFAR).attr_dict()
-    bns = [attributes[name[:-len('_gamma')]] for name in attributes if name.endswith('_gamma')]
+    bns = [attributes[name[: -len('_gamma')]] for name in attributes if name.endswith('_gamma')]
     settings = Counter((bn['fix_gamma'], float(bn['eps']), float(bn['momentum'])) for bn in bns)
     assert settings == {('False', 1e-5, 0.9): 1 + 6 * 3 + 3}
 
 
 def test_layout_names_the_stage_of_every_lambda():
-    layout = {vector.name: vector for vector in lambda_layout(get_symbol('resnext', 20, 10, CIFAR, scale='block,group,neuron'))}
+    layout = {
+        vector.name: vector
+        for vector in lambda_layout(get_symbol('resnext', 20, 10, CIFAR, scale='block,group,neuron'))
+    }
     assert layout['lambda_block'][1:] == ('block', (1, 1, 2, 2, 3, 3))
     assert layout['lambda_group'][1:] == ('group', (1, 1, 2, 2, 3, 3))
     assert layout['lambda_stage2_unit1_conv2'][1:] == ('neuron', (2,))

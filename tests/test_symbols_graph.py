@@ -1,4 +1,5 @@
 """The graph view: there and back without loss, shapes against MXNet, rewriting."""
+
 import json
 
 import numpy as np
@@ -10,9 +11,11 @@ from runtime import mx
 from runtime.errors import GraphError
 from symbols import get_symbol
 
-SYMBOLS = [get_symbol('resnext', 20, 10, (3, 32, 32), lambda_placement='output'),
-           get_symbol('resnet-v1', 20, 10, (3, 32, 32)),
-           zoo_network('squeezenet1.1')(mx.sym.var('data'))]
+SYMBOLS = [
+    get_symbol('resnext', 20, 10, (3, 32, 32), lambda_placement='output'),
+    get_symbol('resnet-v1', 20, 10, (3, 32, 32)),
+    zoo_network('squeezenet1.1')(mx.sym.var('data')),
+]
 
 
 @pytest.mark.parametrize('symbol', SYMBOLS, ids=['resnext', 'resnet-v1', 'squeezenet'])
@@ -32,7 +35,11 @@ def test_shapes_are_mxnets_own(symbol):
     shapes = graph.shapes({'data': (2, 3, side, side)})
     internals = symbol.get_internals()
     expected = dict(zip(internals.list_outputs(), internals.infer_shape(data=(2, 3, side, side))[1]))
-    named = {(node.name if node.is_variable else f'{node.name}_output'): shape for (node, _), shape in shapes.items() if node.op != 'SliceChannel'}
+    named = {
+        (node.name if node.is_variable else f'{node.name}_output'): shape
+        for (node, _), shape in shapes.items()
+        if node.op != 'SliceChannel'
+    }
     assert len(named) > 50
     assert named == {name: expected[name] for name in named}
 
@@ -44,11 +51,13 @@ def test_shapes_that_do_not_fit_are_a_named_error():
 
 def test_replacing_an_output_leaves_out_what_only_fed_it():
     x = mx.sym.Variable('data')
-    graph = Graph.from_symbol(mx.sym.Activation(x + mx.sym.FullyConnected(x, num_hidden=3, name='dead'), act_type='relu', name='relu'))
+    graph = Graph.from_symbol(
+        mx.sym.Activation(x + mx.sym.FullyConnected(x, num_hidden=3, name='dead'), act_type='relu', name='relu')
+    )
     add = next(node for node in graph.nodes() if node.op == 'elemwise_add')
     graph.replace({Output(add): add.inputs[0]})
     assert graph.to_symbol().list_arguments() == ['data']
-    value = np.array([[-1., 2., 3.]], np.float32)
+    value = np.array([[-1.0, 2.0, 3.0]], np.float32)
     assert graph.to_symbol().eval(data=mx.nd.array(value))[0].asnumpy().tolist() == [[0, 2, 3]]
 
 

@@ -1,4 +1,5 @@
 """λ in the parameters and λ on the feature map are the same network: outputs and every gradient, in float64."""
+
 import numpy as np
 import pytest
 from training_step import drawn_values, ran
@@ -25,21 +26,37 @@ def assert_the_same_network(build, image=CIFAR, batch=4, seed=0):
     assert any(np.abs(authors[1][name]).max() > 1e-6 * largest for name in values if 'lambda' in name)
 
 
-@pytest.mark.parametrize(('network', 'depth', 'scale'), [
-    ('resnet', 20, 'block'), ('resnet', 20, 'neuron'), ('resnet', 20, 'block,neuron'), ('resnet', 18, 'block,neuron'),
-    ('resnet-v1', 20, 'block'), ('resnet-v1', 20, 'neuron'), ('resnet-v1', 20, 'block,neuron'),
-    ('resnext', 20, 'block'), ('resnext', 20, 'group'), ('resnext', 20, 'neuron'), ('resnext', 20, 'block,group'), ('resnext', 20, 'block,group,neuron'),
-    ('vgg', 16, 'neuron'),
-])
+@pytest.mark.parametrize(
+    ('network', 'depth', 'scale'),
+    [
+        ('resnet', 20, 'block'),
+        ('resnet', 20, 'neuron'),
+        ('resnet', 20, 'block,neuron'),
+        ('resnet', 18, 'block,neuron'),
+        ('resnet-v1', 20, 'block'),
+        ('resnet-v1', 20, 'neuron'),
+        ('resnet-v1', 20, 'block,neuron'),
+        ('resnext', 20, 'block'),
+        ('resnext', 20, 'group'),
+        ('resnext', 20, 'neuron'),
+        ('resnext', 20, 'block,group'),
+        ('resnext', 20, 'block,group,neuron'),
+        ('vgg', 16, 'neuron'),
+    ],
+)
 def test_both_placements_agree_in_outputs_and_all_gradients(network, depth, scale):
     image = (3, 16, 16) if network != 'vgg' else CIFAR
     assert_the_same_network(lambda placement: get_symbol(network, depth, 10, image, scale, placement), image)
 
 
-@pytest.mark.parametrize(('family', 'kinds', 'arguments'), [
-    (resnet, ('block', 'neuron'), ((1, 1), (64, 128), resnet.bottleneck_unit, False)),
-    (resnext, ('block', 'group', 'neuron'), ((1, 1), (64, 128), 8, False)),
-], ids=['resnet', 'resnext'])
+@pytest.mark.parametrize(
+    ('family', 'kinds', 'arguments'),
+    [
+        (resnet, ('block', 'neuron'), ((1, 1), (64, 128), resnet.bottleneck_unit, False)),
+        (resnext, ('block', 'group', 'neuron'), ((1, 1), (64, 128), 8, False)),
+    ],
+    ids=['resnet', 'resnext'],
+)
 def test_both_placements_agree_behind_the_imagenet_stem(family, kinds, arguments):
     image = (3, 32, 32)
     assert_the_same_network(lambda placement: family.network(*arguments, 10, image, kinds, placement), image)
@@ -66,8 +83,12 @@ def test_a_dead_block_is_its_shortcut(placement):
     generator = np.random.default_rng(6)
     images, labels = generator.standard_normal((4, 3, 16, 16)), generator.integers(0, 10, 4)
     before, gradients = ran(symbol, values, images, labels)
-    changed = {name: value + 1 if name.startswith('stage2_unit1_') and not name.startswith(('stage2_unit1_bn1', 'stage2_unit1_sc')) else value
-               for name, value in values.items()}
+    changed = {
+        name: value + 1
+        if name.startswith('stage2_unit1_') and not name.startswith(('stage2_unit1_bn1', 'stage2_unit1_sc'))
+        else value
+        for name, value in values.items()
+    }
     after, _ = ran(symbol, changed, images, labels)
     assert np.array_equal(before, after)
     assert gradients['stage2_unit1_sc_weight'].any()

@@ -1,4 +1,5 @@
 """Where λ stands in the graph, when it is not there at all, and what a wrong request gets."""
+
 import json
 
 import pytest
@@ -41,31 +42,52 @@ def test_switching_lambda_on_adds_lambdas_and_nothing_else(network, depth, place
     assert lambdas(scaled)
 
 
-@pytest.mark.parametrize(('network', 'choice'), [('resnet', 'block'), ('resnet-v1', 'block'), ('resnext', 'block,group'), ('vgg', 'neuron')])
+@pytest.mark.parametrize(
+    ('network', 'choice'), [('resnet', 'block'), ('resnet-v1', 'block'), ('resnext', 'block,group'), ('vgg', 'neuron')]
+)
 def test_the_papers_choice_is_the_default(network, choice):
     depth = SMALLEST[network]
     assert symbol_of(network, depth).tojson() == symbol_of(network, depth, choice).tojson()
 
 
-@pytest.mark.parametrize(('scale', 'expected'), [
-    ('block', ['lambda_block']), ('group', ['lambda_group']), ('group,block', ['lambda_block', 'lambda_group']),
-    (' block , group ', ['lambda_block', 'lambda_group']),
-])
+@pytest.mark.parametrize(
+    ('scale', 'expected'),
+    [
+        ('block', ['lambda_block']),
+        ('group', ['lambda_group']),
+        ('group,block', ['lambda_block', 'lambda_group']),
+        (' block , group ', ['lambda_block', 'lambda_group']),
+    ],
+)
 def test_kinds_can_be_chosen_one_by_one(scale, expected):
     assert sorted(lambdas(symbol_of('resnext', 20, scale))) == expected
 
 
-@pytest.mark.parametrize(('network', 'depth', 'inner'), [('resnet', 20, ('conv1', 'conv2')), ('resnet', 18, ('conv1',)), ('resnet-v1', 20, ('conv1',)),
-                                                         ('resnext', 20, ('conv1', 'conv2'))])
+@pytest.mark.parametrize(
+    ('network', 'depth', 'inner'),
+    [
+        ('resnet', 20, ('conv1', 'conv2')),
+        ('resnet', 18, ('conv1',)),
+        ('resnet-v1', 20, ('conv1',)),
+        ('resnext', 20, ('conv1', 'conv2')),
+    ],
+)
 def test_neurons_are_the_inner_convolutions_of_a_unit(network, depth, inner):
     symbol = symbol_of(network, depth, 'neuron')
-    units = {name.rsplit('_', 2)[0] for name in symbol.list_arguments() if name.startswith('stage') and name.endswith('_conv1_weight')}
+    units = {
+        name.rsplit('_', 2)[0]
+        for name in symbol.list_arguments()
+        if name.startswith('stage') and name.endswith('_conv1_weight')
+    }
     assert set(lambdas(symbol)) == {f'lambda_{unit}_{conv}' for unit in units for conv in inner}
 
 
 def test_neurons_of_vgg_are_its_thirteen_convolutions():
-    assert lambdas(symbol_of('vgg', 16)) == [f'lambda_conv{stage}_{index}' for stage, count in enumerate((2, 2, 3, 3, 3), start=1)
-                                             for index in range(1, count + 1)]
+    assert lambdas(symbol_of('vgg', 16)) == [
+        f'lambda_conv{stage}_{index}'
+        for stage, count in enumerate((2, 2, 3, 3, 3), start=1)
+        for index in range(1, count + 1)
+    ]
 
 
 @pytest.mark.parametrize(('network', 'depth'), FAMILIES)
@@ -78,7 +100,11 @@ def test_neuron_lambda_stands_behind_bn_and_before_relu(network, depth, placemen
         """The operators that first see a product with λ, past reshapes and multiplications."""
         found = []
         for reader, _ in readers[node]:
-            found += next_layers(reader) if reader.op in ('Reshape', 'reshape', 'elemwise_mul', 'broadcast_mul') else [reader]
+            found += (
+                next_layers(reader)
+                if reader.op in ('Reshape', 'reshape', 'elemwise_mul', 'broadcast_mul')
+                else [reader]
+            )
         return found
 
     for vector in (node for node in graph.variables() if node.name.startswith('lambda')):
@@ -97,7 +123,9 @@ def test_neuron_lambda_stands_behind_bn_and_before_relu(network, depth, placemen
         assert (convolution.op, f'lambda_{convolution.name}') == ('Convolution', vector.name)
 
 
-@pytest.mark.parametrize(('network', 'depth'), [(network, depth) for network, depth in FAMILIES if 'block' in NETWORKS[network].SCALES])
+@pytest.mark.parametrize(
+    ('network', 'depth'), [(network, depth) for network, depth in FAMILIES if 'block' in NETWORKS[network].SCALES]
+)
 @pytest.mark.parametrize('placement', ['weight', 'output'])
 def test_projections_and_the_residual_stream_are_never_scaled(network, depth, placement):
     graph = Graph.from_symbol(symbol_of(network, depth, all_kinds(network), placement))
@@ -144,21 +172,24 @@ def test_the_same_request_gives_the_same_text_whatever_was_built_before(network,
     assert symbol_of(network, depth, all_kinds(network), placement).tojson() == first
 
 
-@pytest.mark.parametrize(('request_', 'complaint'), [
-    (('alexnet', 8, 10, CIFAR), "unknown network 'alexnet'; known: resnet, resnet-v1, resnext, vgg"),
-    (('resnet', 51, 10, CIFAR), 'resnet has no depth 51; known: 18, 20, 34, 50, 101, 152, 164'),
-    (('resnet-v1', 50, 10, CIFAR), 'known: 20, 32, 44, 56, 110'),
-    (('resnext', 29, 10, CIFAR), 'known: 20, 50, 101, 164'),
-    (('vgg', 19, 10, CIFAR), 'known: 16'),
-    (('vgg', 16, 10, CIFAR, 'block'), '--scale block: vgg has no such structure; it can scale neuron or none'),
-    (('resnet', 20, 10, CIFAR, 'block,group'), '--scale group'),
-    (('resnet', 20, 10, CIFAR, 'layers'), '--scale layers'),
-    (('resnet', 20, 10, CIFAR, None, 'middle'), '--lambda-placement middle: it is one of weight, output'),
-    (('resnet', 20, 10, '3,32'), "give 'channels,height,width'"),
-    (('resnet', 20, 10, '3,32,x'), "give 'channels,height,width'"),
-    (('resnet', 20, 10, '3,32,0'), "give 'channels,height,width'"),
-    (('resnet', 20, 10, (3, 32, 32, 1)), "give 'channels,height,width'"),
-])
+@pytest.mark.parametrize(
+    ('request_', 'complaint'),
+    [
+        (('alexnet', 8, 10, CIFAR), "unknown network 'alexnet'; known: resnet, resnet-v1, resnext, vgg"),
+        (('resnet', 51, 10, CIFAR), 'resnet has no depth 51; known: 18, 20, 34, 50, 101, 152, 164'),
+        (('resnet-v1', 50, 10, CIFAR), 'known: 20, 32, 44, 56, 110'),
+        (('resnext', 29, 10, CIFAR), 'known: 20, 50, 101, 164'),
+        (('vgg', 19, 10, CIFAR), 'known: 16'),
+        (('vgg', 16, 10, CIFAR, 'block'), '--scale block: vgg has no such structure; it can scale neuron or none'),
+        (('resnet', 20, 10, CIFAR, 'block,group'), '--scale group'),
+        (('resnet', 20, 10, CIFAR, 'layers'), '--scale layers'),
+        (('resnet', 20, 10, CIFAR, None, 'middle'), '--lambda-placement middle: it is one of weight, output'),
+        (('resnet', 20, 10, '3,32'), "give 'channels,height,width'"),
+        (('resnet', 20, 10, '3,32,x'), "give 'channels,height,width'"),
+        (('resnet', 20, 10, '3,32,0'), "give 'channels,height,width'"),
+        (('resnet', 20, 10, (3, 32, 32, 1)), "give 'channels,height,width'"),
+    ],
+)
 def test_a_wrong_request_is_told_what_is_right(request_, complaint):
     with pytest.raises(UnknownNetworkError) as error:
         get_symbol(*request_)

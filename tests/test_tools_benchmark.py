@@ -1,4 +1,5 @@
 """The benchmarks run, on networks of toy size, and say what they measured. How fast anything is, is not asked here."""
+
 import json
 import subprocess
 import sys
@@ -36,7 +37,18 @@ def measured(*argv, path):
 
 
 def test_train(tmp_path, capsys):
-    network = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--image-shape', '3,8,8', '--batch-size', 2]
+    network = [
+        '--network',
+        'resnet',
+        '--num-layers',
+        20,
+        '--num-classes',
+        10,
+        '--image-shape',
+        '3,8,8',
+        '--batch-size',
+        2,
+    ]
     rows = measured('train', *network, '--lambdas', 'off,weight', *TURNS, path=tmp_path / 'train.json')
     assert [row['engine, λ'] for row in rows] == ['mxnet off', 'mxnet weight']
     assert rows[0]['speed over the first'] == 1
@@ -48,7 +60,20 @@ def test_train(tmp_path, capsys):
 
 
 def test_train_in_half_and_in_less_memory(tmp_path):
-    network = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--image-shape', '3,8,8', '--batch-size', 2, '--lambdas', 'weight']
+    network = [
+        '--network',
+        'resnet',
+        '--num-layers',
+        20,
+        '--num-classes',
+        10,
+        '--image-shape',
+        '3,8,8',
+        '--batch-size',
+        2,
+        '--lambdas',
+        'weight',
+    ]
     rows = measured('train', *network, '--dtypes', 'float16', '--memonger', '0,1', *TURNS, path=tmp_path / 'train.json')
     assert [row['engine, λ'] for row in rows] == ['mxnet weight float16', 'mxnet weight float16 memonger']
     with pytest.raises(UserError, match='bfloat16 is of torch'):
@@ -57,15 +82,46 @@ def test_train_in_half_and_in_less_memory(tmp_path):
 
 def test_train_on_both_engines(tmp_path):
     pytest.importorskip('torch')
-    network = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--image-shape', '3,8,8', '--batch-size', 2]
-    rows = measured('train', *network, '--engines', 'mxnet,torch', '--dtypes', 'float32,bfloat16', '--lambdas', 'weight', *TURNS,
-                    path=tmp_path / 'train.json')
+    network = [
+        '--network',
+        'resnet',
+        '--num-layers',
+        20,
+        '--num-classes',
+        10,
+        '--image-shape',
+        '3,8,8',
+        '--batch-size',
+        2,
+    ]
+    rows = measured(
+        'train',
+        *network,
+        '--engines',
+        'mxnet,torch',
+        '--dtypes',
+        'float32,bfloat16',
+        '--lambdas',
+        'weight',
+        *TURNS,
+        path=tmp_path / 'train.json',
+    )
     assert [row['engine, λ'] for row in rows] == ['mxnet weight', 'torch weight', 'torch weight bfloat16']
     assert rows[1]['images/s'] > 0
 
 
 def test_optimizer(tmp_path):
-    rows = measured('optimizer', '--num-layers', 20, '--image-shape', '3,32,32', '--optimizers', 'apg', *TURNS, path=tmp_path / 'optimizer.json')
+    rows = measured(
+        'optimizer',
+        '--num-layers',
+        20,
+        '--image-shape',
+        '3,32,32',
+        '--optimizers',
+        'apg',
+        *TURNS,
+        path=tmp_path / 'optimizer.json',
+    )
     assert [row['optimizer'] for row in rows] == ['nag', 'apg']
     assert all(set(row) == COMMON | {'optimizer', 'time over nag'} for row in rows)
 
@@ -78,10 +134,31 @@ def test_io(tmp_path):
 
 def test_io_of_jpegs(tmp_path):
     """The pipelines have turns of the same images, which are made once and found again."""
-    flags = ['--synthetic', 8, '--scratch', tmp_path, '--batch-size', 4, '--clock', 'family', '--rounds', 1, '--steps', 1,
-             '--network', 'resnet', '--num-layers', 18]
+    flags = [
+        '--synthetic',
+        8,
+        '--scratch',
+        tmp_path,
+        '--batch-size',
+        4,
+        '--clock',
+        'family',
+        '--rounds',
+        1,
+        '--steps',
+        1,
+        '--network',
+        'resnet',
+        '--num-layers',
+        18,
+    ]
     rows = measured('io', *flags, path=tmp_path / 'io.json')
-    assert [row['pipeline'] for row in rows] == ['cv2.imdecode alone', 'ours', 'ImageRecordIter', 'a training step of resnet-18']
+    assert [row['pipeline'] for row in rows] == [
+        'cv2.imdecode alone',
+        'ours',
+        'ImageRecordIter',
+        'a training step of resnet-18',
+    ]
     assert set(rows[0]) >= COMMON  # the columns of 'train'
     assert rows[0]['of the limit'] == 1
     for row in rows:
@@ -147,7 +224,18 @@ def test_inference(checkpoints, tmp_path, runtime):
     if runtime != 'mxnet':
         pytest.importorskip(runtime)
     plot = tmp_path / 'speed.png'
-    rows = measured('inference', *checkpoints, '--runtimes', runtime, '--batch-sizes', 2, '--plot', plot, *TURNS, path=tmp_path / 'inference.json')
+    rows = measured(
+        'inference',
+        *checkpoints,
+        '--runtimes',
+        runtime,
+        '--batch-sizes',
+        2,
+        '--plot',
+        plot,
+        *TURNS,
+        path=tmp_path / 'inference.json',
+    )
     full, small = (row for row in rows if row['runtime'] == f'{runtime} cpu')
     assert (full['network'], small['network']) == checkpoints
     assert full['MACs ratio'] == full['speed-up'] == 1
@@ -157,7 +245,10 @@ def test_inference(checkpoints, tmp_path, runtime):
     assert plot.read_bytes().startswith(b'\x89PNG')
 
 
-@pytest.mark.parametrize(('argv', 'said'), [(['train', '--lambdas', 'off,sideways'], 'sideways'), (['train', '--rounds', '0'], 'above 0'), ([], 'required')])
+@pytest.mark.parametrize(
+    ('argv', 'said'),
+    [(['train', '--lambdas', 'off,sideways'], 'sideways'), (['train', '--rounds', '0'], 'above 0'), ([], 'required')],
+)
 def test_wrong_options_are_refused(argv, said, capsys):
     with pytest.raises(SystemExit, match='2'):
         benchmark.main(argv)
@@ -197,7 +288,7 @@ def test_a_contestant_that_cannot_be_built_says_why():
 
 def test_rounds_are_compared_one_by_one():
     """A machine that gets slower in the middle changes no ratio."""
-    fast, slow = Measured([1., 1., 10., 10., 10.], 0), Measured([2., 2., 20., 20., 20.], 0)
+    fast, slow = Measured([1.0, 1.0, 10.0, 10.0, 10.0], 0), Measured([2.0, 2.0, 20.0, 20.0, 20.0], 0)
     assert slow.time_over(fast) == 2
     assert slow.median == 20
 
@@ -210,7 +301,25 @@ def test_inference_of_a_published_structure(tmp_path):
     """The rows of the published tables can be measured without a checkpoint, where their structure is known."""
     path = tmp_path / 'found.json'
     names = ['cifar100/resnet-20', 'cifar10/resnet-20']
-    assert benchmark.main(['inference', *names, '--runtimes', 'mxnet', '--batch-sizes', '1', '--rounds', '1', '--steps', '1', '--json', str(path)]) == 0
+    assert (
+        benchmark.main(
+            [
+                'inference',
+                *names,
+                '--runtimes',
+                'mxnet',
+                '--batch-sizes',
+                '1',
+                '--rounds',
+                '1',
+                '--steps',
+                '1',
+                '--json',
+                str(path),
+            ]
+        )
+        == 0
+    )
     assert [row['network'] for row in json.loads(path.read_text())['rows']] == names
     with pytest.raises(UserError, match='not published'):
         benchmark.main(['inference', 'cifar10/sss-resnet-20'])
@@ -223,13 +332,25 @@ def test_scaling_sums_the_median_speeds_of_all_workers(monkeypatch, capsys):
     def run(command, **_):
         asked.append(command)
         ranks = range(2 if '-n' in command else 1)
-        lines = [f'[worker {rank}] 2026-01-01 Node[{rank}] Epoch[0] Batch [{first}-{first + 3}]\tSpeed: {speed} samples/sec\taccuracy=0.1'
-                 for rank in ranks for first, speed in ((0, 1.0), (3, 90.0 + 10 * rank), (6, 95.0), (9, 100.0))]
+        lines = [
+            f'[worker {rank}] 2026-01-01 Node[{rank}] Epoch[0] Batch [{first}-{first + 3}]\tSpeed: {speed} '
+            'samples/sec\taccuracy=0.1'
+            for rank in ranks
+            for first, speed in ((0, 1.0), (3, 90.0 + 10 * rank), (6, 95.0), (9, 100.0))
+        ]
         return subprocess.CompletedProcess(command, 0, stderr='\n'.join(lines))
 
     monkeypatch.setattr(subprocess, 'run', run)
     monkeypatch.setattr(scaling, 'usable_cores', lambda: 2)
     assert benchmark.main(['scaling', '--workers', '2,4']) == 0
     assert [command.count('-n') for command in asked] == [0, 1, 1]
-    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
-    assert rows[2:] == [['one process, no server', '95.0', '95.0', '1.000'], ['2', '195.0', '190.0', '1.026'], ['4', '195.0', '190.0', '1.026']]
+    rows = [
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith('|')
+    ]
+    assert rows[2:] == [
+        ['one process, no server', '95.0', '95.0', '1.000'],
+        ['2', '195.0', '190.0', '1.026'],
+        ['4', '195.0', '190.0', '1.026'],
+    ]

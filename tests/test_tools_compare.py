@@ -1,4 +1,5 @@
 """compare_checkpoints.py: what it finds equal, what different, what unreadable, and how it says so."""
+
 import json
 
 import numpy as np
@@ -32,12 +33,20 @@ def random_params(symbol, seed=0):
             return generator.normal(0, np.sqrt(1 / np.prod(shape[1:])), shape)
         return generator.uniform(0.5, 1.5, shape)
 
-    return tuple({name: mx.nd.array(drawn(name, shape)) for name, shape in zip(names, shapes) if name not in ('data', 'softmax_label')}
-                 for names, shapes in ((symbol.list_arguments(), arguments), (symbol.list_auxiliary_states(), states)))
+    return tuple(
+        {
+            name: mx.nd.array(drawn(name, shape))
+            for name, shape in zip(names, shapes)
+            if name not in ('data', 'softmax_label')
+        }
+        for names, shapes in ((symbol.list_arguments(), arguments), (symbol.list_auxiliary_states(), states))
+    )
 
 
 def checkpoint(folder, name, network='resnet-v1', depth=20, scale='none', change=None, seed=0):
-    """``(source, symbol, arg_params, aux_params)`` of a random network that was saved in ``folder``; ``change`` edits its arguments before."""
+    """``(source, symbol, arg_params, aux_params)`` of a random network that was saved in ``folder``; ``change`` edits
+    its arguments before.
+    """
     symbol = get_symbol(network, depth, 10, CIFAR, scale)
     arg_params, aux_params = random_params(symbol, seed)
     if change:
@@ -56,7 +65,12 @@ def test_a_network_equals_itself_however_it_is_named(tmp_path, capsys):
     source, *_ = checkpoint(tmp_path, 'net', scale='block')
     for other in (source, source.replace(':0', ',0'), str(tmp_path / 'net-0000.params')):
         code, report = compared(capsys, source, other)
-        assert (code, report['equal'], report['outputs']['max_abs'], report['outputs']['top1_agreement']) == (0, True, 0, 1)
+        assert (code, report['equal'], report['outputs']['max_abs'], report['outputs']['top1_agreement']) == (
+            0,
+            True,
+            0,
+            1,
+        )
         assert all(row['status'] == 'compared' and row['max_abs'] == 0 for row in report['tensors'])
 
 
@@ -116,8 +130,10 @@ def test_missing_names_and_other_shapes_are_listed(tmp_path, capsys):
     assert 'stage1_unit1_conv1_weight (16×16×3×3 and 16×16×1×1)' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(('network', 'scale'), [('resnet-v1', 'block,neuron'), ('resnet', 'block,neuron'), ('resnext', 'block,group,neuron'),
-                                                ('vgg', 'neuron')])
+@pytest.mark.parametrize(
+    ('network', 'scale'),
+    [('resnet-v1', 'block,neuron'), ('resnet', 'block,neuron'), ('resnext', 'block,group,neuron'), ('vgg', 'neuron')],
+)
 def test_a_state_dict_of_it_is_equal_once_lambda_is_folded(network, scale, tmp_path, capsys):
     safetensors = pytest.importorskip('safetensors.numpy')
     source, _, arg_params, aux_params = checkpoint(tmp_path, 'net', network, 16 if network == 'vgg' else 20, scale)
@@ -147,11 +163,15 @@ def test_onnx_is_equal(tmp_path, capsys):
     for package in ('onnx', 'onnxruntime'):
         pytest.importorskip(package)
     from interop.onnx_export import export_onnx
+
     source, symbol, arg_params, aux_params = checkpoint(tmp_path, 'net', 'resnext', scale='block,group')
     path = str(tmp_path / 'net.onnx')
     export_onnx(symbol, arg_params, aux_params, CIFAR, path)
     code, report = compared(capsys, path, source)
-    assert (code, report['a']['is']) == (0, 'ONNX file, resnext 20 with the names of the authors, computed by ONNX Runtime')
+    assert (code, report['a']['is']) == (
+        0,
+        'ONNX file, resnext 20 with the names of the authors, computed by ONNX Runtime',
+    )
     assert 0 < report['outputs']['max_abs'] < 1e-3
     different, *_ = checkpoint(tmp_path, 'other', 'resnext', scale='block,group', seed=1)
     assert compared(capsys, path, different)[0] == 1
@@ -159,6 +179,7 @@ def test_onnx_is_equal(tmp_path, capsys):
 
 def full_and_stripped(folder):
     """(source of a network with a dead block, source of what is left without it, the stripped network)"""
+
     def dead(params):
         params['lambda_block'][1] = 0
 
@@ -176,6 +197,7 @@ def test_full_against_stripped_is_equal_in_outputs_only(tmp_path):
 def test_a_stripped_network_in_pytorch_computes_by_the_graph_it_was_made_of(tmp_path, capsys):
     torch = pytest.importorskip('torch')
     from interop.torch_graph import TorchGraph
+
     _, source, stripped = full_and_stripped(tmp_path)
     path = str(tmp_path / 'stripped.pth')
     torch.save(TorchGraph(stripped.symbol, stripped.arg_params, stripped.aux_params).state_dict(), path)
@@ -209,19 +231,28 @@ def test_accuracy_is_that_of_the_logits_on_every_test_image(tmp_path, capsys):
     code, report = compared(capsys, source, source, '--data', 'digits')
     batches = list(eval_iterator(load_dataset('digits'), 100))
     model = read_model(source)
-    right = sum((model.logits(batch.data[0].asnumpy()).argmax(1) == batch.label[0].asnumpy()).sum() for batch in batches)
+    right = sum(
+        (model.logits(batch.data[0].asnumpy()).argmax(1) == batch.label[0].asnumpy()).sum() for batch in batches
+    )
     assert code == 0
     count = report['accuracy']['images']
     assert count == len(load_dataset('digits').test_images) == sum(100 - batch.pad for batch in batches)
     assert report['accuracy']['a'] == report['accuracy']['b'] == pytest.approx(right / count)
 
 
-@pytest.mark.parametrize(('name', 'content', 'complaint'), [
-    ('missing.pth', None, 'missing.pth'), ('broken.th', b'PK\x03\x04 no archive', 'broken.th'), ('broken.params', b'\x12\x01' + bytes(9), 'broken.params'),
-    ('empty.params', b'\x12\x01' + bytes(30), 'holds no tensors'),
-    ('broken.safetensors', b'\xff' * 40, 'broken.safetensors'), ('notes.txt', b'hello', 'do not know what to read it as'), ('nowhere/net:3', None, 'net'),
-    ('nowhere/net', None, 'do not know what to read it as'),
-])
+@pytest.mark.parametrize(
+    ('name', 'content', 'complaint'),
+    [
+        ('missing.pth', None, 'missing.pth'),
+        ('broken.th', b'PK\x03\x04 no archive', 'broken.th'),
+        ('broken.params', b'\x12\x01' + bytes(9), 'broken.params'),
+        ('empty.params', b'\x12\x01' + bytes(30), 'holds no tensors'),
+        ('broken.safetensors', b'\xff' * 40, 'broken.safetensors'),
+        ('notes.txt', b'hello', 'do not know what to read it as'),
+        ('nowhere/net:3', None, 'net'),
+        ('nowhere/net', None, 'do not know what to read it as'),
+    ],
+)
 def test_what_cannot_be_read_is_one_line_and_exit_code_2(name, content, complaint, tmp_path, capsys):
     source, *_ = checkpoint(tmp_path, 'net')
     path = tmp_path / name
@@ -236,7 +267,9 @@ def test_what_cannot_be_read_is_one_line_and_exit_code_2(name, content, complain
     assert error.count('\n') == 1
 
 
-@pytest.mark.parametrize('options', [['--num-inputs', '0'], ['--tolerance', 'small'], ['--rgb-mean', 'grey'], ['--data', 'imagenet']])
+@pytest.mark.parametrize(
+    'options', [['--num-inputs', '0'], ['--tolerance', 'small'], ['--rgb-mean', 'grey'], ['--data', 'imagenet']]
+)
 def test_options_that_make_no_sense(options):
     with pytest.raises(SystemExit) as end:
         main(['a:0', 'b:0', *options])

@@ -1,4 +1,5 @@
 """tools/convert.py from the command line: each format written and read by someone else, and what is refused."""
+
 import json
 import os
 import sys
@@ -50,9 +51,14 @@ def test_onnx(checkpoint, capsys):
 def test_torch(checkpoint, capsys):
     torch = pytest.importorskip('torch')
     from interop.torch_checkpoint import load_torch
+
     assert main(['net', '3', '--to', 'torch', '--out', 'there']) == 0
     assert printed_difference(capsys) < 1e-5
-    assert torch.load('there.pt', weights_only=True).keys() >= {'arg.conv0_weight', 'arg.lambda_block', 'aux.bn0_moving_var'}
+    assert torch.load('there.pt', weights_only=True).keys() >= {
+        'arg.conv0_weight',
+        'arg.lambda_block',
+        'aux.bn0_moving_var',
+    }
     images = random_images((3, 32, 32), 'float32')[0]
     with torch.inference_mode():
         assert_same(load_torch('there')(torch.from_numpy(images)).numpy(), MXNetRunner(*checkpoint)(images))
@@ -61,6 +67,7 @@ def test_torch(checkpoint, capsys):
 def test_a_damaged_or_foreign_file_for_torch_is_named(checkpoint):
     pytest.importorskip('torch')
     from interop.torch_checkpoint import load_torch
+
     main(['net', '3', '--to', 'torch', '--out', 'there'])
     symbol, shape = small_network('vgg')
     save_model('there', 0, symbol, *random_params(symbol, shape, 'float32'))
@@ -75,9 +82,13 @@ def test_a_damaged_or_foreign_file_for_torch_is_named(checkpoint):
 def test_int8(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save_model('digits', 1, *trained_network())
-    assert main(['digits', '1', '--to', 'int8', '--out', 'small', '--data', 'digits', '--calibration-images', '100']) == 0
+    assert (
+        main(['digits', '1', '--to', 'int8', '--out', 'small', '--data', 'digits', '--calibration-images', '100']) == 0
+    )
     text = capsys.readouterr().out
-    before, after = (float(part.split()[-1]) for part in text.split(': ')[1].split(' in int8')[0].replace(' before', '').split(','))
+    before, after = (
+        float(part.split()[-1]) for part in text.split(': ')[1].split(' in int8')[0].replace(' before', '').split(',')
+    )
     assert before > 0.9
     assert after == pytest.approx(before, abs=0.02)
     assert os.path.exists('small-0000.params')
@@ -99,6 +110,7 @@ def test_a_state_dict_and_back(checkpoint, capsys):
 def test_gluoncv(tmp_path, monkeypatch, capsys):
     from interop.gluon_zoo import zoo_network
     from runtime import mx
+
     monkeypatch.chdir(tmp_path)
     symbol = get_symbol('resnet', 50, 1000, (3, 224, 224))
     network = (symbol, *random_params(symbol, (3, 224, 224), 'float32'))
@@ -109,17 +121,22 @@ def test_gluoncv(tmp_path, monkeypatch, capsys):
     block.load_parameters('there.params')
     images = random_images((3, 64, 64), 'float32')[0]
     expected = MXNetRunner(*network)(images)
-    np.testing.assert_allclose(block(mx.nd.array(images)).asnumpy(), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        block(mx.nd.array(images)).asnumpy(), expected, rtol=0, atol=1e-4 * np.abs(expected).max()
+    )
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (['net', '3', '--to', 'int8', '--out', 'new'], '--data'),
-    (['net', '--to', 'onnx', '--out', 'new'], 'its prefix and its epoch'),
-    (['net', '4', '--to', 'onnx', '--out', 'new'], 'epochs of net that exist: 3'),
-    (['net', '3', '--to', 'state-dict', '--out', 'new', '--style', 'nobody'], 'nobody has no resnet-v1'),
-    (['net', '3', '--to', 'int8', '--out', 'new', '--data', 'cifar100', '--data-dir', 'nowhere'], 'nowhere'),
-    (['nothing.pth', '--to', 'mxnet', '--out', 'new'], 'nothing.pth'),
-])
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['net', '3', '--to', 'int8', '--out', 'new'], '--data'),
+        (['net', '--to', 'onnx', '--out', 'new'], 'its prefix and its epoch'),
+        (['net', '4', '--to', 'onnx', '--out', 'new'], 'epochs of net that exist: 3'),
+        (['net', '3', '--to', 'state-dict', '--out', 'new', '--style', 'nobody'], 'nobody has no resnet-v1'),
+        (['net', '3', '--to', 'int8', '--out', 'new', '--data', 'cifar100', '--data-dir', 'nowhere'], 'nowhere'),
+        (['nothing.pth', '--to', 'mxnet', '--out', 'new'], 'nothing.pth'),
+    ],
+)
 def test_what_cannot_be_done_is_said_and_nothing_is_written(checkpoint, arguments, message):
     with pytest.raises(UserError, match=message):
         main(arguments)

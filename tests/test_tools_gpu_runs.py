@@ -1,4 +1,7 @@
-"""The runs for a card: what they are, what schedule fits, and when the clock stops them. The runs themselves are tools/sweep.py's."""
+"""The runs for a card: what they are, what schedule fits, and when the clock stops them. The runs themselves are
+tools/sweep.py's.
+"""
+
 import json
 import os
 import time
@@ -29,7 +32,13 @@ def test_a_baseline_and_each_gamma_at_the_papers_schedule(args, tmp_path):
     assert runs[0].optimizer == 'nag'
     for run in runs:
         assert (run.num_layers, run.num_epochs, run.lr_step_epochs, run.batch_size) == (20, EPOCHS, [120, 160], 64)
-        assert (run.engine, run.gpus, run.channels_last, run.allow_tf32, run.dtype) == ('torch', '0', True, False, 'float32')
+        assert (run.engine, run.gpus, run.channels_last, run.allow_tf32, run.dtype) == (
+            'torch',
+            '0',
+            True,
+            False,
+            'float32',
+        )
     assert sorted(os.listdir(str(tmp_path))) == ['resnet20-baseline', 'resnet20-sss-gamma0.01', 'resnet20-sss-gamma0.1']
 
 
@@ -62,13 +71,16 @@ def test_the_clock_stops_what_is_under_way(tmp_path, monkeypatch, capsys):
         started.extend(plans)
         assert jobs == len(plans)
         with open(os.path.join(plans[0].folder, 'run-metrics.jsonl'), 'w') as lines:
-            for speed in (100., 300., 200.):
+            for speed in (100.0, 300.0, 200.0):
                 lines.write(json.dumps({'samples_per_second': speed, 'validation': {'accuracy': 0.75}}) + '\n')
         time.sleep(60)
 
     monkeypatch.setattr(gpu_runs, 'carry_out_all', endless)
     assert gpu_runs.main(['--reduced', '--minutes', '0.01', '--out', str(tmp_path)]) == 130
-    assert [plan.name for plan in started] == ['resnet20-baseline', *(f'resnet20-sss-gamma{gamma}' for gamma in (0.003, 0.01, 0.03, 0.1))]
+    assert [plan.name for plan in started] == [
+        'resnet20-baseline',
+        *(f'resnet20-sss-gamma{gamma}' for gamma in (0.003, 0.01, 0.03, 0.1)),
+    ]
     assert '| resnet20-baseline | 3 | 25.00 | 200 |' in capsys.readouterr().out
     throughput = json.loads((tmp_path / 'throughput.json').read_text())
     assert (throughput['engine'], throughput['card']) == ('torch', None)

@@ -1,11 +1,25 @@
-"""Record files out of folders and tar files: what goes in comes out, in MXNet's reader too, and a killed run goes on to the same bytes."""
+"""Record files out of folders and tar files: what goes in comes out, in MXNet's reader too, and a killed run goes on to
+the same bytes.
+"""
+
 import io
 import os
 
 import cv2
 import numpy as np
 import pytest
-from image_fakes import WNIDS, class_folders, devkit_files, encoded, odd_images, picture, tar_of, tar_of_tars, validation_images, write_files
+from image_fakes import (
+    WNIDS,
+    class_folders,
+    devkit_files,
+    encoded,
+    odd_images,
+    picture,
+    tar_of,
+    tar_of_tars,
+    validation_images,
+    write_files,
+)
 from PIL import Image
 from record_sets import decoded, make, manifest_of, records_of
 from tiny_runs import contents, open_bytes, refused
@@ -49,7 +63,9 @@ def test_original_bytes_go_through(train, images, prefix):
     make(train, prefix)
     records = records_of(prefix)
     assert {name: record.image for name, record in records.items()} == images
-    assert {name: WNIDS[int(record.label[0])] for name, record in records.items()} == {name: name.split('/')[0] for name in images}
+    assert {name: WNIDS[int(record.label[0])] for name, record in records.items()} == {
+        name: name.split('/')[0] for name in images
+    }
     assert list(records) != sorted(records)  # shuffled
     manifest = manifest_of(prefix)
     assert manifest['classes'] == list(WNIDS)
@@ -69,7 +85,9 @@ def test_the_bytes_are_those_of_mxnets_writer(train, images, prefix, tmp_path):
     make(train, prefix, '--shuffle', 0)
     out = mx.recordio.MXIndexedRecordIO(str(tmp_path / 'mx.idx'), str(tmp_path / 'mx.rec'), 'w')
     for key, name in enumerate(sorted(images)):
-        out.write_idx(key, mx.recordio.pack(mx.recordio.IRHeader(0, WNIDS.index(name.split('/')[0]), key, 0), images[name]))
+        out.write_idx(
+            key, mx.recordio.pack(mx.recordio.IRHeader(0, WNIDS.index(name.split('/')[0]), key, 0), images[name])
+        )
     out.close()
     made = contents(os.path.dirname(prefix))
     assert made['set.rec'] == (tmp_path / 'mx.rec').read_bytes()
@@ -79,7 +97,9 @@ def test_the_bytes_are_those_of_mxnets_writer(train, images, prefix, tmp_path):
 def test_tar_files_give_the_bytes_that_folders_give(train, images, prefix, tmp_path):
     make(train, prefix)
     expected = set_of(os.path.dirname(prefix))
-    for number, archive in enumerate((tar_of_tars(images), tar_of({f'./train/{name}': data for name, data in images.items()}))):
+    for number, archive in enumerate(
+        (tar_of_tars(images), tar_of({f'./train/{name}': data for name, data in images.items()}))
+    ):
         (tmp_path / 'images.tar').write_bytes(archive)
         make(tmp_path / 'images.tar', tmp_path / f'tar{number}' / 'set')
         assert set_of(tmp_path / f'tar{number}') == expected
@@ -87,14 +107,21 @@ def test_tar_files_give_the_bytes_that_folders_give(train, images, prefix, tmp_p
 
 def test_mxnets_iterator_reads_it_pixel_for_pixel(train, images, prefix):
     make(train, prefix, '--shuffle', 0)
-    iterator = mx.io.ImageRecordIter(path_imgrec=f'{prefix}.rec', path_imgidx=f'{prefix}.idx', data_shape=(3, 32, 32), batch_size=1, preprocess_threads=1,
-                                     rand_crop=False, verbose=False)
+    iterator = mx.io.ImageRecordIter(
+        path_imgrec=f'{prefix}.rec',
+        path_imgidx=f'{prefix}.idx',
+        data_shape=(3, 32, 32),
+        batch_size=1,
+        preprocess_threads=1,
+        rand_crop=False,
+        verbose=False,
+    )
     found = [(batch.data[0].asnumpy()[0].transpose(1, 2, 0), batch.label[0].asnumpy()[0]) for batch in iterator]
     assert len(found) == len(images)
     for (pixels, label), name in zip(found, sorted(images)):
         expected = decoded(images[name])[..., ::-1]
         top, left = ((size - 32) // 2 for size in expected.shape[:2])
-        np.testing.assert_array_equal(pixels, expected[top:top + 32, left:left + 32])
+        np.testing.assert_array_equal(pixels, expected[top : top + 32, left : left + 32])
         assert WNIDS[int(label)] == name.split('/')[0]
 
 
@@ -102,7 +129,7 @@ def test_odd_images(prefix, tmp_path, capfd):
     odd = odd_images()
     files = {f'{WNIDS[0]}/{kind}.JPEG': data for kind, data in odd.items()}
     make(write_files(tmp_path / 'odd', files), prefix, '--max-bad', 0.4)
-    records = {name.split('/')[1][:-len('.JPEG')]: record.image for name, record in records_of(prefix).items()}
+    records = {name.split('/')[1][: -len('.JPEG')]: record.image for name, record in records_of(prefix).items()}
     assert sorted(records) == ['cmyk', 'grey', 'png']
     assert records['grey'] == odd['grey']
     for kind in ('cmyk', 'png'):
@@ -111,9 +138,17 @@ def test_odd_images(prefix, tmp_path, capfd):
         assert np.abs(decoded(records[kind]).astype(int) - decoded(odd[kind])).mean() < 3
     log = capfd.readouterr().err.splitlines()
     manifest = manifest_of(prefix)
-    assert {os.path.basename(entry['name']): entry['why'] for entry in manifest['encoded_again']} == {'cmyk.JPEG': 'CMYK JPEG', 'png.JPEG': 'RGB PNG'}
+    assert {os.path.basename(entry['name']): entry['why'] for entry in manifest['encoded_again']} == {
+        'cmyk.JPEG': 'CMYK JPEG',
+        'png.JPEG': 'RGB PNG',
+    }
     assert {os.path.basename(entry['name']) for entry in manifest['left_out']} == {'truncated.JPEG', 'text.JPEG'}
-    for kind, words in (('cmyk', 'encoded again'), ('png', 'encoded again'), ('truncated', 'left out'), ('text', 'left out')):
+    for kind, words in (
+        ('cmyk', 'encoded again'),
+        ('png', 'encoded again'),
+        ('truncated', 'left out'),
+        ('text', 'left out'),
+    ):
         assert any(f'{kind}.JPEG' in line and words in line for line in log)
     numbers = [entry['number'] for entry in manifest['left_out']]
     with RecordFile(f'{prefix}.rec', f'{prefix}.idx') as file:
@@ -140,12 +175,20 @@ def test_too_many_undecodable_images_end_the_run_until_allowed_or_mended(train, 
 @pytest.mark.parametrize('size', [(300, 200), (200, 300), (90, 60)])
 def test_resized_to_a_shorter_side(prefix, tmp_path, size):
     pixels = picture(*size)
-    write_files(tmp_path / 'train', {f'{WNIDS[0]}/a.JPEG': encoded(pixels, quality=98), f'{WNIDS[0]}/grey.JPEG': encoded(pixels, mode='L', quality=98)})
+    write_files(
+        tmp_path / 'train',
+        {
+            f'{WNIDS[0]}/a.JPEG': encoded(pixels, quality=98),
+            f'{WNIDS[0]}/grey.JPEG': encoded(pixels, mode='L', quality=98),
+        },
+    )
     make(tmp_path / 'train', prefix, '--resize', 128, '--quality', 97)
     records = records_of(prefix)
     found = decoded(records[f'{WNIDS[0]}/a.JPEG'].image)
     assert found.shape == tuple(128 * side // min(size) for side in size) + (3,)
-    expected = cv2.resize(pixels[..., ::-1], found.shape[1::-1], interpolation=cv2.INTER_AREA if min(size) > 128 else cv2.INTER_CUBIC)
+    expected = cv2.resize(
+        pixels[..., ::-1], found.shape[1::-1], interpolation=cv2.INTER_AREA if min(size) > 128 else cv2.INTER_CUBIC
+    )
     assert np.abs(found.astype(int) - expected).mean() < 3  # other filters, and a JPEG in between
     with Image.open(io.BytesIO(records[f'{WNIDS[0]}/grey.JPEG'].image)) as grey:
         assert grey.mode == 'L'
@@ -154,7 +197,10 @@ def test_resized_to_a_shorter_side(prefix, tmp_path, size):
 
 def test_resized_images_stand_upright_and_fitting_ones_stay(prefix, tmp_path):
     """MXNet's and OpenCV's decoders obey EXIF; what is encoded again has none, and must look the same."""
-    files = {f'{WNIDS[0]}/turned.JPEG': encoded(picture(60, 90), orientation=6, quality=98), f'{WNIDS[0]}/fits.JPEG': encoded(picture(48, 90))}
+    files = {
+        f'{WNIDS[0]}/turned.JPEG': encoded(picture(60, 90), orientation=6, quality=98),
+        f'{WNIDS[0]}/fits.JPEG': encoded(picture(48, 90)),
+    }
     make(write_files(tmp_path / 'train', files), prefix, '--resize', 48)
     records = records_of(prefix)
     assert records[f'{WNIDS[0]}/fits.JPEG'].image == files[f'{WNIDS[0]}/fits.JPEG']
@@ -193,11 +239,13 @@ def test_validation_folders_take_their_numbers_from_the_training_set(train, imag
         assert {record.label[0] for record in records.values()} == {1, 2}
 
 
-
-
 @pytest.mark.skipif(not os.path.isdir(SAMPLE), reason='the sample of ImageNet is not here')
 def test_a_sample_of_imagenet_goes_through_tar_and_records(prefix, tmp_path):
-    sources = {f'{name.split("_")[0]}/{name}': os.path.join(SAMPLE, name) for name in sorted(os.listdir(SAMPLE)) if name.endswith('.JPEG')}
+    sources = {
+        f'{name.split("_")[0]}/{name}': os.path.join(SAMPLE, name)
+        for name in sorted(os.listdir(SAMPLE))
+        if name.endswith('.JPEG')
+    }
     assert len(sources) == 126
     images = {name: open_bytes(path) for name, path in sources.items()}
     (tmp_path / 'train.tar').write_bytes(tar_of_tars(images))

@@ -1,4 +1,7 @@
-"""What is wrong with a set of record files is found and named; what cannot be made into one is refused, and nothing is written."""
+"""What is wrong with a set of record files is found and named; what cannot be made into one is refused, and nothing is
+written.
+"""
+
 import gzip
 import io
 import json
@@ -6,7 +9,16 @@ import os
 import tarfile
 
 import pytest
-from image_fakes import WNIDS, class_folders, devkit_files, odd_images, tar_of, tar_of_tars, validation_images, write_files
+from image_fakes import (
+    WNIDS,
+    class_folders,
+    devkit_files,
+    odd_images,
+    tar_of,
+    tar_of_tars,
+    validation_images,
+    write_files,
+)
 from record_sets import make, manifest_of
 from tiny_runs import open_bytes, refused
 
@@ -55,7 +67,9 @@ def faults_of(prefix, capfd):
 
 
 def rewrite(prefix, change):
-    """Write the records of a set again, each as ``change(key, label, image)`` has it, and bring the sums of the manifest up to date."""
+    """Write the records of a set again, each as ``change(key, label, image)`` has it, and bring the sums of the
+    manifest up to date.
+    """
     with RecordFile(f'{prefix}.rec', f'{prefix}.idx') as file:
         records = [file.read(position) for position in range(len(file))]
     with RecordWriter(f'{prefix}.rec', f'{prefix}.idx') as out:
@@ -80,18 +94,36 @@ def test_verify_names_a_changed_byte(finished, capfd):
     lines, last = faults_of(finished, capfd)
     name = open_bytes(f'{finished}.lst').decode().splitlines()[2].split('\t')[2]
     wnid = name.split('/')[0]
-    assert lines == [f'{finished}.rec: is not what was written, its SHA-256 sum has changed',
-                     f'{finished}.rec: record {key} at byte {offset} begins with 3f23d7ce in place of the magic number 0a23d7ce ({name})',
-                     f'{finished}.rec: class {wnid} has 3 readable records, 4 were written']
+    assert lines == [
+        f'{finished}.rec: is not what was written, its SHA-256 sum has changed',
+        f'{finished}.rec: record {key} at byte {offset} begins with 3f23d7ce in place of the magic number 0a23d7ce '
+        f'({name})',
+        f'{finished}.rec: class {wnid} has 3 readable records, 4 were written',
+    ]
     assert last == f'error: {finished}: 3 things are wrong, the log names them; make the set again'
 
 
-@pytest.mark.parametrize(('change', 'words'), [
-    (lambda key, label, image: (label, image[:len(image) // 2]) if key == 5 else (label, image), ['record 5 cannot be decoded: ', 'class']),
-    (lambda key, label, image: (label, odd_images()['png']) if key == 5 else (label, image), ['a RGB PNG is no JPEG in RGB or grey', 'class']),
-    (lambda key, label, image: ([label, 1], image) if key == 5 else (label, image), ['record 5 has 2 labels in place of one', 'class']),
-    (lambda key, label, image: ((label + 1) % 3, image) if key == 5 else (label, image), ['record 5 has label', 'class', 'class']),
-])
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (
+            lambda key, label, image: (label, image[: len(image) // 2]) if key == 5 else (label, image),
+            ['record 5 cannot be decoded: ', 'class'],
+        ),
+        (
+            lambda key, label, image: (label, odd_images()['png']) if key == 5 else (label, image),
+            ['a RGB PNG is no JPEG in RGB or grey', 'class'],
+        ),
+        (
+            lambda key, label, image: ([label, 1], image) if key == 5 else (label, image),
+            ['record 5 has 2 labels in place of one', 'class'],
+        ),
+        (
+            lambda key, label, image: ((label + 1) % 3, image) if key == 5 else (label, image),
+            ['record 5 has label', 'class', 'class'],
+        ),
+    ],
+)
 def test_verify_looks_into_the_records(finished, capfd, change, words):
     rewrite(finished, change)
     lines, _ = faults_of(finished, capfd)
@@ -105,7 +137,10 @@ def test_verify_compares_list_index_and_manifest(finished, capfd):
         with open(f'{finished}.{ending}', 'wb') as out:
             out.write(b''.join(kept.splitlines(True)[:-1]))
         lines, _ = faults_of(finished, capfd)
-        assert f'{finished}.{ending}: has {os.path.getsize(f"{finished}.{ending}")} bytes, {len(kept)} were written' == lines[0]
+        assert (
+            f'{finished}.{ending}: has {os.path.getsize(f"{finished}.{ending}")} bytes, {len(kept)} were written'
+            == lines[0]
+        )
         assert any(words in line for line in lines)
         with open(f'{finished}.{ending}', 'wb') as out:
             out.write(kept)
@@ -126,31 +161,40 @@ def test_a_finished_set_is_not_overwritten_unless_forced(train, finished, tmp_pa
 def broken_tar(kind, images):
     whole = tar_of_tars(images)
     if kind == 'cut in a class':
-        return whole[:len(whole) * 2 // 3]
+        return whole[: len(whole) * 2 // 3]
     if kind == 'cut between classes':
-        return whole[:tarfile.open(fileobj=io.BytesIO(whole)).getmember(f'{WNIDS[2]}.tar').offset]
+        return whole[: tarfile.open(fileobj=io.BytesIO(whole)).getmember(f'{WNIDS[2]}.tar').offset]
     if kind == 'compressed':
         return gzip.compress(whole)
     place = whole.index(f'{WNIDS[1]}_2.JPEG'.encode())  # the header of an image: tarfile would take it for the end
-    return whole[:place] + b'\xff' * 100 + whole[place + 100:]
+    return whole[:place] + b'\xff' * 100 + whole[place + 100 :]
 
 
-@pytest.mark.parametrize(('kind', 'words'), [
-    ('cut in a class', 'is cut off; fetch the file again'), ('cut between classes', 'damaged or cut off at byte'), ('compressed', 'without compression'),
-    ('damaged header', f'{WNIDS[1]}.tar: damaged or cut off at byte')])
+@pytest.mark.parametrize(
+    ('kind', 'words'),
+    [
+        ('cut in a class', 'is cut off; fetch the file again'),
+        ('cut between classes', 'damaged or cut off at byte'),
+        ('compressed', 'without compression'),
+        ('damaged header', f'{WNIDS[1]}.tar: damaged or cut off at byte'),
+    ],
+)
 def test_a_broken_tar_file_is_refused(images, prefix, tmp_path, capfd, kind, words):
     (tmp_path / 'train.tar').write_bytes(broken_tar(kind, images))
     assert words in refused(capfd, tmp_path, tmp_path / 'train.tar', prefix, script=make_record)
 
 
-@pytest.mark.parametrize(('files', 'words'), [
-    ({}, 'there is no such folder or tar file'),
-    ({'readme.txt': b''}, 'holds no images (.jpeg, .jpg, .png)'),
-    ({'a.JPEG': b'x'}, 'the images stand in no class folders: give --devkit'),
-    ({'a.JPEG': b'x', 'n1/b.JPEG': b'x'}, 'both in classes (n1/b.JPEG) and without (a.JPEG)'),
-    ({'n1/b.JPEG': b'x', 'n2/readme.txt': b''}, 'n2 holds no images (.jpeg, .jpg, .png); each folder in'),
-    ({'n1/b\tc.JPEG': b'x'}, "'n1/b\\tc.JPEG' fits into no list"),
-])
+@pytest.mark.parametrize(
+    ('files', 'words'),
+    [
+        ({}, 'there is no such folder or tar file'),
+        ({'readme.txt': b''}, 'holds no images (.jpeg, .jpg, .png)'),
+        ({'a.JPEG': b'x'}, 'the images stand in no class folders: give --devkit'),
+        ({'a.JPEG': b'x', 'n1/b.JPEG': b'x'}, 'both in classes (n1/b.JPEG) and without (a.JPEG)'),
+        ({'n1/b.JPEG': b'x', 'n2/readme.txt': b''}, 'n2 holds no images (.jpeg, .jpg, .png); each folder in'),
+        ({'n1/b\tc.JPEG': b'x'}, "'n1/b\\tc.JPEG' fits into no list"),
+    ],
+)
 def test_a_source_that_is_no_image_set_is_refused(prefix, tmp_path, capfd, files, words):
     assert words in refused(capfd, tmp_path, write_files(tmp_path / 'source', files), prefix, script=make_record)
 
@@ -160,28 +204,37 @@ def test_a_development_kit_that_does_not_fit_is_refused(kit, images, prefix, tmp
     meta, truth = files
     val, folders = write_files(tmp_path / 'val', validation_images(7)), write_files(tmp_path / 'folders', images)
     for source, change, words in (
-            (val, {}, 'ILSVRC2012_val_00000007.JPEG is not named like a validation image'),
-            (folders, {}, ' is none of the 1000 classes of'),
-            (val, {truth: None}, 'ILSVRC2012_validation_ground_truth.txt is not in it'),
-            (val, {truth: b'1\n0\n'}, 'ILSVRC2012_validation_ground_truth.txt is not numbers from 1 to 1000'),
-            (val, {truth: b'1\n1001\n'}, 'ILSVRC2012_validation_ground_truth.txt is not numbers from 1 to 1000'),
-            (val, {meta: files[meta][:5000]}, 'meta.mat cannot be read'),
-            (val, {meta: b''}, 'meta.mat cannot be read')):
+        (val, {}, 'ILSVRC2012_val_00000007.JPEG is not named like a validation image'),
+        (folders, {}, ' is none of the 1000 classes of'),
+        (val, {truth: None}, 'ILSVRC2012_validation_ground_truth.txt is not in it'),
+        (val, {truth: b'1\n0\n'}, 'ILSVRC2012_validation_ground_truth.txt is not numbers from 1 to 1000'),
+        (val, {truth: b'1\n1001\n'}, 'ILSVRC2012_validation_ground_truth.txt is not numbers from 1 to 1000'),
+        (val, {meta: files[meta][:5000]}, 'meta.mat cannot be read'),
+        (val, {meta: b''}, 'meta.mat cannot be read'),
+    ):
         changed = {name: data for name, data in {**files, **change}.items() if data is not None}
         path = tmp_path / 'kit.tar.gz'
         path.write_bytes(tar_of(changed, 'w:gz'))
         line = refused(capfd, tmp_path, source, prefix, '--devkit', path, script=make_record)
         assert words in line
     path.write_bytes(path.read_bytes()[:-30])
-    assert 'not the development kit, or damaged' in refused(capfd, tmp_path, val, prefix, '--devkit', path, script=make_record)
+    assert 'not the development kit, or damaged' in refused(
+        capfd, tmp_path, val, prefix, '--devkit', path, script=make_record
+    )
 
 
-@pytest.mark.parametrize(('args', 'words'), [
-    (['a'], 'give SOURCE and PREFIX, or --verify PREFIX'), (['a', 'b', '--verify', 'c'], 'give SOURCE and PREFIX, or --verify PREFIX'),
-    (['a', 'b', '--resize', '0'], '--resize must be from 1'), (['a', 'b', '--quality', '101'], '--quality must be from 1 to 100'),
-    (['a', 'b', '--jobs', '0'], '--jobs must be'), (['a', 'b', '--max-bad', 'nan'], '--max-bad must be from 0 to 1'),
-    (['a', 'b', '--devkit', 'c', '--classes', 'd'], '--devkit brings its own classes'),
-    (['--verify', 'nowhere/a'], 'nowhere/a.json: there is no such manifest'),
-])
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['a'], 'give SOURCE and PREFIX, or --verify PREFIX'),
+        (['a', 'b', '--verify', 'c'], 'give SOURCE and PREFIX, or --verify PREFIX'),
+        (['a', 'b', '--resize', '0'], '--resize must be from 1'),
+        (['a', 'b', '--quality', '101'], '--quality must be from 1 to 100'),
+        (['a', 'b', '--jobs', '0'], '--jobs must be'),
+        (['a', 'b', '--max-bad', 'nan'], '--max-bad must be from 0 to 1'),
+        (['a', 'b', '--devkit', 'c', '--classes', 'd'], '--devkit brings its own classes'),
+        (['--verify', 'nowhere/a'], 'nowhere/a.json: there is no such manifest'),
+    ],
+)
 def test_what_cannot_be_done_is_refused(tmp_path, capfd, args, words):
     assert words in refused(capfd, tmp_path, *args, script=make_record)

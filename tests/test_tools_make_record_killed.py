@@ -1,4 +1,7 @@
-"""Record files whose making was stopped: the same command goes on to the same bytes, whenever it was, and nothing of a stopped run is taken for a set."""
+"""Record files whose making was stopped: the same command goes on to the same bytes, whenever it was, and nothing of a
+stopped run is taken for a set.
+"""
+
 import fcntl
 import itertools
 import multiprocessing
@@ -61,6 +64,7 @@ def die_before(step, argv):
             if next(steps) == step:
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*args)
+
         return call
 
     for name in STEPS:
@@ -69,7 +73,9 @@ def die_before(step, argv):
 
 
 def killed(step, argv):
-    """Whether the tool was killed before its step number ``step``, in a process of its own, and had not finished before."""
+    """Whether the tool was killed before its step number ``step``, in a process of its own, and had not finished
+    before.
+    """
     child = FORK.Process(target=die_before, args=(step, argv))
     child.start()
     child.join(60)
@@ -99,7 +105,12 @@ def test_every_run_names_the_odd_images_of_all_before_it(train, prefix, capfd):
     capfd.readouterr()
     finished(train, prefix)
     log = capfd.readouterr().err
-    for kind, words in (('cmyk', 'CMYK JPEG, encoded'), ('png', 'RGB PNG, encoded'), ('truncated', 'left out'), ('text', 'left out')):
+    for kind, words in (
+        ('cmyk', 'CMYK JPEG, encoded'),
+        ('png', 'RGB PNG, encoded'),
+        ('truncated', 'left out'),
+        ('text', 'left out'),
+    ):
         assert log.count(f'{WNIDS[1]}/{kind}.JPEG: {words}') == 1
 
 
@@ -122,7 +133,10 @@ def test_what_was_half_written_is_written_again(train, prefix, tmp_path, name, b
             out.write(b'x' * bytes_more)
     else:
         os.truncate(path, os.path.getsize(path) + bytes_more)
-    if (name, bytes_more) == ('set.partial.rec', -7):  # more than a kill can do: the list is written when the records are on the disk
+    if (name, bytes_more) == (
+        'set.partial.rec',
+        -7,
+    ):  # more than a kill can do: the list is written when the records are on the disk
         line = refused(capfd, tmp_path, *arguments(train, again), script=make_record)
         assert 'set.partial.jsonl does not fit' in line
         assert finished(train, again, '--force') == expected
@@ -157,7 +171,9 @@ def test_an_unfinished_set_of_other_images_or_options_is_refused(train, prefix, 
     for more, name in ((('--resize', 32), '--resize'), (('--quality', 80), '--quality'), (('--seed', 3), 'images')):
         line = refused(capfd, tmp_path, *arguments(train, prefix, *more), script=make_record)
         assert f'was begun with other values of {name}: repeat those, or begin anew with --force' in line
-    assert finished(train, prefix, '--resize', 32, '--force') == finished(train, tmp_path / 'other' / 'set', '--resize', 32)
+    assert finished(train, prefix, '--resize', 32, '--force') == finished(
+        train, tmp_path / 'other' / 'set', '--resize', 32
+    )
 
 
 def hold(path, is_held, is_over):
@@ -173,7 +189,9 @@ def test_two_runs_do_not_write_the_same_set(train, prefix, tmp_path, capfd):
     other = FORK.Process(target=hold, args=(f'{prefix}.partial.jsonl', is_held, is_over))
     other.start()
     assert is_held.wait(60)
-    assert 'another process is writing this set' in refused(capfd, tmp_path, *arguments(train, prefix), script=make_record)
+    assert 'another process is writing this set' in refused(
+        capfd, tmp_path, *arguments(train, prefix), script=make_record
+    )
     is_over.set()
     other.join()
 

@@ -1,4 +1,5 @@
 """Sweeps: a run from its recipe to its result, what is done again and what is not, and failures that are told."""
+
 import contextlib
 import importlib
 import io
@@ -22,7 +23,7 @@ DATA = '--dataset digits --image-shape 3,8,8 --num-epochs 2 --lr-step-epochs 1'
 
 def in_process(command, log):
     """A step of a run without a process of its own: Python and MXNet need seconds to start."""
-    module = importlib.import_module(os.path.relpath(command[1], ROOT)[:-len('.py')].replace(os.sep, '.'))
+    module = importlib.import_module(os.path.relpath(command[1], ROOT)[: -len('.py')].replace(os.sep, '.'))
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         try:
@@ -49,7 +50,7 @@ def plan(tmp_path, network, *overrides, strip=(), **options):
 def test_a_run_ends_with_all_that_is_said_about_it(tmp_path):
     made = plan(tmp_path, save_network(tmp_path), '--gamma', '100')
     carry_out(made, in_process)
-    result, = read_results(str(tmp_path / 'out'))
+    (result,) = read_results(str(tmp_path / 'out'))
     assert result['overrides'] == ['--gamma', '100']
     assert result['arguments']['gamma'] == 100
     assert result['alive'] == {'block': {'alive': 0, 'total': 2}}
@@ -61,22 +62,28 @@ def test_a_run_ends_with_all_that_is_said_about_it(tmp_path):
     assert result['commands']['train'].startswith('OMP_NUM_THREADS=')
     symbol, _, _ = load_checkpoint(f'{made.folder}/stripped', 0)
     assert not any('stage1_unit1_conv1' in name for name in symbol.list_arguments())
-    assert {'training.png', 'run.log', 'run-metrics.jsonl', 'stripped-structure.json', 'plan.json'} <= set(os.listdir(made.folder))
+    assert {'training.png', 'run.log', 'run-metrics.jsonl', 'stripped-structure.json', 'plan.json'} <= set(
+        os.listdir(made.folder)
+    )
     with open(f'{made.folder}/run-metrics.jsonl') as lines:
-        assert 100 * (1 - json.loads(lines.readlines()[-1])['validation']['accuracy']) == pytest.approx(result['error']['unstripped'], abs=1e-4)
+        assert 100 * (1 - json.loads(lines.readlines()[-1])['validation']['accuracy']) == pytest.approx(
+            result['error']['unstripped'], abs=1e-4
+        )
 
 
 def test_a_threshold_decides_where_no_lambda_is_zero(tmp_path):
-    made = plan(tmp_path, save_network(tmp_path), '--lambda-rule', 'subgradient', '--gamma', '0.3', strip=('--threshold', '50'))
+    made = plan(
+        tmp_path, save_network(tmp_path), '--lambda-rule', 'subgradient', '--gamma', '0.3', strip=('--threshold', '50')
+    )
     carry_out(made, in_process)
-    result, = read_results(str(tmp_path / 'out'))
+    (result,) = read_results(str(tmp_path / 'out'))
     assert result['alive'] == {'block': {'alive': 0, 'total': 2}}
     assert result['threshold_cost']['relative'] > 0
 
 
 def test_a_baseline_has_nothing_to_strip_and_is_scored_all_the_same(tmp_path):
     carry_out(plan(tmp_path, save_plain_network(tmp_path), '--optimizer', 'nag'), in_process)
-    result, = read_results(str(tmp_path / 'out'))
+    (result,) = read_results(str(tmp_path / 'out'))
     assert result['alive'] == {}
     assert result['left']['macs'] == result['full']['macs']
     assert result['error']['top1'] == pytest.approx(result['error']['unstripped'], abs=0.3)
@@ -123,10 +130,24 @@ def test_a_sweep_trains_what_it_must_and_tells_what_failed(tmp_path, capsys):
 
 
 def test_a_grid_has_a_folder_for_each_gamma():
-    args = sweep.parser().parse_args(['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--gamma', '0.01,0.3', '--strip-threshold', '0.02',
-                                      '--', '--num-epochs', '3'])
+    args = sweep.parser().parse_args(
+        [
+            '--recipe',
+            'train/recipes/cifar10/resnet20-sss.args',
+            '--gamma',
+            '0.01,0.3',
+            '--strip-threshold',
+            '0.02',
+            '--',
+            '--num-epochs',
+            '3',
+        ]
+    )
     plans = sweep.make_plans(args)
-    assert [made.folder for made in plans] == ['results/cifar10/resnet20-sss-gamma0.01', 'results/cifar10/resnet20-sss-gamma0.3']
+    assert [made.folder for made in plans] == [
+        'results/cifar10/resnet20-sss-gamma0.01',
+        'results/cifar10/resnet20-sss-gamma0.3',
+    ]
     assert plans[1].overrides == ('--num-epochs', '3', '--gamma', '0.3')
     assert plans[1].strip_flags == ('--threshold', '0.02')
 
@@ -138,11 +159,15 @@ def test_another_run_does_not_go_on_in_the_same_folder(tmp_path):
         claim(first._replace(overrides=('--gamma', '3')))
 
 
-@pytest.mark.parametrize(('flags', 'message'), [
-    (['--recipe', 'nothing.args'], 'nothing.args: no such recipe'),
-    (['--recipe', 'Makefile'], 'says which script it is for'),
-    (['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--jobs', '0'], '--jobs must be at least 1'),
-    (['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--gamma', '1,1'], 'would be the folder of two runs')])
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--recipe', 'nothing.args'], 'nothing.args: no such recipe'),
+        (['--recipe', 'Makefile'], 'says which script it is for'),
+        (['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--jobs', '0'], '--jobs must be at least 1'),
+        (['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--gamma', '1,1'], 'would be the folder of two runs'),
+    ],
+)
 def test_mistakes_are_told_before_anything_is_done(flags, message, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match=message):
@@ -152,13 +177,17 @@ def test_mistakes_are_told_before_anything_is_done(flags, message, tmp_path, mon
 
 def test_a_stopped_process_may_save_and_end(tmp_path):
     """The process is told once, and is waited for."""
-    script = ('import signal, sys, time\n'
-              f'signal.signal(signal.SIGTERM, lambda *_: (open({str(tmp_path / "saved")!r}, "w").close(), sys.exit(143)))\n'
-              f'open({str(tmp_path / "ready")!r}, "w").close()\n'
-              'time.sleep(60)\n')
+    script = (
+        'import signal, sys, time\n'
+        f'signal.signal(signal.SIGTERM, lambda *_: (open({str(tmp_path / "saved")!r}, "w").close(), sys.exit(143)))\n'
+        f'open({str(tmp_path / "ready")!r}, "w").close()\n'
+        'time.sleep(60)\n'
+    )
     running, found = set(), []
     with open(str(tmp_path / 'log'), 'w') as log:
-        thread = threading.Thread(target=lambda: found.append(run_command([sys.executable, '-c', script], log, 3, running)))
+        thread = threading.Thread(
+            target=lambda: found.append(run_command([sys.executable, '-c', script], log, 3, running))
+        )
         thread.start()
         while not (tmp_path / 'ready').exists():
             time.sleep(0.02)
@@ -170,5 +199,7 @@ def test_a_stopped_process_may_save_and_end(tmp_path):
 
 def test_each_job_has_its_share_of_threads(tmp_path):
     with open(str(tmp_path / 'log'), 'w') as log:
-        code, said = run_command([sys.executable, '-c', 'import os; print(os.environ["OMP_NUM_THREADS"])'], log, 3, set())
+        code, said = run_command(
+            [sys.executable, '-c', 'import os; print(os.environ["OMP_NUM_THREADS"])'], log, 3, set()
+        )
     assert (code, said) == (0, '3\n')

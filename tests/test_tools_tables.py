@@ -1,4 +1,7 @@
-"""The tables: published numbers against what is really built and stripped, and every sentence that is said about the difference."""
+"""The tables: published numbers against what is really built and stripped, and every sentence that is said about the
+difference.
+"""
+
 import json
 import os
 import re
@@ -35,12 +38,30 @@ def rows_of(tables):
 
 def result(**changes):
     """What a run leaves behind, as far as tables read it."""
-    arguments = {'network': 'resnet', 'num_layers': 20, 'dataset': 'cifar10', 'optimizer': 'apg', 'lambda_rule': 'apg', 'gamma': 0.02, 'num_epochs': 30,
-                 'scale': 'block', **changes.pop('arguments', {})}
+    arguments = {
+        'network': 'resnet',
+        'num_layers': 20,
+        'dataset': 'cifar10',
+        'optimizer': 'apg',
+        'lambda_rule': 'apg',
+        'gamma': 0.02,
+        'num_epochs': 30,
+        'scale': 'block',
+        **changes.pop('arguments', {}),
+    }
     full = {'params_without_bn': 200_000, 'macs': 40_000_000, 'bias_adds': 10}
-    return {'recipe': 'train/recipes/cifar10/resnet20-sss.args', 'overrides': [], 'date': '2020-01-01T00:00:00+00:00', 'arguments': arguments, 'full': full,
-            'left': {'params_without_bn': 150_000, 'macs': 20_000_000, 'bias_adds': 10}, 'blocks': [1, 2, 2],
-            'error': {'top1': 9.25, 'unstripped': 9.25, 'top5': 0.5}, 'alive': {'block': {'alive': 5, 'total': 6}}, **changes}
+    return {
+        'recipe': 'train/recipes/cifar10/resnet20-sss.args',
+        'overrides': [],
+        'date': '2020-01-01T00:00:00+00:00',
+        'arguments': arguments,
+        'full': full,
+        'left': {'params_without_bn': 150_000, 'macs': 20_000_000, 'bias_adds': 10},
+        'blocks': [1, 2, 2],
+        'error': {'top1': 9.25, 'unstripped': 9.25, 'top5': 0.5},
+        'alive': {'block': {'alive': 5, 'total': 6}},
+        **changes,
+    }
 
 
 def write_result(folder, name, **changes):
@@ -60,7 +81,11 @@ def test_every_structure_that_is_certain_agrees_to_every_printed_digit(tables):
             for name, cell in line.cells.items():
                 if cell.published and cell.published.grade == 'A':
                     # "138.3 M" is 138,357,544 cut off.
-                    assert cell.agreement == ('= cut' if (row.model, name) == ('VGG-16', 'params') else '='), (row.name, name, cell)
+                    assert cell.agreement == ('= cut' if (row.model, name) == ('VGG-16', 'params') else '='), (
+                        row.name,
+                        name,
+                        cell,
+                    )
                     checked.append((row.name, name))
     assert len(checked) == 4 * 3 + 2 + 5 + 4  # ResNet-50, VGG-16, CIFAR-10, CIFAR-100
     assert ('imagenet-resnet/sss-resnet-26', 'params') in checked
@@ -69,16 +94,20 @@ def test_every_structure_that_is_certain_agrees_to_every_printed_digit(tables):
 
 def test_what_is_less_certain_agrees_where_it_can_be_computed(tables):
     lines = {row.name: lines_of(row, tables[row.table].columns, []) for row in rows_of(tables)}
-    resnext, = lines['imagenet-resnext/resnext-50']
+    (resnext,) = lines['imagenet-resnext/resnext-50']
     assert {name: cell.agreement for name, cell in resnext.cells.items()} == {'params': '=', 'macs': '='}
-    vgg, = lines['imagenet-vgg/vgg-16']
+    (vgg,) = lines['imagenet-vgg/vgg-16']
     assert vgg.cells['flops'].agreement == '='
     assert lines['imagenet-vgg/sss-vgg-16'] == []
 
 
 def test_the_second_sources_structures_are_shown_not_to_fit(tables):
     found = {row.model: lines_of(row, tables[SECOND].columns, [])[0].cells for row in tables[SECOND].rows}
-    assert {model: cells['params'].agreement for model, cells in found.items()} == {'SSS ResNet-41': '=', 'SSS ResNet-32': '-4.387', 'SSS ResNet-26': '-0.705'}
+    assert {model: cells['params'].agreement for model, cells in found.items()} == {
+        'SSS ResNet-41': '=',
+        'SSS ResNet-32': '-4.387',
+        'SSS ResNet-26': '-0.705',
+    }
     assert found['SSS ResNet-32']['blocks'].agreement == 'differs'
     assert found['SSS ResNet-26']['macs'].ours == pytest.approx(2.2780, abs=1e-4)
 
@@ -93,9 +122,20 @@ def test_costs_are_counted_in_the_network(tables):
         structure_cost(row.network, '111')
 
 
-@pytest.mark.parametrize(('ours', 'published', 'said'), [(25.5039, '25.504', '='), (138.3575, '138.3', '= cut'), (14.236, '18.623', '-4.387'),
-                                                         (2.44, '2.4', '='), (2.46, '2.4', '= cut'), (2.51, '2.4', '+0.1'), ('0,4', '0,4', '='),
-                                                         ('1,4', '0,4', 'differs'), (3, None, None)])
+@pytest.mark.parametrize(
+    ('ours', 'published', 'said'),
+    [
+        (25.5039, '25.504', '='),
+        (138.3575, '138.3', '= cut'),
+        (14.236, '18.623', '-4.387'),
+        (2.44, '2.4', '='),
+        (2.46, '2.4', '= cut'),
+        (2.51, '2.4', '+0.1'),
+        ('0,4', '0,4', '='),
+        ('1,4', '0,4', 'differs'),
+        (3, None, None),
+    ],
+)
 def test_agreement_is_said_by_the_printed_digits(ours, published, said):
     assert Cell(ours, published and Value(published, 'A')).agreement == said
 
@@ -130,19 +170,34 @@ def test_run_starts_the_recipe_of_the_row(monkeypatch):
 
 
 def test_a_run_fills_its_row(tables, tmp_path):
-    write_result(tmp_path, 'old', error={'top1': 11., 'unstripped': 11.})
+    write_result(tmp_path, 'old', error={'top1': 11.0, 'unstripped': 11.0})
     write_result(tmp_path, 'new', date='2021-01-01T00:00:00+00:00')
-    write_result(tmp_path, 'other', date='2022-01-01T00:00:00+00:00', overrides=['--gamma', '0.5'], error={'top1': 50., 'unstripped': 50.})
+    write_result(
+        tmp_path,
+        'other',
+        date='2022-01-01T00:00:00+00:00',
+        overrides=['--gamma', '0.5'],
+        error={'top1': 50.0, 'unstripped': 50.0},
+    )
     row = find_row(tables, 'cifar10/sss-resnet-20')
-    line, = lines_of(row, tables['cifar10'].columns, read_results(str(tmp_path)))
+    (line,) = lines_of(row, tables['cifar10'].columns, read_results(str(tmp_path)))
     assert (line.origin, os.path.basename(line.source)) == ('run', 'new')
     assert str(line.cells['top1']) == '9.25 (+0.10)'
     assert str(line.cells['macs_kept']) == '50.00 (+4.84)'
     assert str(line.cells['blocks']) == '1,2,2'
 
 
-@pytest.mark.parametrize(('overrides', 'fills'), [([], True), (['--gamma', '0.01'], True), (['--gamma', '0.02'], False), (['--num-epochs', '3'], False),
-                                                 (['--engine', 'torch', '--gpus', '0', '--gamma', '0.01'], True), (['--no-augment'], False)])
+@pytest.mark.parametrize(
+    ('overrides', 'fills'),
+    [
+        ([], True),
+        (['--gamma', '0.01'], True),
+        (['--gamma', '0.02'], False),
+        (['--num-epochs', '3'], False),
+        (['--engine', 'torch', '--gpus', '0', '--gamma', '0.01'], True),
+        (['--no-augment'], False),
+    ],
+)
 def test_only_a_run_by_the_whole_recipe_fills_a_row(tables, tmp_path, overrides, fills):
     write_result(tmp_path, 'a', overrides=overrides)
     lines = lines_of(find_row(tables, 'cifar10/sss-resnet-20'), tables['cifar10'].columns, read_results(str(tmp_path)))
@@ -151,15 +206,21 @@ def test_only_a_run_by_the_whole_recipe_fills_a_row(tables, tmp_path, overrides,
 
 def test_runs_are_set_against_their_baseline(tmp_path):
     baseline = {'optimizer': 'nag', 'scale': 'none', 'gamma': 0.01}
-    write_result(tmp_path, 'a', arguments=baseline, error={'top1': 8., 'unstripped': 8.}, alive={})
-    write_result(tmp_path, 'b', arguments={**baseline, 'num_epochs': 240}, error={'top1': 7., 'unstripped': 7.})
+    write_result(tmp_path, 'a', arguments=baseline, error={'top1': 8.0, 'unstripped': 8.0}, alive={})
+    write_result(tmp_path, 'b', arguments={**baseline, 'num_epochs': 240}, error={'top1': 7.0, 'unstripped': 7.0})
     write_result(tmp_path, 'c', error={'top1': 9.25, 'unstripped': 9.26, 'onnx': 9.27})
     results = read_results(str(tmp_path))
-    assert [os.path.basename(baseline_of(found, results)['folder']) if baseline_of(found, results) else None for found in results] == [None, None, 'a']
+    assert [
+        os.path.basename(baseline_of(found, results)['folder']) if baseline_of(found, results) else None
+        for found in results
+    ] == [None, None, 'a']
     table = runs_markdown(results, str(tmp_path))
     assert re.findall(r'\[(.)\]\(', table) == ['a', 'c', 'b']  # a baseline before what is set against it
-    line, = (line for line in table.splitlines() if '[c](c)' in line)
-    assert line.startswith('| resnet-20 on cifar10 | apg | 0.02 | 30 | 9.26 | 9.25 | 9.27 | +1.25 | 0.150 | 75.00 | 20.0 | 50.00 | block 5/6 |')
+    (line,) = (line for line in table.splitlines() if '[c](c)' in line)
+    assert line.startswith(
+        '| resnet-20 on cifar10 | apg | 0.02 | 30 | 9.26 | 9.25 | 9.27 | +1.25 | 0.150 | 75.00 | 20.0 | 50.00 | block '
+        '5/6 |'
+    )
 
 
 def test_a_damaged_result_is_named(tmp_path):
@@ -180,7 +241,7 @@ def test_json_holds_the_same(capsys):
 
 
 def test_figures_are_drawn_the_same_twice(tables, tmp_path):
-    write_result(tmp_path, 'a', arguments={'optimizer': 'nag'}, error={'top1': 8., 'unstripped': 8.})
+    write_result(tmp_path, 'a', arguments={'optimizer': 'nag'}, error={'top1': 8.0, 'unstripped': 8.0})
     write_epochs(write_result(tmp_path, 'b'), [0.6, 0.7])
     write_epochs(write_result(tmp_path, 'c', arguments={'lambda_rule': 'ista'}), [0.5, 0.6])
     made = figures.all_figures(tables, read_results(str(tmp_path)))
@@ -202,20 +263,37 @@ def test_rules_are_compared_by_one_network_schedule_and_gamma(tmp_path):
     compared = figures.comparable_rules(read_results(str(tmp_path)))
     assert [os.path.basename(run['folder']) for run in compared] == ['same', 'ista', 'baseline']
     error, macs = figures.rules(read_results(str(tmp_path))).axes
-    assert ([1, 2], [50., 20.]) in [(list(x), [round(y, 6) for y in ys]) for x, ys in (line.get_data() for line in error.lines)]
+    assert ([1, 2], [50.0, 20.0]) in [
+        (list(x), [round(y, 6) for y in ys]) for x, ys in (line.get_data() for line in error.lines)
+    ]
     assert (2, 9.25) in {(x[0], y[0]) for x, y in (line.get_data() for line in error.lines) if len(x) == 1}
-    assert ([1, 2], [75., 75.]) in [(list(x), list(y)) for x, y in (line.get_data() for line in macs.lines)]
+    assert ([1, 2], [75.0, 75.0]) in [(list(x), list(y)) for x, y in (line.get_data() for line in macs.lines)]
 
 
-@pytest.mark.parametrize(('changes', 'needed'), [
-    ({}, '0.50'), ({'gamma': 0.001}, '10.00'), ({'mom': 0.}, '5.00'), ({'lambda_rule': 'ista'}, '5.00'), ({'lambda_rule': 'group-lasso'}, '–'),
-    ({'gamma': 0.0001}, '–'), ({'gamma': 0.001, 'lr_step_epochs': [9]}, '19.00'), ({'gamma': 0.001, 'lr_step_epochs': [9], 'num_epochs': 18}, '–')])
+@pytest.mark.parametrize(
+    ('changes', 'needed'),
+    [
+        ({}, '0.50'),
+        ({'gamma': 0.001}, '10.00'),
+        ({'mom': 0.0}, '5.00'),
+        ({'lambda_rule': 'ista'}, '5.00'),
+        ({'lambda_rule': 'group-lasso'}, '–'),
+        ({'gamma': 0.0001}, '–'),
+        ({'gamma': 0.001, 'lr_step_epochs': [9]}, '19.00'),
+        ({'gamma': 0.001, 'lr_step_epochs': [9], 'num_epochs': 18}, '–'),
+    ],
+)
 def test_a_run_is_told_when_gamma_alone_would_have_taken_everything(tmp_path, changes, needed):
     """100 batches an epoch; APG takes ηγ / (1 - μ) = 0.02 a step."""
     schedule = {'batch_size': 128, 'lr': 0.1, 'mom': 0.9, 'lr_factor': 0.1, 'lr_step_epochs': [20], 'warmup_epochs': 0}
     write_epochs(write_result(tmp_path, 'a', arguments={**schedule, **changes}), [0.6, 0.7])
-    row, = gammas_json(read_results(str(tmp_path)))
-    assert (row['γ alone needs (epochs)'], row['alive after one epoch (%)'], row['alive (%)'], row['MACs kept (%)']) == (needed, '67', '83', '50.0')
+    (row,) = gammas_json(read_results(str(tmp_path)))
+    assert (
+        row['γ alone needs (epochs)'],
+        row['alive after one epoch (%)'],
+        row['alive (%)'],
+        row['MACs kept (%)'],
+    ) == (needed, '67', '83', '50.0')
 
 
 def write_epochs(folder, accuracies):
@@ -223,19 +301,29 @@ def write_epochs(folder, accuracies):
     with open(os.path.join(folder, 'run-metrics.jsonl'), 'w') as out:
         for epoch, accuracy in enumerate(accuracies):
             values = {'lambda_block': {'stages': [1, 1, 2], 'values': [0, 0.5, 1]}}
-            record = {'epoch': epoch, 'validation': {'accuracy': accuracy}, 'lambda_values': values, 'alive': {'macs': 3}, 'full': {'macs': 4},
-                      'lambda': {'block': {'alive': 2, 'total': 3}}, 'seconds': 6.4, 'samples_per_second': 2000.}
+            record = {
+                'epoch': epoch,
+                'validation': {'accuracy': accuracy},
+                'lambda_values': values,
+                'alive': {'macs': 3},
+                'full': {'macs': 4},
+                'lambda': {'block': {'alive': 2, 'total': 3}},
+                'seconds': 6.4,
+                'samples_per_second': 2000.0,
+            }
             out.write(json.dumps(record) + '\n')
 
 
 def test_every_point_of_a_curve_is_on_the_picture(tables, tmp_path):
     ours = {'dataset': 'imagenet', 'num_layers': 50}
     write_result(tmp_path, 'a', arguments=ours, overrides=['--gamma', '0.5'], error={'top1': 25.5, 'unstripped': 25.5})
-    write_result(tmp_path, 'shorter', arguments=ours, overrides=['--num-epochs', '3'], error={'top1': 66., 'unstripped': 66.})
+    write_result(
+        tmp_path, 'shorter', arguments=ours, overrides=['--num-epochs', '3'], error={'top1': 66.0, 'unstripped': 66.0}
+    )
     figure = figures.imagenet(tables, read_results(str(tmp_path)))
     drawn = {(x, y) for line in figure.axes[1].lines for x, y in zip(*line.get_data())}
     assert {(4.0892, 23.88), (2.3294, 28.18), (1.549, 26.83), (2.726, 27.7), (0.02, 25.5)} <= drawn
-    assert (0.02, 66.) not in drawn
+    assert (0.02, 66.0) not in drawn
     assert [axes.get_xlabel() for axes in figure.axes] == ['parameters without batch normalisation (M)', 'MACs (G)']
 
 
@@ -263,7 +351,11 @@ def test_update_writes_the_table_and_links_from_its_folder(tmp_path, capsys):
     assert capsys.readouterr().out.endswith('unchanged\n')
 
 
-PAGES = ['README.md', os.path.join('results', 'README.md'), *sorted(os.path.join('docs', name) for name in os.listdir(os.path.join(ROOT, 'docs')))]
+PAGES = [
+    'README.md',
+    os.path.join('results', 'README.md'),
+    *sorted(os.path.join('docs', name) for name in os.listdir(os.path.join(ROOT, 'docs'))),
+]
 
 
 @pytest.mark.parametrize('name', PAGES)
@@ -277,11 +369,19 @@ def test_the_passages_of_our_own_pages_are_not_stale(tables, name, monkeypatch):
 
 def test_the_longest_run_of_each_network_that_lost_something_is_shown(tmp_path):
     baseline = {'optimizer': 'nag', 'scale': 'none'}
-    write_result(tmp_path, 'baseline', arguments=baseline, error={'top1': 8., 'unstripped': 8.})
-    write_result(tmp_path, 'long-baseline', arguments={**baseline, 'num_epochs': 240}, error={'top1': 7., 'unstripped': 7.})
+    write_result(tmp_path, 'baseline', arguments=baseline, error={'top1': 8.0, 'unstripped': 8.0})
+    write_result(
+        tmp_path, 'long-baseline', arguments={**baseline, 'num_epochs': 240}, error={'top1': 7.0, 'unstripped': 7.0}
+    )
     write_result(tmp_path, 'long', arguments={'num_epochs': 240}, error={'top1': 9.5, 'unstripped': 9.5})
-    write_result(tmp_path, 'long-and-whole', arguments={'num_epochs': 240}, error={'top1': 7.1, 'unstripped': 7.1}, left=result()['full'])
-    write_result(tmp_path, 'without-baseline', arguments={'num_epochs': 300}, error={'top1': 6., 'unstripped': 6.})
+    write_result(
+        tmp_path,
+        'long-and-whole',
+        arguments={'num_epochs': 240},
+        error={'top1': 7.1, 'unstripped': 7.1},
+        left=result()['full'],
+    )
+    write_result(tmp_path, 'without-baseline', arguments={'num_epochs': 300}, error={'top1': 6.0, 'unstripped': 6.0})
     write_result(tmp_path, 'short')
     *_, line = longest_runs_markdown(read_results(str(tmp_path)), str(tmp_path)).splitlines()
     assert line == '| resnet-20 on cifar10 | 240 | 7.00 | 9.50 | 9.50 | 50.0 | 75.0 | [long](long) |'

@@ -1,4 +1,7 @@
-"""When something breaks under a run: a full disk, numbers that are not finite, a signal. What was good before is good after."""
+"""When something breaks under a run: a full disk, numbers that are not finite, a signal. What was good before is good
+after.
+"""
+
 import errno
 import os
 import re
@@ -24,9 +27,11 @@ def network(tmp_path_factory):
 
 # The disk
 
+
 @pytest.mark.parametrize('written', range(4))
 def test_a_disk_that_fills_up_while_saving(refusal, network, run, monkeypatch, written):
     """After ``written`` of symbol, parameters, states and manifest there is no room for the next."""
+
     def fsync(handle):
         room.append(handle)
         if len(room) > written:
@@ -65,11 +70,17 @@ def test_a_full_disk_under_the_log(network, tmp_path, capfd):
 
 def test_files_that_may_not_grow(tmp_path):
     """In earnest, in a process of its own: the parameters are larger than any file may be, the symbol is not."""
-    code = ('import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n'
-            'from runtime.cli import run\nfrom train.train_cifar import main\nrun(main)')
+    code = (
+        'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n'
+        'from runtime.cli import run\nfrom train.train_cifar import main\nrun(main)'
+    )
     network = save_network(tmp_path, width=64)
-    process = subprocess.run([sys.executable, '-c', code, '--network', network, '--model-prefix', str(tmp_path / 'run'), *NOISE],
-                             stderr=subprocess.PIPE, text=True, timeout=120)
+    process = subprocess.run(
+        [sys.executable, '-c', code, '--network', network, '--model-prefix', str(tmp_path / 'run'), *NOISE],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
     assert process.returncode == 2
     assert process.stderr.splitlines()[-1] == f'error: {tmp_path}/run-0001.params: File too large'
     assert 'Traceback' not in process.stderr
@@ -83,6 +94,7 @@ def test_a_file_where_a_folder_should_be(refusal, network, tmp_path):
 
 # Training that goes wrong
 
+
 def test_a_learning_rate_of_a_million(refusal, network, tmp_path):
     line = refusal('--network', network, '--model-prefix', tmp_path / 'run', *NOISE, '--lr', 1e6, is_unchanged=False)
     assert re.search('epoch 0, batch .* is not finite.*; earlier checkpoints are untouched. Lower --lr', line)
@@ -91,7 +103,7 @@ def test_a_learning_rate_of_a_million(refusal, network, tmp_path):
 
 @pytest.mark.parametrize(('flags', 'batch'), [([], BATCHES), (['--disp-batches', 2], 4)])
 def test_a_lambda_that_is_not_finite_stops_the_run(refusal, network, run, monkeypatch, flags, batch):
-    """ReLU hides it from the loss. It goes unnoticed no longer than to the next line of speed, or the end of the epoch."""
+    """ReLU hides it from the loss. It is found at the next speed line or at the end of the epoch."""
     step = MXNetEngine.step
 
     def spoilt(self, batch, seed):
@@ -101,13 +113,17 @@ def test_a_lambda_that_is_not_finite_stops_the_run(refusal, network, run, monkey
         return step(self, batch, seed)
 
     monkeypatch.setattr(MXNetEngine, 'step', spoilt)
-    line = refusal('--network', network, '--model-prefix', run, *NOISE, '--num-epochs', 3, '--resume', *flags, is_unchanged=False)
+    line = refusal(
+        '--network', network, '--model-prefix', run, *NOISE, '--num-epochs', 3, '--resume', *flags, is_unchanged=False
+    )
     assert f'epoch 2, batch {batch}: ' in line
     assert 'lambda_block is not finite' in line
     assert manifests(os.path.dirname(run)) == ['0001', '0002']
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_at_once_and_the_last_good_checkpoint_stays(refusal, network, run, trained, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_run_at_once_and_the_last_good_checkpoint_stays(
+    refusal, network, run, trained, monkeypatch
+):
     step = MXNetEngine.step
 
     def spoilt(self, batch, seed):
@@ -118,13 +134,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once_and_the_last_good_check
 
     with monkeypatch.context() as patch:
         patch.setattr(MXNetEngine, 'step', spoilt)
-        line = refusal('--network', network, '--model-prefix', run, *NOISE, '--num-epochs', 3, '--resume', is_unchanged=False)
+        line = refusal(
+            '--network', network, '--model-prefix', run, *NOISE, '--num-epochs', 3, '--resume', is_unchanged=False
+        )
     assert 'epoch 2, batch 3: the loss is nan' in line
     assert checkpoint(run, 2) == checkpoint(trained, 2)
     assert train(network, run, '--num-epochs', 3, '--resume') == 0
 
 
 # A process of its own
+
 
 def test_killed_runs_end_like_the_others():
     """``make kill-test`` kills many more."""
@@ -134,7 +153,19 @@ def test_killed_runs_end_like_the_others():
 @pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_exit_code_of_a_stopped_process(network, tmp_path, number, code):
     prefix = str(tmp_path / 'run')
-    command = [sys.executable, train_cifar.__file__, '--network', network, '--model-prefix', prefix, *NOISE, '--num-epochs', '100000', '--keep', '1']
+    command = [
+        sys.executable,
+        train_cifar.__file__,
+        '--network',
+        network,
+        '--model-prefix',
+        prefix,
+        *NOISE,
+        '--num-epochs',
+        '100000',
+        '--keep',
+        '1',
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, universal_newlines=True)
     for line in process.stderr:
         if 'Validation-accuracy' in line:
@@ -142,6 +173,9 @@ def test_exit_code_of_a_stopped_process(network, tmp_path, number, code):
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code
-    assert re.search(rf'Stopped by signal {int(number)} after \d+ epochs and \d+ batches; --resume goes on from here', said.splitlines()[-1])
+    assert re.search(
+        rf'Stopped by signal {int(number)} after \d+ epochs and \d+ batches; --resume goes on from here',
+        said.splitlines()[-1],
+    )
     assert len(manifests(tmp_path)) >= 1
     assert 'Traceback' not in said

@@ -1,4 +1,5 @@
 """Every argument has one kind, and runs are compared by it."""
+
 import pytest
 
 from tools.tables.results import baseline_of
@@ -17,7 +18,10 @@ def test_every_argument_has_one_kind(add):
 
 
 def run_with(**arguments):
-    return {'folder': 'x', 'arguments': {'network': 'resnet', 'num_layers': 20, 'optimizer': 'apg', 'num_epochs': 9, **arguments}}
+    return {
+        'folder': 'x',
+        'arguments': {'network': 'resnet', 'num_layers': 20, 'optimizer': 'apg', 'num_epochs': 9, **arguments},
+    }
 
 
 @pytest.mark.parametrize('name', sorted(COMPUTE | OUTPUT | SELECTION - {'optimizer'}))
@@ -33,5 +37,5 @@ def test_another_schedule_is_no_baseline(name):
 
 
 def test_older_runs_went_by_what_was_added_later():
-    assert differing({'lr': 1}, {'lr': 1, 'lr_schedule': 'step', 'lambda_init': 1.}, set()) == []
+    assert differing({'lr': 1}, {'lr': 1, 'lr_schedule': 'step', 'lambda_init': 1.0}, set()) == []
     assert differing({'lr': 1}, {'lr': 1, 'lr_schedule': 'cosine'}, set()) == ['lr_schedule']

@@ -1,4 +1,5 @@
 """What a run leaves on disk: complete, the same from the same seed, and enough to go on as if nothing had happened."""
+
 import hashlib
 import json
 import os
@@ -72,6 +73,7 @@ def interrupt(monkeypatch, epoch, batch, number=signal.SIGTERM):
 
 # What there is
 
+
 def test_files_and_manifest(reference):
     folder = os.path.dirname(reference)
     labels = [f'{epoch:04d}' for epoch in range(1, EPOCHS + 1)]
@@ -97,13 +99,21 @@ def test_stock_mxnet_reads_all_of_it(reference):
 
 
 def test_the_statistics_saved_are_those_after_the_last_update(network, tmp_path):
-    """They arrive late in MXNet. One batch from their start, mean 0 and variance 1, tells what they must be: 0.9 of it and 0.1 of the batch's."""
+    """They arrive late in MXNet. One batch from their start, mean 0 and variance 1, tells what they must be: 0.9 of it
+    and 0.1 of the batch's.
+    """
     assert train(network, tmp_path / 'run', '--num-epochs', 1, '--num-examples', 32, '--lr', 0) == 0
     symbol, arguments, states = mxnet.model.load_checkpoint(str(tmp_path / 'run'), 1)
     data = train_iterator(load_dataset('synthetic', image_shape=(3, 8, 8), num_examples=32), 32, seed=0).next().data[0]
-    stem = mx.nd.Convolution(data, arguments['conv0_weight'], num_filter=16, kernel=(3, 3), pad=(1, 1), no_bias=True).asnumpy()
-    np.testing.assert_allclose(states['stage1_unit1_bn1_moving_mean'].asnumpy(), 0.1 * stem.mean(axis=(0, 2, 3)), atol=1e-5)
-    np.testing.assert_allclose(states['stage1_unit1_bn1_moving_var'].asnumpy(), 0.9 + 0.1 * stem.var(axis=(0, 2, 3)), rtol=1e-4)
+    stem = mx.nd.Convolution(
+        data, arguments['conv0_weight'], num_filter=16, kernel=(3, 3), pad=(1, 1), no_bias=True
+    ).asnumpy()
+    np.testing.assert_allclose(
+        states['stage1_unit1_bn1_moving_mean'].asnumpy(), 0.1 * stem.mean(axis=(0, 2, 3)), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        states['stage1_unit1_bn1_moving_var'].asnumpy(), 0.9 + 0.1 * stem.var(axis=(0, 2, 3)), rtol=1e-4
+    )
 
 
 def test_two_runs_of_one_seed_write_the_same_bytes(network, reference, tmp_path):
@@ -124,21 +134,29 @@ def states_after(folder, accuracies, keep):
     return manifests(folder)
 
 
-@pytest.mark.parametrize(('accuracies', 'keep', 'left'), [
-    ([.1, .5, .2, .3, .4], 2, ['0002', '0004', '0005']),
-    ([.1, .2, .3, .4, .5], 2, ['0004', '0005']),
-    ([.5, .4, .3, .2, .1], 1, ['0001', '0005']),
-    ([.5, .4], 3, ['0001', '0002'])])
+@pytest.mark.parametrize(
+    ('accuracies', 'keep', 'left'),
+    [
+        ([0.1, 0.5, 0.2, 0.3, 0.4], 2, ['0002', '0004', '0005']),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], 2, ['0004', '0005']),
+        ([0.5, 0.4, 0.3, 0.2, 0.1], 1, ['0001', '0005']),
+        ([0.5, 0.4], 3, ['0001', '0002']),
+    ],
+)
 def test_the_last_and_the_best_are_kept(tmp_path, accuracies, keep, left):
     assert states_after(tmp_path, accuracies, keep) == left
     for ending in ('params', 'states'):
-        assert sorted(name for name in os.listdir(str(tmp_path)) if name.endswith(ending)) == [f'run-{label}.{ending}' for label in left]
+        assert sorted(name for name in os.listdir(str(tmp_path)) if name.endswith(ending)) == [
+            f'run-{label}.{ending}' for label in left
+        ]
 
 
 # Going on
 
+
 def on_kvstore(monkeypatch):
     """Let the optimizer run inside a kvstore on a single device, where MXNet would leave the kvstore out."""
+
     def engine(symbol, contexts, data_shapes, label_shapes, kvstore, group):
         made = MXNetEngine(symbol, contexts, data_shapes, label_shapes, mx.kv.create(kvstore), group)
         engines.append(made)
@@ -166,11 +184,15 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, kvstore, dropout, n
     for done in range(1, 4):
         assert checkpoint(tmp_path / 'resumed', done) == checkpoint(tmp_path / 'whole', done)
         assert manifest(tmp_path / 'resumed', done)['best'] == manifest(tmp_path / 'whole', done)['best']
-    assert [without_time(line) for line in metrics(tmp_path / 'resumed')] == [without_time(line) for line in metrics(tmp_path / 'whole')]
+    assert [without_time(line) for line in metrics(tmp_path / 'resumed')] == [
+        without_time(line) for line in metrics(tmp_path / 'whole')
+    ]
     assert not any('stopped' in name for name in os.listdir(str(tmp_path))), 'of no use any more'
     stopped_in = metrics(tmp_path / 'resumed')[epoch]
     trained_since = (BATCHES - batch - 1) * 32
-    assert stopped_in['samples_per_second'] * stopped_in['seconds'] == pytest.approx(trained_since), 'what was done before the stop took no time after it'
+    assert stopped_in['samples_per_second'] * stopped_in['seconds'] == pytest.approx(trained_since), (
+        'what was done before the stop took no time after it'
+    )
     if kvstore:
         assert is_on_kvstore()
 
@@ -223,7 +245,9 @@ def test_a_second_signal_is_not_waited_for(network, tmp_path, monkeypatch):
         return iterator
 
     monkeypatch.setattr(train_cifar, 'train_iterator', impatient)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background of a shell ignores it
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a process in the background of a shell ignores it
     try:
         with pytest.raises(KeyboardInterrupt):
             train(network, tmp_path / 'run', *FLAGS)
@@ -233,10 +257,11 @@ def test_a_second_signal_is_not_waited_for(network, tmp_path, monkeypatch):
 
 # Damage
 
+
 def truncate(path):
     data = open_bytes(path)
     with open(path, 'wb') as out:
-        out.write(data[:len(data) // 2])
+        out.write(data[: len(data) // 2])
 
 
 def flip_a_bit(path):
@@ -330,7 +355,11 @@ def reseal(run, ending, data):
 
 def test_scratch_files_of_a_killed_process_are_removed(network, run):
     folder = os.path.dirname(run)
-    left = ['.run-0005.params.abcd_123.params', '.run-symbol.json.12345678.json', '.run-stopped-0003-2.states.abcdefgh.states']
+    left = [
+        '.run-0005.params.abcd_123.params',
+        '.run-symbol.json.12345678.json',
+        '.run-stopped-0003-2.states.abcdefgh.states',
+    ]
     others = ['.run-2-0005.params.abcd_123.params', '.running.json', '.run.params', 'notes.txt']
     for name in left + others:
         with open(os.path.join(folder, name), 'w') as out:

@@ -1,4 +1,5 @@
 """Files that a run finds under its prefix and did not write, or not like this: copied, damaged, or another script's."""
+
 import json
 import shutil
 
@@ -50,7 +51,9 @@ def test_the_files_of_a_copied_run_are_those_that_are_checked(network, prefix):
 @pytest.mark.parametrize('ending', ['params', 'states'])
 def test_parameters_of_another_script_are_not_overwritten(ending, network, tmp_path, capfd):
     (tmp_path / f'mine-0001.{ending}').write_bytes(b'weeks of work')
-    line = refused(capfd, tmp_path, '--network', network, *NOISE, '--model-prefix', tmp_path / 'mine', '--num-epochs', '1')
+    line = refused(
+        capfd, tmp_path, '--network', network, *NOISE, '--model-prefix', tmp_path / 'mine', '--num-epochs', '1'
+    )
     assert 'exist already' in line
 
 
@@ -61,12 +64,23 @@ def test_a_sealed_manifest_without_a_field_is_named_and_the_one_before_taken(fie
     del manifest[field], manifest['sha256']
     path.write_text(json.dumps(_sealed(manifest)))
     assert resumed(network, prefix, epochs=2) == 0
-    assert any('run-0002.json: lacks what a checkpoint has' in line and 'going back to' in line for line in log_lines(prefix))
+    assert any(
+        'run-0002.json: lacks what a checkpoint has' in line and 'going back to' in line for line in log_lines(prefix)
+    )
 
 
-@pytest.mark.parametrize('damage', [
-    lambda text: '\ufeff' + text, lambda text: text[:-20], lambda text: text + '\n', lambda text: '\0' * 40 + '\n' + text, lambda text: '[1, 2]\n' + text,
-    lambda text: '{"epoch": "one"}\n' + text], ids=['BOM', 'cut', 'blank', 'NUL', 'list', 'text'])
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda text: '\ufeff' + text,
+        lambda text: text[:-20],
+        lambda text: text + '\n',
+        lambda text: '\0' * 40 + '\n' + text,
+        lambda text: '[1, 2]\n' + text,
+        lambda text: '{"epoch": "one"}\n' + text,
+    ],
+    ids=['BOM', 'cut', 'blank', 'NUL', 'list', 'text'],
+)
 def test_damaged_metrics_do_not_stop_a_resume(damage, network, prefix):
     path = prefix.with_name('run-metrics.jsonl')
     before, text = metrics(prefix), path.read_text()

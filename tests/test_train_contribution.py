@@ -1,4 +1,5 @@
 """What a block contributes, held against the loss of the network from which strip has really removed it."""
+
 import numpy as np
 import pytest
 from tiny_runs import save_network
@@ -18,7 +19,7 @@ SHAPE = (3, 8, 8)
 
 
 def cross_entropy(symbol, args, aux, images, labels):
-    logits, = run_to_logits(Network(symbol, args, aux), {'data': images})
+    (logits,) = run_to_logits(Network(symbol, args, aux), {'data': images})
     logits = logits - logits.max(axis=1, keepdims=True)
     return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels.astype(int)]).mean())
 
@@ -28,9 +29,14 @@ def engine(tmp_path):
     symbol = load_symbol(save_network(tmp_path, kinds=('block', 'neuron')))
     data = SyntheticIterator(16, SHAPE, 10, 64)
     names = [name for name in symbol.list_arguments() if name not in ('data', 'softmax_label')]
-    made = ResizableEngine(symbol, {'data': (1, *SHAPE)},
-                           lambda smaller: MXNetEngine(smaller, [mx.cpu()], data.provide_data, data.provide_label),
-                           lambda smaller: APG(learning_rate=0.05, gamma=0.01, rescale_grad=1 / 16, param_idx2name=dict(enumerate(names)), sym=smaller))
+    made = ResizableEngine(
+        symbol,
+        {'data': (1, *SHAPE)},
+        lambda smaller: MXNetEngine(smaller, [mx.cpu()], data.provide_data, data.provide_label),
+        lambda smaller: APG(
+            learning_rate=0.05, gamma=0.01, rescale_grad=1 / 16, param_idx2name=dict(enumerate(names)), sym=smaller
+        ),
+    )
     made.seed(0)
     made.start()
     made.note_importance(True)

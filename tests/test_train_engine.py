@@ -1,4 +1,5 @@
 """The engine over several devices and kvstores: the same network comes out, or the run stops."""
+
 import sys
 
 import numpy as np
@@ -29,13 +30,27 @@ def network():
 
 def batches():
     random = np.random.default_rng(3)
-    return [mx.io.DataBatch([mx.nd.array(random.normal(size=(BATCH, *SHAPE)))], [mx.nd.array(random.integers(0, 3, BATCH))], pad=0) for _ in range(STEPS)]
+    return [
+        mx.io.DataBatch(
+            [mx.nd.array(random.normal(size=(BATCH, *SHAPE)))], [mx.nd.array(random.integers(0, 3, BATCH))], pad=0
+        )
+        for _ in range(STEPS)
+    ]
 
 
 def optimizer():
     schedule = mx.lr_scheduler.MultiFactorScheduler([2], 0.5, 0.1)
     symbol = network()
-    return mx.optimizer.create('apg', gamma=0.3, momentum=0.9, wd=1e-3, lr_scheduler=schedule, rescale_grad=1 / BATCH, sym=symbol, param_idx2name={})
+    return mx.optimizer.create(
+        'apg',
+        gamma=0.3,
+        momentum=0.9,
+        wd=1e-3,
+        lr_scheduler=schedule,
+        rescale_grad=1 / BATCH,
+        sym=symbol,
+        param_idx2name={},
+    )
 
 
 def engine(devices, kvstore='local'):
@@ -91,9 +106,9 @@ def test_a_restored_engine_goes_on_bit_for_bit(devices, update_on_kvstore):
 
 def test_predictions_leave_the_padding_out():
     made = engine(1)
-    whole, = batches()[:1]
+    (whole,) = batches()[:1]
     padded = mx.io.DataBatch(whole.data, whole.label, pad=5)
-    np.testing.assert_array_equal(made.predict(padded), made.predict(whole)[:BATCH - 5])
+    np.testing.assert_array_equal(made.predict(padded), made.predict(whole)[: BATCH - 5])
 
 
 def in_kvstore(frame):

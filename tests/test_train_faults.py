@@ -1,4 +1,7 @@
-"""One death of each kind in a run of two workers and a server (``make kill-cluster`` tries each ten times, and resumes)."""
+"""One death of each kind in a run of two workers and a server (``make kill-cluster`` tries each ten times, and
+resumes).
+"""
+
 import random
 
 import pytest

@@ -1,4 +1,5 @@
 """A run from its command line to its log: it learns, it selects, it says so, and every number it says is true."""
+
 import json
 import math
 import os
@@ -20,7 +21,10 @@ from train.data.digits import load_digits_split
 from train.engines.mxnet import MXNetEngine
 
 # What MXNet's tools/parse_log.py looks for, metric by metric.
-PARSED = {name: re.compile(rf'.*Epoch\[(\d+)\] {name}.*=([.\d]+)') for name in ('Train-accuracy', 'Validation-accuracy', 'Time')}
+PARSED = {
+    name: re.compile(rf'.*Epoch\[(\d+)\] {name}.*=([.\d]+)')
+    for name in ('Train-accuracy', 'Validation-accuracy', 'Time')
+}
 EPOCHS = 4
 
 
@@ -46,13 +50,20 @@ def test_a_short_run_learns(digits_run):
 
 
 def test_the_log_can_be_parsed_as_mxnets(digits_run):
-    found = {name: dict(match.groups() for match in map(pattern.match, log_lines(digits_run)) if match) for name, pattern in PARSED.items()}
+    found = {
+        name: dict(match.groups() for match in map(pattern.match, log_lines(digits_run)) if match)
+        for name, pattern in PARSED.items()
+    }
     for epoch in metrics(digits_run):
         number = str(epoch['epoch'])
         assert float(found['Train-accuracy'][number]) == pytest.approx(epoch['train']['accuracy'], abs=1e-6)
         assert float(found['Validation-accuracy'][number]) == pytest.approx(epoch['validation']['accuracy'], abs=1e-6)
         assert float(found['Time'][number]) == pytest.approx(epoch['seconds'], abs=1e-3)
-    speeds = [line for line in log_lines(digits_run) if re.search(r'Epoch\[0\] Batch \[\d+-\d+\]\tSpeed: [.\d]+ samples/sec\taccuracy=[.\d]+', line)]
+    speeds = [
+        line
+        for line in log_lines(digits_run)
+        if re.search(r'Epoch\[0\] Batch \[\d+-\d+\]\tSpeed: [.\d]+ samples/sec\taccuracy=[.\d]+', line)
+    ]
     assert [re.search(r'\[(\d+-\d+)\]', line).group(1) for line in speeds] == ['0-10', '10-20']
 
 
@@ -62,16 +73,23 @@ def test_each_epoch_tells_what_is_alive(network, tmp_path):
     full = complexity(mxnet.sym.load(network), {'data': (1, 3, 8, 8)})
     epochs = metrics(prefix)
     assert [epoch['epoch'] for epoch in epochs] == list(range(5))
-    assert len({epoch['lambda']['block']['alive'] for epoch in epochs}) > 1, 'choose another γ, so that there is something to tell'
+    assert len({epoch['lambda']['block']['alive'] for epoch in epochs}) > 1, (
+        'choose another γ, so that there is something to tell'
+    )
     for epoch in epochs:
         values, block = epoch['lambda_values']['lambda_block']['values'], epoch['lambda']['block']
         assert (block['alive'], block['total']) == (np.count_nonzero(values), 2)
         assert block['stages'] == {'1': [int(values[0] != 0), 1], '2': [int(values[1] != 0), 1]}
-        assert [block['min'], block['median'], block['max']] == pytest.approx([min(values), np.median(values), max(values)], rel=1e-5)
+        assert [block['min'], block['median'], block['max']] == pytest.approx(
+            [min(values), np.median(values), max(values)], rel=1e-5
+        )
         assert epoch['full'] == {'params': full.params, 'macs': full.macs}
         assert (epoch['alive']['macs'] == full.macs) == (block['alive'] == 2)
         text = '\n'.join(line for line in log_lines(prefix) if f'Epoch[{epoch["epoch"]}]' in line)
-        assert f'Lambda block alive={block["alive"]}/2 (stage1 {int(values[0] != 0)}/1, stage2 {int(values[1] != 0)}/1) min=' in text
+        assert (
+            f'Lambda block alive={block["alive"]}/2 (stage1 {int(values[0] != 0)}/1, stage2 {int(values[1] != 0)}/1) '
+            'min=' in text
+        )
         assert f'Structure alive params={epoch["alive"]["params"]} (' in text
         assert f'macs={epoch["alive"]["macs"]} ({100 * epoch["alive"]["macs"] / full.macs:.2f}%)' in text
 
@@ -104,26 +122,53 @@ def test_evaluation_counts_every_image_once(digits_run):
     last = metrics(digits_run)[-1]
     assert last['validation_images'] == len(labels) == 360
     assert last['validation']['accuracy'] == (found.argmax(axis=1) == labels).mean()
-    assert last['validation']['cross-entropy'] == pytest.approx(-np.log(found[np.arange(len(labels)), labels]).mean(), rel=1e-4)
+    assert last['validation']['cross-entropy'] == pytest.approx(
+        -np.log(found[np.arange(len(labels)), labels]).mean(), rel=1e-4
+    )
     assert any(line.endswith(f'Epoch[{EPOCHS - 1}] Validation on 360 images') for line in log_lines(digits_run))
 
 
 def test_the_first_log_line_is_enough_to_repeat_the_run(network, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', [train_cifar.__file__, '--network', network, *NOISE, '--num-epochs', '2', '--seed', '7', '--mom', '0.8',
-                                      '--lr-step-epochs', '1', '--model-prefix', str(tmp_path / 'first run')])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            train_cifar.__file__,
+            '--network',
+            network,
+            *NOISE,
+            '--num-epochs',
+            '2',
+            '--seed',
+            '7',
+            '--mom',
+            '0.8',
+            '--lr-step-epochs',
+            '1',
+            '--model-prefix',
+            str(tmp_path / 'first run'),
+        ],
+    )
     assert train_cifar.main() == 0
     said = json.loads(log_lines(tmp_path / 'first run')[0].partition('Run: ')[2])
     assert said['arguments']['seed'] == 7
     command = [word.replace('first run', 'second run') for word in shlex.split(said['command'])]
     threads = {'OMP_NUM_THREADS': said['versions']['threads']}
-    subprocess.run([sys.executable, *command], check=True, env={**os.environ, **threads}, cwd=str(tmp_path), capture_output=True, timeout=120)
+    subprocess.run(
+        [sys.executable, *command],
+        check=True,
+        env={**os.environ, **threads},
+        cwd=str(tmp_path),
+        capture_output=True,
+        timeout=120,
+    )
     assert checkpoint(tmp_path / 'second run', 2) == checkpoint(tmp_path / 'first run', 2)
 
 
 def test_a_large_gamma_kills_every_block_and_the_network_still_works(network, tmp_path):
     prefix = str(tmp_path / 'run')
     assert train(network, prefix, '--num-epochs', 1, '--gamma', 100, data=DIGITS) == 0
-    record, = metrics(prefix)
+    (record,) = metrics(prefix)
     assert record['lambda']['block']['alive'] == 0
     assert 0 < record['alive']['params'] < record['full']['params']
     images, _ = digits_to_test()
@@ -156,7 +201,19 @@ def test_without_lambda_apg_is_refused_and_nag_works(tmp_path):
 
 
 def test_scale_none_takes_lambda_out_of_a_network_by_name(tmp_path):
-    flags = ['--network', 'resnet', '--num-layers', '20', '--scale', 'none', *NOISE, '--num-examples', '32', '--num-epochs', '1']
+    flags = [
+        '--network',
+        'resnet',
+        '--num-layers',
+        '20',
+        '--scale',
+        'none',
+        *NOISE,
+        '--num-examples',
+        '32',
+        '--num-epochs',
+        '1',
+    ]
     with pytest.raises(TrainingError, match='no λ'):
         train_cifar.main(flags)
     assert train_cifar.main([*flags, '--optimizer', 'nag', '--model-prefix', str(tmp_path / 'run')]) == 0
@@ -168,8 +225,24 @@ def test_both_placements_follow_the_same_trajectory(tmp_path):
     trajectories = []
     for placement in ('weight', 'output'):
         network = save_network(tmp_path, placement, placement=placement)
-        assert train(network, tmp_path / f'{placement}-run', '--num-epochs', 4, '--lr', 0.05, '--gamma', 0.2, '--num-examples', 64) == 0
-        trajectories.append([epoch['lambda_values']['lambda_block']['values'] for epoch in metrics(tmp_path / f'{placement}-run')])
+        assert (
+            train(
+                network,
+                tmp_path / f'{placement}-run',
+                '--num-epochs',
+                4,
+                '--lr',
+                0.05,
+                '--gamma',
+                0.2,
+                '--num-examples',
+                64,
+            )
+            == 0
+        )
+        trajectories.append(
+            [epoch['lambda_values']['lambda_block']['values'] for epoch in metrics(tmp_path / f'{placement}-run')]
+        )
     first, second = np.array(trajectories)
     assert np.ptp(first, axis=0).min() > 0.03, 'λ must have moved'
     np.testing.assert_allclose(second, first, atol=2e-4)
@@ -186,7 +259,9 @@ def test_weights_and_gamma_alone_decay(network, tmp_path):
     for wd in (0, 0.5):
         assert train(network, tmp_path / f'wd{wd}', '--num-epochs', 1, '--num-examples', 32, '--wd', wd) == 0
     without, with_ = (mxnet.nd.load(str(tmp_path / f'wd{wd}-0001.params')) for wd in (0, 0.5))
-    decayed = {name for name in without if name.startswith('arg:') and (without[name].asnumpy() != with_[name].asnumpy()).any()}
+    decayed = {
+        name for name in without if name.startswith('arg:') and (without[name].asnumpy() != with_[name].asnumpy()).any()
+    }
     assert decayed == {name for name in without if name.endswith(('_weight', '_gamma'))}
 
 
@@ -205,7 +280,9 @@ def test_the_learning_rate_warms_up_and_drops(network, tmp_path, monkeypatch):
     flags = ['--num-epochs', 4, '--lr', 0.2, '--warmup-epochs', 1, '--lr-step-epochs', '2,3', '--lr-factor', 0.5]
     assert train(network, tmp_path / 'run', *flags) == 0
     by_update = dict(rates)
-    assert [by_update[count] for count in range(1, BATCHES)] == pytest.approx([0.2 * count / BATCHES for count in range(1, BATCHES)])
+    assert [by_update[count] for count in range(1, BATCHES)] == pytest.approx(
+        [0.2 * count / BATCHES for count in range(1, BATCHES)]
+    )
     # The updates of epochs 0 and 1 are 1 … 16; MXNet's scheduler steps after the last of them.
     assert [by_update[count] for count in (8, 16, 17, 24, 25, 32)] == pytest.approx([0.2, 0.2, 0.1, 0.1, 0.05, 0.05])
 

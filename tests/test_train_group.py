@@ -1,4 +1,7 @@
-"""Several devices, workers and servers train the network that one process trains; interrupted and resumed, they train it still."""
+"""Several devices, workers and servers train the network that one process trains; interrupted and resumed, they train
+it still.
+"""
+
 import signal
 
 import pytest
@@ -30,7 +33,9 @@ def check_equal(prefix, reference):
         assert line['lambda_values'] == expected['lambda_values']
         assert line['validation_images'] == 360
         for kind in ('train', 'validation'):
-            assert line[kind] == pytest.approx(expected[kind], abs=1e-6)  # losses are summed in another order, in float32
+            assert line[kind] == pytest.approx(
+                expected[kind], abs=1e-6
+            )  # losses are summed in another order, in float32
 
 
 def test_two_devices_resume_in_the_middle_of_an_epoch(network, reference, tmp_path, monkeypatch):
@@ -46,6 +51,7 @@ def test_two_devices_resume_in_the_middle_of_an_epoch(network, reference, tmp_pa
 
 def stop_after(steps, monkeypatch):
     from train.engines.mxnet import MXNetEngine
+
     step, done = MXNetEngine.step, []
 
     def stopping(self, *args):
@@ -57,7 +63,9 @@ def stop_after(steps, monkeypatch):
     monkeypatch.setattr(MXNetEngine, 'step', stopping)
 
 
-def test_two_workers_and_a_server_interrupted_and_resumed_are_one_process_with_two_devices(network, reference, tmp_path):
+def test_two_workers_and_a_server_interrupted_and_resumed_are_one_process_with_two_devices(
+    network, reference, tmp_path
+):
     # The run is over in seconds: on a busy machine it may be so before the signal comes, and is then begun anew.
     for attempt in range(5):
         folder = tmp_path / str(attempt)

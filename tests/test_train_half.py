@@ -1,4 +1,7 @@
-"""Training in half precision on the CPU: λ goes its float32 way, small gradients do not vanish, what overflows is left out, files stay float32."""
+"""Training in half precision on the CPU: λ goes its float32 way, small gradients do not vanish, what overflows is left
+out, files stay float32.
+"""
+
 import json
 import logging
 from collections import deque
@@ -32,12 +35,25 @@ def network(kinds=('block', 'neuron')):
 
 def plain_network():
     with mx.name.NameManager():
-        return classifier(relu(batch_norm(convolution(input_images(IMAGE_SHAPE), 3, 8, 3, 'conv0'), 8, 'bn0'), 'relu0'), 10)
+        return classifier(
+            relu(batch_norm(convolution(input_images(IMAGE_SHAPE), 3, 8, 3, 'conv0'), 8, 'bn0'), 'relu0'), 10
+        )
 
 
 def optimizer(symbol, gamma=0.02, **settings):
-    return mx.optimizer.create('apg', **{'gamma': gamma, 'momentum': 0.9, 'wd': 1e-4, 'learning_rate': 0.05, 'rescale_grad': 1 / BATCH, 'sym': symbol,
-                                         'param_idx2name': {}, **settings})
+    return mx.optimizer.create(
+        'apg',
+        **{
+            'gamma': gamma,
+            'momentum': 0.9,
+            'wd': 1e-4,
+            'learning_rate': 0.05,
+            'rescale_grad': 1 / BATCH,
+            'sym': symbol,
+            'param_idx2name': {},
+            **settings,
+        },
+    )
 
 
 def single(symbol):
@@ -45,7 +61,9 @@ def single(symbol):
 
 
 def halved(symbol, devices=1, change=lambda symbol: symbol):
-    return HalfEngine(change(half(symbol, wide_products=True)), [mx.cpu(number) for number in range(devices)], DATA, LABEL)
+    return HalfEngine(
+        change(half(symbol, wide_products=True)), [mx.cpu(number) for number in range(devices)], DATA, LABEL
+    )
 
 
 def started(engine, symbol, parameters=None, **settings):
@@ -77,15 +95,19 @@ def path_of_lambda(engine, data):
     return np.array(path)
 
 
-@pytest.mark.parametrize(('gamma', 'end'), [(0.18, 0.25), (0.25, 0.)])
+@pytest.mark.parametrize(('gamma', 'end'), [(0.18, 0.25), (0.25, 0.0)])
 def test_lambda_goes_the_way_of_single_precision(gamma, end):
     """26 λ over 50 steps, in which they go from 1 to about a quarter, or to 0: within 0.02 each and 0.002 in the mean.
 
-    Training is chaotic, so that no rounding is without consequences: a float32 run whose first weights alone are rounded to float16 leaves its way as far.
+    Training is chaotic, so that no rounding is without consequences: a float32 run whose first weights alone are
+    rounded to float16 leaves its way as far.
     """
     symbol, data, settings = network(), batches(50), {'gamma': gamma, 'learning_rate': 0.01}
     one = started(single(symbol), symbol, **settings)
-    rounded = [{name: value.astype('float16').astype('float32') for name, value in params.items()} for params in one.parameters()]
+    rounded = [
+        {name: value.astype('float16').astype('float32') for name, value in params.items()}
+        for params in one.parameters()
+    ]
     expected = path_of_lambda(one, data)
     twin = path_of_lambda(started(single(symbol), symbol, rounded, **settings), data)
     found = path_of_lambda(started(halved(symbol), symbol, **settings), data)
@@ -98,7 +120,7 @@ def test_lambda_goes_the_way_of_single_precision(gamma, end):
 def test_what_the_optimizer_sees_is_single_precision():
     symbol = network()
     engine = started(halved(symbol), symbol)
-    batch, = batches(1)
+    (batch,) = batches(1)
     assert engine.step(batch, seed=0).dtype == np.float32
     group = engine._module._exec_group
     assert {array.dtype for arrays in group.param_arrays + group.grad_arrays for array in arrays} == {np.float32}
@@ -107,7 +129,7 @@ def test_what_the_optimizer_sees_is_single_precision():
     assert set(arg_params) == set(symbol.list_arguments()) - {'data', 'softmax_label'}
     _, states = engine.optimizer_state()
     assert {state.dtype for name, state in states.items() if 'lambda' in name} == {np.float32}
-    assert states[STATE] == [2048., 1., 0.]
+    assert states[STATE] == [2048.0, 1.0, 0.0]
 
 
 def vanishing():
@@ -138,7 +160,7 @@ def test_small_gradients_vanish_unless_the_loss_is_scaled(monkeypatch):
 
 def overflowing(symbol, **known):
     engine = started(halved(symbol, **known), symbol)
-    engine._scale.state = [2. ** 22, 7., 0.]
+    engine._scale.state = [2.0**22, 7.0, 0.0]
     return engine
 
 
@@ -148,7 +170,9 @@ def test_a_step_that_overflows_is_left_out_and_said(caplog):
     before = in_numpy(engine.parameters()[0])
     with caplog.at_level(logging.INFO):
         engine.step(data[0], seed=0)
-    assert caplog.messages == ['Gradients overflow float16: the step is left out, 1 so far; the loss is now scaled by 2.09715e+06']
+    assert caplog.messages == [
+        'Gradients overflow float16: the step is left out, 1 so far; the loss is now scaled by 2.09715e+06'
+    ]
     for name, value in in_numpy(engine.parameters()[0]).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
     assert engine.optimizer_state()[0] == 1, 'the schedule goes on'
@@ -193,7 +217,7 @@ def test_no_scale_helps_a_network_that_overflows_anyhow():
 def test_scaling_rounds_nothing(batch_size):
     mantissa, _ = np.frexp(first_scale(batch_size))
     assert mantissa == 0.5
-    assert 0.5 < first_scale(batch_size) * batch_size / 2 ** 16 <= 1
+    assert 0.5 < first_scale(batch_size) * batch_size / 2**16 <= 1
 
 
 def test_several_devices_and_recomputation_change_nothing_but_rounding():
@@ -237,7 +261,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert train(network, tmp_path / 'parts', *HALF, '--num-epochs', 1) == 0
     assert train(network, tmp_path / 'parts', *HALF, '--num-epochs', 2, '--resume') == 0
     assert checkpoint(tmp_path / 'parts', 2) == checkpoint(tmp_path / 'whole', 2)
-    assert scale_after(tmp_path / 'parts') == scale_after(tmp_path / 'whole') == [4 * first_scale(BATCH), 4., 0.]
+    assert scale_after(tmp_path / 'parts') == scale_after(tmp_path / 'whole') == [4 * first_scale(BATCH), 4.0, 0.0]
 
 
 def test_bfloat16_is_refused(tmp_path, capfd):
@@ -251,7 +275,9 @@ def test_recomputation_is_mxnets(tmp_path, capfd):
 
 
 def test_a_loss_that_cannot_be_scaled_is_refused(tmp_path, capfd):
-    loss = mx.sym.LogisticRegressionOutput(mx.sym.FullyConnected(mx.sym.Variable('data'), num_hidden=10), mx.sym.Variable('softmax_label'))
+    loss = mx.sym.LogisticRegressionOutput(
+        mx.sym.FullyConnected(mx.sym.Variable('data'), num_hidden=10), mx.sym.Variable('softmax_label')
+    )
     loss.save(str(tmp_path / 'other-symbol.json'))
     line = refused(capfd, tmp_path, '--network', tmp_path / 'other-symbol.json', '--optimizer', 'nag', *NOISE, *HALF)
     assert 'scales the loss of a SoftmaxOutput' in line

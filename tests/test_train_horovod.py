@@ -1,4 +1,7 @@
-"""Two workers under --kv-store horovod, with two functions of Horovod's played by a stand-in: our part is tried wherever Horovod is not built."""
+"""Two workers under --kv-store horovod, with two functions of Horovod's played by a stand-in: our part is tried
+wherever Horovod is not built.
+"""
+
 import os
 import pathlib
 import subprocess
@@ -55,10 +58,22 @@ def run_pair(folder, *flags):
     if socket.exists():
         socket.unlink()
     path = os.pathsep.join([str(package.parent), *sys.path])
-    pair = [subprocess.Popen([sys.executable, train_cifar.__file__, '--kv-store', 'horovod', *map(str, flags)], stderr=subprocess.PIPE, universal_newlines=True,
-                             env={**os.environ, 'PYTHONPATH': path, 'STAND_IN': str(socket), 'STAND_IN_RANK': str(rank), 'OMP_NUM_THREADS': '1',
-                                  'SSS_SECRET': SECRET})
-            for rank in range(2)]
+    pair = [
+        subprocess.Popen(
+            [sys.executable, train_cifar.__file__, '--kv-store', 'horovod', *map(str, flags)],
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+            env={
+                **os.environ,
+                'PYTHONPATH': path,
+                'STAND_IN': str(socket),
+                'STAND_IN_RANK': str(rank),
+                'OMP_NUM_THREADS': '1',
+                'SSS_SECRET': SECRET,
+            },
+        )
+        for rank in range(2)
+    ]
     said = [process.communicate(timeout=120)[1] for process in pair]
     return [process.returncode for process in pair], said
 
@@ -77,7 +92,17 @@ def test_two_workers_that_resume_are_one_process_with_two_devices(tmp_path):
 
 def test_the_end_of_one_is_the_end_of_the_other(tmp_path):
     """Only the first worker knows that there is nothing to resume."""
-    codes, said = run_pair(tmp_path, '--network', save_network(tmp_path), '--model-prefix', tmp_path / 'none', '--batch-size', '32', *FLAGS, '--resume')
+    codes, said = run_pair(
+        tmp_path,
+        '--network',
+        save_network(tmp_path),
+        '--model-prefix',
+        tmp_path / 'none',
+        '--batch-size',
+        '32',
+        *FLAGS,
+        '--resume',
+    )
     assert codes == [2, 3]
     assert 'no checkpoint to resume from' in said[0]
     assert 'the worker of rank 0 has ended' in said[1]

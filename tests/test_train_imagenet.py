@@ -1,4 +1,7 @@
-"""train_imagenet.py and evaluate.py on record files and folders: resumed to the bit, past damage, and ended by too much of it."""
+"""train_imagenet.py and evaluate.py on record files and folders: resumed to the bit, past damage, and ended by too much
+of it.
+"""
+
 import argparse
 import glob
 import json
@@ -25,20 +28,37 @@ from train.data.imagenet import add_imagenet_args, imagenet_from_args
 from train.engines.mxnet import MXNetEngine
 
 PHOTOGRAPHS = sorted(glob.glob(os.path.join(os.path.dirname(__file__), '../../shared/data/imagenet-sample/*.JPEG')))
-FLAGS = ['--image-shape', '3,32,32', '--num-classes', 3, '--batch-size', 8, '--lr-step-epochs', 2, '--gamma', 0.1, '--data-nthreads', 1, '--disp-batches', 3]
+FLAGS = [
+    '--image-shape',
+    '3,32,32',
+    '--num-classes',
+    3,
+    '--batch-size',
+    8,
+    '--lr-step-epochs',
+    2,
+    '--gamma',
+    0.1,
+    '--data-nthreads',
+    1,
+    '--disp-batches',
+    3,
+]
 BATCHES = 7
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """A folder with train.rec (60 images of 3 classes), val.rec (21), and the same in train/ and val/; and a network."""
+    """A folder with train.rec (60 images, 3 classes), val.rec (21), the same in train/ and val/, and a network."""
     folder = tmp_path_factory.mktemp('data')
     for part, numbers in {'train': range(60), 'val': range(60, 81)}.items():
         images = [jpeg(number) for number in numbers]
         save_records(folder / part, images)
         save_folders(folder / part, images)
     with mx.name.NameManager():
-        resnet.network((1, 1), (8, 16), resnet.bottleneck_unit, True, 3, (3, 32, 32), ('block',), 'weight').save(str(folder / 'net-symbol.json'))
+        resnet.network((1, 1), (8, 16), resnet.bottleneck_unit, True, 3, (3, 32, 32), ('block',), 'weight').save(
+            str(folder / 'net-symbol.json')
+        )
     return folder
 
 
@@ -95,7 +115,16 @@ def test_a_run_interrupted_within_an_epoch_goes_on_to_the_bit(data, trained, tmp
 
 
 def test_another_augmentation_is_no_continuation(data, trained, refusal):
-    files = ['--network', data / 'net-symbol.json', '--data-train', data / 'train.rec', '--data-val', data / 'val.rec', '--model-prefix', trained]
+    files = [
+        '--network',
+        data / 'net-symbol.json',
+        '--data-train',
+        data / 'train.rec',
+        '--data-val',
+        data / 'val.rec',
+        '--model-prefix',
+        trained,
+    ]
     line = refusal(*files, *FLAGS, '--resume', '--pca-noise', 0, script=train_imagenet, is_unchanged=False)
     assert '--pca-noise 0.1 (now 0.0)' in line
 
@@ -115,23 +144,32 @@ def test_io_alone(data, tmp_path, capfd):
 
 # Damage
 
+
 def damage(data, folder, count=400):
-    """A record file of ``count`` images of which one in a hundred is damaged, each in a way of its own; returns {record: what the log must say}."""
+    """A record file of ``count`` images of which one in a hundred is damaged, each in a way of its own; returns
+    {record: what the log must say}.
+    """
     images, labels = [jpeg(number % 60) for number in range(count)], [number % 3 for number in range(count)]
-    labels[150] = [1., 2.]
-    images[250] = images[250][:len(images[250]) // 2]
+    labels[150] = [1.0, 2.0]
+    images[250] = images[250][: len(images[250]) // 2]
     path = save_records(folder / 'damaged', images, labels)
     overwrite(path, offsets(path)[50], b'\0\0\0\0')
     os.truncate(path, os.path.getsize(path) - 300)
-    return {50: 'begins with 00000000 in place of the magic number', 150: 'its label has 2 numbers, not one', 250: 'is a JPEG that',
-            count - 1: 'which is beyond the end of the file'}
+    return {
+        50: 'begins with 00000000 in place of the magic number',
+        150: 'its label has 2 numbers, not one',
+        250: 'is a JPEG that',
+        count - 1: 'which is beyond the end of the file',
+    }
 
 
 def test_damaged_records_are_named_and_left_out(data, tmp_path):
     expected = damage(data, tmp_path)
     prefix = str(tmp_path / 'run')
     # The last image is left out of some epochs, as any may be: 400 images are no whole number of batches of 7.
-    assert train(data, prefix, '--num-epochs', 2, '--max-bad', 0.02, '--batch-size', 7, rec=tmp_path / 'damaged.rec') == 0
+    assert (
+        train(data, prefix, '--num-epochs', 2, '--max-bad', 0.02, '--batch-size', 7, rec=tmp_path / 'damaged.rec') == 0
+    )
     lines = [line for line in log_lines(prefix) if 'Damaged' in line]
     for record, reason in expected.items():
         named = [line for line in lines if f'training image {record} left out' in line]
@@ -142,7 +180,14 @@ def test_damaged_records_are_named_and_left_out(data, tmp_path):
 
 def test_too_many_damaged_records_end_the_run(data, refusal, tmp_path):
     damage(data, tmp_path)
-    files = ['--network', data / 'net-symbol.json', '--data-train', tmp_path / 'damaged.rec', '--data-val', data / 'val.rec']
+    files = [
+        '--network',
+        data / 'net-symbol.json',
+        '--data-train',
+        tmp_path / 'damaged.rec',
+        '--data-val',
+        data / 'val.rec',
+    ]
     line = refusal(*files, *FLAGS, script=train_imagenet)
     assert '1 of 400 training images are damaged, which is more than --max-bad 0.001 allows' in line
     line = refusal(*files, *FLAGS, '--max-bad', 0.005, '--num-epochs', 3, script=train_imagenet)
@@ -151,9 +196,12 @@ def test_too_many_damaged_records_end_the_run(data, refusal, tmp_path):
 
 # Scores
 
+
 def test_evaluation_agrees_with_the_run(data, trained, capsys):
     from_records = score(capsys, '--prefix', trained, '--epoch', 2, '--data-val', data / 'val.rec', '--batch-size', 4)
-    from_folders = score(capsys, '--prefix', trained, '--epoch', 2, '--dataset', 'imagenet', '--data-dir', data, '--batch-size', 21)
+    from_folders = score(
+        capsys, '--prefix', trained, '--epoch', 2, '--dataset', 'imagenet', '--data-dir', data, '--batch-size', 21
+    )
     of_the_run = metrics(trained)[-1]['validation']
     for found in (from_records, from_folders):
         assert (found.pop('images'), found.pop('dataset')) == (21, 'imagenet')
@@ -166,7 +214,10 @@ def test_a_stripped_network_is_scored_alike(data, trained, tmp_path, capsys):
     arg_params['lambda_block'][0] = 0
     save_model(str(tmp_path / 'full'), 0, symbol, arg_params, aux_params)
     save_model(str(tmp_path / 'small'), 0, *strip(symbol, arg_params, aux_params, {'data': (1, 3, 32, 32)})[:3])
-    full, small = (score(capsys, '--prefix', tmp_path / name, '--epoch', 0, '--data-val', data / 'val.rec') for name in ('full', 'small'))
+    full, small = (
+        score(capsys, '--prefix', tmp_path / name, '--epoch', 0, '--data-val', data / 'val.rec')
+        for name in ('full', 'small')
+    )
     assert small.pop('cross-entropy') == pytest.approx(full.pop('cross-entropy'), rel=1e-4)
     assert small == full
 
@@ -175,18 +226,26 @@ def test_evaluation_leaves_damaged_images_out(data, trained, tmp_path, capsys):
     images = [jpeg(number) for number in range(60, 81)]
     images[3] = images[3][:400]
     save_records(tmp_path / 'val', images)
-    assert score(capsys, '--prefix', trained, '--epoch', 2, '--data-val', tmp_path / 'val.rec', '--max-bad', 0.1)['images'] == 20
+    assert (
+        score(capsys, '--prefix', trained, '--epoch', 2, '--data-val', tmp_path / 'val.rec', '--max-bad', 0.1)['images']
+        == 20
+    )
 
 
-@pytest.mark.parametrize(('flags', 'said'), [
-    ('--dataset imagenet', 'no images: give --data-val val.rec, or --data-dir with val/ in it'),
-    ('--data-val nowhere.rec', 'nowhere.rec: no such file'),
-    ('--data-val {data}/val.rec --image-shape 1,32,32', 'does not take images of shape')])
+@pytest.mark.parametrize(
+    ('flags', 'said'),
+    [
+        ('--dataset imagenet', 'no images: give --data-val val.rec, or --data-dir with val/ in it'),
+        ('--data-val nowhere.rec', 'nowhere.rec: no such file'),
+        ('--data-val {data}/val.rec --image-shape 1,32,32', 'does not take images of shape'),
+    ],
+)
 def test_evaluation_refuses(data, trained, refusal, flags, said):
     assert said in refusal('--prefix', trained, '--epoch', 2, *flags.format(data=data).split(), script=evaluate)
 
 
 # Real photographs
+
 
 @pytest.fixture(scope='module')
 def photographs():
@@ -197,21 +256,29 @@ def photographs():
     for path in PHOTOGRAPHS:
         with open(path, 'rb') as file:
             data = file.read()
-        found.append((data, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].transpose(2, 0, 1)))
+        found.append(
+            (data, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].transpose(2, 0, 1))
+        )
     return found
 
 
 def centre(pixels, side):
     top, left = ((length - side) // 2 for length in pixels.shape[1:])
-    return pixels[:, top:top + side, left:left + side]
+    return pixels[:, top : top + side, left : left + side]
 
 
 def test_photographs_go_from_folders_through_a_tar_file_and_records_to_pixels(photographs, tmp_path):
-    """Where nothing is resized, they come out pixel for pixel: the shorter side is what it shall be, and normalisation changes nothing."""
+    """Where nothing is resized, they come out pixel for pixel: the shorter side is what it shall be, and normalisation
+    changes nothing.
+    """
     names = [os.path.basename(path) for path in PHOTOGRAPHS]
     wnids = [name.split('_')[0] for name in names]
-    (tmp_path / 'train.tar').write_bytes(tar_of_tars({f'{wnid}/{name}': data for wnid, name, (data, _) in zip(wnids, names, photographs)}))
-    assert make_record.main([str(tmp_path / 'train.tar'), str(tmp_path / 'train'), '--shuffle', '0', '--jobs', '1']) == 0
+    (tmp_path / 'train.tar').write_bytes(
+        tar_of_tars({f'{wnid}/{name}': data for wnid, name, (data, _) in zip(wnids, names, photographs)})
+    )
+    assert (
+        make_record.main([str(tmp_path / 'train.tar'), str(tmp_path / 'train'), '--shuffle', '0', '--jobs', '1']) == 0
+    )
     source = RecordSource(str(tmp_path / 'train.rec'))
     assert len(source) == len(photographs)
     for position, (data, pixels) in enumerate(photographs):
@@ -220,7 +287,10 @@ def test_photographs_go_from_folders_through_a_tar_file_and_records_to_pixels(ph
         shorter = min(pixels.shape[1:])
         side = min(shorter, 224)
         out = np.empty((3, side, side), np.float32)
-        assert ImageReader(source, CentreView((3, side, side), shorter, 0., 1.), 1000).read_into(out, position, None) == label
+        assert (
+            ImageReader(source, CentreView((3, side, side), shorter, 0.0, 1.0), 1000).read_into(out, position, None)
+            == label
+        )
         np.testing.assert_array_equal(out, centre(pixels, side))
 
 
@@ -232,7 +302,9 @@ def test_photographs_reach_the_network_pixel_for_pixel(photographs, tmp_path):
     rec = save_records(tmp_path / 'val', [data for data, _ in chosen], [0] * len(chosen))
     parser = argparse.ArgumentParser()
     add_imagenet_args(parser)
-    args = parser.parse_args(['--data-val', rec, '--resize', str(shorter), '--rgb-mean', '0', '--rgb-std', '1', '--data-nthreads', '1'])
+    args = parser.parse_args(
+        ['--data-val', rec, '--resize', str(shorter), '--rgb-mean', '0', '--rgb-std', '1', '--data-nthreads', '1']
+    )
     validation = imagenet_from_args(args, (3, 224, 224), 1000, 8, with_training=False).validation
     module = mx.mod.Module(mx.sym.identity(mx.sym.Variable('data')), label_names=None)
     module.bind(validation.provide_data, for_training=False)

@@ -1,4 +1,7 @@
-"""What train/launch.py does with processes, shown on scripts of a line: who dies, who is killed, what is said, and that nothing stays."""
+"""What train/launch.py does with processes, shown on scripts of a line: who dies, who is killed, what is said, and that
+nothing stays.
+"""
+
 import os
 import shlex
 import signal
@@ -30,17 +33,26 @@ def launched(text, workers=2, servers=1, options=(), **environment):
 def impatient(monkeypatch, tmp_path):
     """launch.py in a process of its own that waits for nobody long."""
     patience = tmp_path / 'impatient.py'
-    patience.write_text('import sys\nfrom train import launch\n'
-                        'launch.GRACE_SECONDS, launch.TIME_TO_SAVE, launch.TIME_TO_CLOSE = .5, 1.5, .5\nsys.exit(launch.main())\n')
+    patience.write_text(
+        'import sys\nfrom train import launch\n'
+        'launch.GRACE_SECONDS, launch.TIME_TO_SAVE, launch.TIME_TO_CLOSE = .5, 1.5, .5\nsys.exit(launch.main())\n'
+    )
     monkeypatch.setattr(launch, '__file__', str(patience))
 
 
 def test_every_process_gets_its_role_and_the_address_and_what_it_says_appears_behind_its_name():
-    says = "import os, sys; print(*(os.environ['DMLC_' + x] for x in ('ROLE', 'NUM_WORKER', 'NUM_SERVER', 'PS_ROOT_URI')), file=sys.stderr)"
+    says = (
+        "import os, sys; names = ('ROLE', 'NUM_WORKER', 'NUM_SERVER', 'PS_ROOT_URI'); "
+        "print(*(os.environ['DMLC_' + x] for x in names), file=sys.stderr)"
+    )
     with launched(says, 2, 3) as run:
         assert run.ends() == 0
         lines = sorted(run.said.splitlines())
-    named = [('scheduler', 0), *(('server', number) for number in range(3)), *(('worker', number) for number in range(2))]
+    named = [
+        ('scheduler', 0),
+        *(('server', number) for number in range(3)),
+        *(('worker', number) for number in range(2)),
+    ]
     assert lines == [f'[{role} {number}] {role} 2 3 127.0.0.1' for role, number in named]
 
 
@@ -52,17 +64,25 @@ def test_the_end_of_the_workers_is_the_end_of_all():
 
 @pytest.mark.parametrize('role', ['worker', 'server'])
 def test_a_death_ends_all_with_its_message_and_code(role):
-    dies = "import os, sys, time\n" \
-           f"if os.environ['DMLC_ROLE'] == {role!r}: print('error: out of luck', file=sys.stderr); sys.exit(7)\ntime.sleep(3600)"
+    dies = (
+        'import os, sys, time\n'
+        f"if os.environ['DMLC_ROLE'] == {role!r}: print('error: out of luck', file=sys.stderr); "
+        'sys.exit(7)\ntime.sleep(3600)'
+    )
     with launched(dies, workers=1) as run:
         assert run.ends() == 7
         assert not run.outlived_by()
-        assert run.said.splitlines()[-1] == f'error: {role} 0 ended with exit code 7 (error: out of luck); all others were ended'
+        assert (
+            run.said.splitlines()[-1]
+            == f'error: {role} 0 ended with exit code 7 (error: out of luck); all others were ended'
+        )
 
 
 def test_who_ends_because_another_did_is_not_blamed():
-    follows = "import os, sys, time\nif os.environ['DMLC_ROLE'] == 'server': time.sleep(.2); sys.exit(9)\n" \
-              "if os.environ['DMLC_ROLE'] == 'worker': sys.exit(3)\ntime.sleep(3600)"
+    follows = (
+        "import os, sys, time\nif os.environ['DMLC_ROLE'] == 'server': time.sleep(.2); sys.exit(9)\n"
+        "if os.environ['DMLC_ROLE'] == 'worker': sys.exit(3)\ntime.sleep(3600)"
+    )
     with launched(follows) as run:
         assert run.ends() == 9
         assert 'error: server 0 ended with exit code 9' in run.said
@@ -84,7 +104,9 @@ def test_a_command_that_is_not_there():
         assert 'error: /no/such/program: No such file or directory' in run.said
 
 
-SAVES = SERVES + """
+SAVES = (
+    SERVES
+    + """
 import signal
 def save(number, frame):
     print('saved', flush=True); sys.exit(128 + number)
@@ -92,6 +114,7 @@ for number in (2, 15): signal.signal(number, save)
 print('training', flush=True)
 time.sleep(3600)
 """
+)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -138,7 +161,11 @@ def test_nothing_outlives_a_launcher_or_a_supervisor_that_is_killed(victim):
     with launched(WAITS, workers=1) as run:
         run.wait_for('[worker 0] worker is here')
         # The launcher's own: what a supervisor has forked bears its name until it becomes the command.
-        supervisors = [pid for pid in run.alive() if any('supervisor.py' in word for word in read(pid, 'cmdline')) and parent(pid) == run.process.pid]
+        supervisors = [
+            pid
+            for pid in run.alive()
+            if any('supervisor.py' in word for word in read(pid, 'cmdline')) and parent(pid) == run.process.pid
+        ]
         assert len(supervisors) == 3
         kill(run.process.pid if victim == 'launcher' else supervisors[-1], signal.SIGKILL)
         run.ends(20)
@@ -146,17 +173,29 @@ def test_nothing_outlives_a_launcher_or_a_supervisor_that_is_killed(victim):
 
 
 def test_over_ssh(tmp_path, monkeypatch):
-    """An ssh that logs in to this machine, in a shell and a folder of its own and without this environment, as a true one does."""
+    """An ssh that logs in to this machine, in a shell and a folder of its own and without this environment, as a true
+    one does.
+    """
     log = tmp_path / 'hosts'
     ssh = tmp_path / 'ssh'
-    ssh.write_text(f'#!/bin/sh\n[ "$1 $2" = "-o BatchMode=yes" ] || exit 64\necho "$3" >> {log}\ncd /\n'
-                   'exec env -i "$(env | grep ^CLUSTERED_RUN=)" sh -c "$4"\n')
+    ssh.write_text(
+        f'#!/bin/sh\n[ "$1 $2" = "-o BatchMode=yes" ] || exit 64\necho "$3" >> {log}\ncd /\n'
+        'exec env -i "$(env | grep ^CLUSTERED_RUN=)" sh -c "$4"\n'
+    )
     ssh.chmod(0o755)
     hosts = tmp_path / 'host file'
     hosts.write_text('127.0.0.1  # the first\n\n127.0.0.2\n')
-    says = SERVES + "print(len(os.environ['SSS_SECRET']), os.getcwd(), os.environ['MXNET_MINE'], os.environ.get('DMLC_NODE_HOST'), " \
-           "os.environ['OMP_NUM_THREADS'], sys.argv[1:])"
-    with Launched(['-n', 2, '-s', 1, '-H', hosts], [*script(says), "it's $HOME; here"], PATH=f'{tmp_path}:{os.environ["PATH"]}', MXNET_MINE='a b') as run:
+    says = (
+        SERVES + "print(len(os.environ['SSS_SECRET']), os.getcwd(), os.environ['MXNET_MINE'], "
+        "os.environ.get('DMLC_NODE_HOST'), "
+        "os.environ['OMP_NUM_THREADS'], sys.argv[1:])"
+    )
+    with Launched(
+        ['-n', 2, '-s', 1, '-H', hosts],
+        [*script(says), "it's $HOME; here"],
+        PATH=f'{tmp_path}:{os.environ["PATH"]}',
+        MXNET_MINE='a b',
+    ) as run:
         assert run.ends() == 0, run.said
         assert not run.outlived_by()
         for number, host in enumerate(('127.0.0.1', '127.0.0.2')):
@@ -164,11 +203,14 @@ def test_over_ssh(tmp_path, monkeypatch):
     assert sorted(log.read_text().split()) == ['127.0.0.1', '127.0.0.1', '127.0.0.2']
 
 
-SHOWS_SECRET = SERVES + """
+SHOWS_SECRET = (
+    SERVES
+    + """
 import time
 print('secret', os.environ['SSS_SECRET'], flush=True)
 time.sleep(3600)
 """
+)
 
 
 def test_every_run_has_a_new_secret_that_no_command_line_shows():
@@ -177,7 +219,7 @@ def test_every_run_has_a_new_secret_that_no_command_line_shows():
         with launched(SHOWS_SECRET) as run:
             run.wait_for('[worker 0] secret')
             run.wait_for('[worker 1] secret')
-            secret, = {line.split()[-1] for line in run.said.splitlines() if ' secret ' in line}
+            (secret,) = {line.split()[-1] for line in run.said.splitlines() if ' secret ' in line}
             processes = run.alive()
             assert len(processes) > 4
             assert not [pid for pid in processes if any(secret in word for word in read(pid, 'cmdline'))]
@@ -199,12 +241,18 @@ def test_the_command_line_of_ssh_survives_a_shell(monkeypatch, tmp_path):
     assert words[-4:] == ['DMLC_ROLE=worker', 'python', 'a b.py', '$x']
 
 
-@pytest.mark.parametrize(('options', 'message'), [(['-n', '0', 'x'], 'not a whole number above 0'), (['-n', '1'], 'give the command'),
-                                                  (['-n', '1', '-H-oProxyCommand=x', 'x'], 'names of machines')])
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['-n', '0', 'x'], 'not a whole number above 0'),
+        (['-n', '1'], 'give the command'),
+        (['-n', '1', '-H-oProxyCommand=x', 'x'], 'names of machines'),
+    ],
+)
 def test_nonsense_is_refused(options, message):
     with Launched(options, []) as run:
         assert run.ends() == 2
-        line, = run.said.splitlines()
+        (line,) = run.said.splitlines()
         assert line.startswith('error: ')
         assert message in line
 
@@ -223,7 +271,9 @@ def test_cores_are_divided_among_the_workers_of_a_machine(monkeypatch):
 def supervisor_says(environment):
     """How many threads a command gets under a supervisor that shares the machine with another one."""
     command = [sys.executable, launch.SUPERVISOR, '2', *script("import os; print(os.environ['OMP_NUM_THREADS'])")]
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True) as supervisor:
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True
+    ) as supervisor:
         supervisor.stdin.write('secret\n')
         supervisor.stdin.flush()
         said = supervisor.stdout.read()

@@ -1,4 +1,5 @@
 """Zeros that stay, a budget, and a network that shrinks while it trains."""
+
 import shutil
 
 import numpy as np
@@ -10,7 +11,22 @@ from runtime import mx
 from train.checkpoint import Checkpoints
 from train.selection import Schedule, schedule_of
 
-FLAGS = ['--lr', '0.05', '--gamma', '0.3', '--num-epochs', '6', '--lr-step-epochs', '5', '--seed', '2', '--keep', '9', '--threads', '1']
+FLAGS = [
+    '--lr',
+    '0.05',
+    '--gamma',
+    '0.3',
+    '--num-epochs',
+    '6',
+    '--lr-step-epochs',
+    '5',
+    '--seed',
+    '2',
+    '--keep',
+    '9',
+    '--threads',
+    '1',
+]
 BUDGET = ['--target-macs', '0.7', '--gamma', '0.001']
 
 
@@ -33,7 +49,9 @@ def alive(prefix):
 
 
 def files_of(prefix, epoch=6):
-    return [prefix.parent.joinpath(f'{prefix.name}-{epoch:04d}.{ending}').read_bytes() for ending in ('params', 'states')]
+    return [
+        prefix.parent.joinpath(f'{prefix.name}-{epoch:04d}.{ending}').read_bytes() for ending in ('params', 'states')
+    ]
 
 
 @pytest.mark.parametrize('rule', ['apg', 'ista', 'group-lasso'])
@@ -41,8 +59,13 @@ def files_of(prefix, epoch=6):
 def test_what_is_dead_at_the_end_of_an_epoch_never_comes_back(engine, rule, tmp_path):
     network, prefix = save_network(tmp_path, kinds=('neuron',)), tmp_path / 'run'
     gamma = {'apg': 0.3, 'ista': 3, 'group-lasso': 0.3}[rule]
-    assert train(network, prefix, *FLAGS, '--engine', engine, '--lambda-rule', rule, '--gamma', gamma, '--freeze-dead') == 0
-    values = [np.concatenate([vector['values'] for vector in record['lambda_values'].values()]) for record in metrics(prefix)]
+    assert (
+        train(network, prefix, *FLAGS, '--engine', engine, '--lambda-rule', rule, '--gamma', gamma, '--freeze-dead')
+        == 0
+    )
+    values = [
+        np.concatenate([vector['values'] for vector in record['lambda_values'].values()]) for record in metrics(prefix)
+    ]
     dead = [set(np.flatnonzero(epoch == 0)) for epoch in values]
     assert dead[-1], 'something must have died'
     assert all(before <= after for before, after in zip(dead, dead[1:]))
@@ -103,13 +126,22 @@ def test_shrinking_changes_nothing_but_rounding(tmp_path):
     assert ends[0].selection == ends[1].selection
 
 
-@pytest.mark.parametrize(('flags', 'words'), [
-    (['--target-macs', '0'], 'a share'), (['--target-macs', '1.5'], 'a share'), (['--target-macs', 'half'], 'a share'),
-    (['--target-macs', '0.5', '--optimizer', 'nag'], 'needs --optimizer apg'), (['--target-macs', '0.5', '--target-params', '0.5'], 'two budgets'),
-    (['--target-macs', '0.5', '--lambda-rule', 'subgradient'], 'needs --lambda-rule'), (['--shrink'], '--shrink needs --freeze-dead'),
-    (['--target-macs', '0.5', '--shrink', '--lambda-placement', 'output'], '--lambda-placement weight'),
-    (['--target-macs', '0.01'], 'cannot be reached'), (['--target-macs', '0.7', '--num-epochs', '2'], 'more epochs'),
-    (['--freeze-dead', '--kv-store', 'dist_sync'], '')])
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (['--target-macs', '0'], 'a share'),
+        (['--target-macs', '1.5'], 'a share'),
+        (['--target-macs', 'half'], 'a share'),
+        (['--target-macs', '0.5', '--optimizer', 'nag'], 'needs --optimizer apg'),
+        (['--target-macs', '0.5', '--target-params', '0.5'], 'two budgets'),
+        (['--target-macs', '0.5', '--lambda-rule', 'subgradient'], 'needs --lambda-rule'),
+        (['--shrink'], '--shrink needs --freeze-dead'),
+        (['--target-macs', '0.5', '--shrink', '--lambda-placement', 'output'], '--lambda-placement weight'),
+        (['--target-macs', '0.01'], 'cannot be reached'),
+        (['--target-macs', '0.7', '--num-epochs', '2'], 'more epochs'),
+        (['--freeze-dead', '--kv-store', 'dist_sync'], ''),
+    ],
+)
 def test_what_cannot_be_selected_is_refused_in_one_line(flags, words, tmp_path, capfd):
     line = refused(capfd, tmp_path, '--network', save_network(tmp_path), *NOISE, '--num-epochs', '6', *flags)
     assert words in line
@@ -118,7 +150,21 @@ def test_what_cannot_be_selected_is_refused_in_one_line(flags, words, tmp_path, 
 def test_another_budget_is_another_run(tmp_path, capfd):
     network, prefix = save_network(tmp_path), tmp_path / 'run'
     assert train(network, prefix, *FLAGS, *BUDGET) == 0
-    line = refused(capfd, tmp_path, '--network', network, '--model-prefix', prefix, *NOISE, *FLAGS, '--target-macs', '0.6', '--gamma', '0.001', '--resume')
+    line = refused(
+        capfd,
+        tmp_path,
+        '--network',
+        network,
+        '--model-prefix',
+        prefix,
+        *NOISE,
+        *FLAGS,
+        '--target-macs',
+        '0.6',
+        '--gamma',
+        '0.001',
+        '--resume',
+    )
     assert '--target-macs 0.7 (now 0.6)' in line
 
 

@@ -1,4 +1,7 @@
-"""Before the first step it is proved that the servers run the optimizer; and what cannot be asked of a group is refused in one line."""
+"""Before the first step it is proved that the servers run the optimizer; and what cannot be asked of a group is refused
+in one line.
+"""
+
 import sys
 
 import numpy as np
@@ -36,7 +39,10 @@ OTHER_RULE = """
                 finder = importlib.machinery.PathFinder.find_spec(name, path)
                 class Loader(importlib.machinery.SourceFileLoader):
                     def get_data(self, path):
-                        return pathlib.Path(path).read_bytes().replace(b'lambda_ *= self.momentum', b'lambda_ *= 0') if path.endswith('.py') else b''
+                        if not path.endswith('.py'):
+                            return b''
+                        source = pathlib.Path(path).read_bytes()
+                        return source.replace(b'lambda_ *= self.momentum', b'lambda_ *= 0')
                 return importlib.machinery.ModuleSpec(name, Loader(name, finder.origin), origin=finder.origin)
 """
 
@@ -46,13 +52,33 @@ def tiny(tmp_path_factory):
     return save_network(tmp_path_factory.mktemp('network'))
 
 
-@pytest.mark.parametrize(('module', 'other', 'message'), [
-    ('train.fit', NO_APG, "error: parameter server 0 cannot do what the workers ask of it: there is no rule 'apg' here"),
-    ('optimizers.apg', OTHER_RULE, 'error: a first update did not move lambda_probe by the rule of the optimizer'),
-])
+@pytest.mark.parametrize(
+    ('module', 'other', 'message'),
+    [
+        (
+            'train.fit',
+            NO_APG,
+            "error: parameter server 0 cannot do what the workers ask of it: there is no rule 'apg' here",
+        ),
+        ('optimizers.apg', OTHER_RULE, 'error: a first update did not move lambda_probe by the rule of the optimizer'),
+    ],
+)
 def test_servers_with_another_optimizer_are_found_out_before_the_first_step(module, other, message, tiny, tmp_path):
-    command = [sys.executable, '-c', SERVER_WITH.format(module=module, other=other), train_cifar.__file__, '--network', tiny, '--kv-store', 'dist_sync', *FLAGS,
-               '--model-prefix', tmp_path / 'run', '--disp-batches', '1']
+    command = [
+        sys.executable,
+        '-c',
+        SERVER_WITH.format(module=module, other=other),
+        train_cifar.__file__,
+        '--network',
+        tiny,
+        '--kv-store',
+        'dist_sync',
+        *FLAGS,
+        '--model-prefix',
+        tmp_path / 'run',
+        '--disp-batches',
+        '1',
+    ]
     with Launched(['-n', 1], command) as run:
         assert run.ends() == 2
         assert message in run.said
@@ -63,7 +89,21 @@ def test_servers_with_another_optimizer_are_found_out_before_the_first_step(modu
 
 def test_asynchronous_workers_with_compressed_gradients_and_two_servers_learn(tiny, tmp_path):
     prefix = str(tmp_path / 'run')
-    flags = [*DIGITS, '--num-epochs', '4', '--batch-size', '16', '--gamma', '0.01', '--lr', '0.05', '--gc-type', '2bit', '--gc-threshold', '0.02']
+    flags = [
+        *DIGITS,
+        '--num-epochs',
+        '4',
+        '--batch-size',
+        '16',
+        '--gamma',
+        '0.01',
+        '--lr',
+        '0.05',
+        '--gc-type',
+        '2bit',
+        '--gc-threshold',
+        '0.02',
+    ]
     with cluster(tiny, prefix, *flags, '--kv-store', 'dist_async', servers=2) as run:
         assert run.ends() == 0, run.said
     first, *_, last = [line['train']['cross-entropy'] for line in metrics(prefix)]
@@ -96,20 +136,25 @@ def test_the_schedule_counts_updates_and_a_gradient_is_the_mean_of_what_is_summe
     assert make_optimizer(args, network(args, (3, 8, 8), 10), 10, Pair(updates)).lr_scheduler.base_lr == 0.2
 
 
-@pytest.mark.parametrize(('flags', 'error', 'message'), [
-    (['--kv-store', 'dist_sync'], UserError, 'needs parameter servers; start the run with train/launch.py'),
-    (['--kv-store', 'dist_sync', '--engine', 'torch'], UserError, 'needs --engine mxnet'),
-    (['--gc-type', '2bit'], UserError, '--gc-type 2bit needs --kv-store device, dist_sync'),
-    (['--batch-size', '15', '--cpus', '2'], UserError, 'cannot be cut into equal shares for 2 devices'),
-])
+@pytest.mark.parametrize(
+    ('flags', 'error', 'message'),
+    [
+        (['--kv-store', 'dist_sync'], UserError, 'needs parameter servers; start the run with train/launch.py'),
+        (['--kv-store', 'dist_sync', '--engine', 'torch'], UserError, 'needs --engine mxnet'),
+        (['--gc-type', '2bit'], UserError, '--gc-type 2bit needs --kv-store device, dist_sync'),
+        (['--batch-size', '15', '--cpus', '2'], UserError, 'cannot be cut into equal shares for 2 devices'),
+    ],
+)
 def test_what_cannot_be_is_refused(flags, error, message, tiny):
     from train.build import check_arguments
+
     with pytest.raises(error, match=message):
         check_arguments(parsed('--network', tiny, *flags), (3, 8, 8), 10)
 
 
 def test_horovod_that_is_not_installed_is_named(monkeypatch, tiny):
     from train.build import check_arguments
+
     monkeypatch.setitem(sys.modules, 'horovod', None)
     with pytest.raises(MissingDependencyError, match='--kv-store horovod needs Horovod'):
         check_arguments(parsed('--network', tiny, '--kv-store', 'horovod'), (3, 8, 8), 10)

@@ -1,4 +1,5 @@
 """One run, two engines: what MXNet and PyTorch make of the same seed, and of each other's checkpoints."""
+
 import json
 import shutil
 
@@ -58,7 +59,10 @@ def test_either_engine_goes_on_from_the_other(network, tmp_path, first, then):
     run(network, tmp_path / 'one', first, 2)
     for path in tmp_path.glob('one*'):
         shutil.copy(str(path), str(tmp_path / path.name.replace('one', 'two', 1)))
-    stayed, switched = run(network, tmp_path / 'one', first, 3, '--resume'), run(network, tmp_path / 'two', then, 3, '--resume')
+    stayed, switched = (
+        run(network, tmp_path / 'one', first, 3, '--resume'),
+        run(network, tmp_path / 'two', then, 3, '--resume'),
+    )
     assert_alike(stayed, switched, 2e-3)
 
 
@@ -80,7 +84,33 @@ def test_what_torch_writes_says_what_mxnet_says(network, tmp_path):
 
 def test_a_card_that_is_not_there(network, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
-    line = refused(capfd, tmp_path, '--network', network, '--dataset', 'synthetic', '--image-shape', '3,8,8', '--engine', 'torch', '--gpus', '1')
+    line = refused(
+        capfd,
+        tmp_path,
+        '--network',
+        network,
+        '--dataset',
+        'synthetic',
+        '--image-shape',
+        '3,8,8',
+        '--engine',
+        'torch',
+        '--gpus',
+        '1',
+    )
     assert 'sees 1 card' in line
-    line = refused(capfd, tmp_path, '--network', network, '--dataset', 'synthetic', '--image-shape', '3,8,8', '--engine', 'torch', '--gpus', '0,1')
+    line = refused(
+        capfd,
+        tmp_path,
+        '--network',
+        network,
+        '--dataset',
+        'synthetic',
+        '--image-shape',
+        '3,8,8',
+        '--engine',
+        'torch',
+        '--gpus',
+        '0,1',
+    )
     assert 'one card' in line

@@ -1,4 +1,7 @@
-"""Images and counts on the device, on the CPU for one: to the bit what the NumPy pipeline makes of the same seed, epoch and batch."""
+"""Images and counts on the device, on the CPU for one: to the bit what the NumPy pipeline makes of the same seed, epoch
+and batch.
+"""
+
 import numpy as np
 import pytest
 
@@ -18,8 +21,10 @@ IMAGES, LABELS = random.integers(0, 256, (45, 3, 9, 7), np.uint8), random.intege
 
 def both(kind, augmentation, *more):
     """The iterator of NumPy and the one on the device."""
+
     def make():
         return kind(IMAGES.copy(), LABELS, 8, *more, Preprocessor(IMAGES.shape[1:], augmentation=augmentation))
+
     return make(), on_device(make(), CPU)
 
 
@@ -31,7 +36,9 @@ def assert_same(expected, found):
     assert found.pad == expected.pad
 
 
-@pytest.mark.parametrize('augmentation', [CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, Augmentation(mirror=True), None], ids=str)
+@pytest.mark.parametrize(
+    'augmentation', [CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, Augmentation(mirror=True), None], ids=str
+)
 def test_training_batches_are_the_same_to_the_bit(augmentation):
     host, device = both(TrainIterator, augmentation, 7)
     assert len(host) == len(device) == 5
@@ -57,7 +64,10 @@ def test_test_batches_are_the_same_to_the_bit():
 
 def test_what_is_no_array_in_memory_stays_where_it_is():
     preprocessor = Preprocessor(IMAGES.shape[1:])
-    for iterator in (SyntheticIterator(2, (3, 8, 8), 10, 20), EvalIterator(Recycled(IMAGES, 90), np.resize(LABELS, 90), 8, preprocessor)):
+    for iterator in (
+        SyntheticIterator(2, (3, 8, 8), 10, 20),
+        EvalIterator(Recycled(IMAGES, 90), np.resize(LABELS, 90), 8, preprocessor),
+    ):
         assert on_device(iterator, CPU) is iterator
 
 
@@ -81,9 +91,9 @@ def test_sums_on_the_device_are_those_of_numpy():
 def test_a_tally_goes_on_from_what_was_saved():
     tally = DeviceTally(0, CPU)
     tally.add(torch.from_numpy(probabilities(4)), torch.zeros(4))
-    tally.sums = {'count': 10, 'correct': 9, 'in_top_k': 0, 'loss': 1.}
-    tally.add(torch.tensor([[1., 0.]]), torch.tensor([0.]))
-    assert tally.sums == {'count': 11, 'correct': 10, 'in_top_k': 0, 'loss': 1.}
+    tally.sums = {'count': 10, 'correct': 9, 'in_top_k': 0, 'loss': 1.0}
+    tally.add(torch.tensor([[1.0, 0.0]]), torch.tensor([0.0]))
+    assert tally.sums == {'count': 11, 'correct': 10, 'in_top_k': 0, 'loss': 1.0}
     tally.clear()
     assert tally.count == 0
 

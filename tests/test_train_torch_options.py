@@ -1,4 +1,5 @@
 """The flags of --engine torch on the command line, and what is said where PyTorch is not installed."""
+
 import json
 import os
 import subprocess
@@ -11,7 +12,12 @@ from train import train_cifar
 from train.arguments import TORCH_ONLY
 
 DTYPE = ['--dtype', 'bfloat16']
-FLAGS = {'channels_last': ['--channels-last'], 'allow_tf32': ['--allow-tf32'], 'cuda_graphs': ['--cuda-graphs', 'off'], 'compile': ['--compile', 'off']}
+FLAGS = {
+    'channels_last': ['--channels-last'],
+    'allow_tf32': ['--allow-tf32'],
+    'cuda_graphs': ['--cuda-graphs', 'off'],
+    'compile': ['--compile', 'off'],
+}
 
 
 @pytest.mark.parametrize('name', TORCH_ONLY)
@@ -22,10 +28,15 @@ def test_mxnet_refuses_the_flags_of_torch(name, tmp_path, capfd):
 
 def test_without_pytorch_there_is_one_line(tmp_path):
     """A process in which PyTorch cannot be imported, as where it is not installed."""
-    code = 'import sys; sys.modules["torch"] = None; from runtime.cli import run; from train.train_cifar import main; run(main)'
-    done = subprocess.run([sys.executable, '-c', code, '--engine', 'torch', *NOISE], stderr=subprocess.PIPE, text=True, cwd=str(tmp_path))
+    code = (
+        'import sys; sys.modules["torch"] = None; from runtime.cli import run; '
+        'from train.train_cifar import main; run(main)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code, '--engine', 'torch', *NOISE], stderr=subprocess.PIPE, text=True, cwd=str(tmp_path)
+    )
     assert done.returncode == 2
-    line, = done.stderr.splitlines()
+    (line,) = done.stderr.splitlines()
     assert line.startswith('error: --engine torch needs PyTorch')
     assert 'make venv EXTRAS=torch' in line
     assert os.listdir(str(tmp_path)) == []

@@ -1,4 +1,7 @@
-"""The order in which a card would be spoken to, seen by a stand-in for ``torch.cuda``: there is none where the tests run."""
+"""The order in which a card would be spoken to, seen by a stand-in for ``torch.cuda``: there is none where the tests
+run.
+"""
+
 import contextlib
 
 import pytest
@@ -49,8 +52,13 @@ class Card:
                     raise RuntimeError('capture failed')
                 card.current = self.before
 
-        for name, thing in {'Stream': lambda device: Stream('side'), 'current_stream': lambda device: Stream(card.current), 'stream': on,
-                            'graph': Capture, 'CUDAGraph': Graph}.items():
+        for name, thing in {
+            'Stream': lambda device: Stream('side'),
+            'current_stream': lambda device: Stream(card.current),
+            'stream': on,
+            'graph': Capture,
+            'CUDAGraph': Graph,
+        }.items():
             monkeypatch.setattr(torch.cuda, name, thing)
 
     def work(self, tensor):
@@ -71,6 +79,6 @@ def test_a_failed_recording_gives_the_stream_back(monkeypatch):
     card = Card(monkeypatch, fails=True)
     replayed = Replayed(card.work, CudaRecorder('cuda:0'))
     results = [replayed(torch.full((2,), float(value))).tolist() for value in range(6)]
-    assert results == [[value + 1.] * 2 for value in range(6)]
+    assert results == [[value + 1.0] * 2 for value in range(6)]
     assert card.current == 'default'
     assert card.said[9:] == ['begin', 'work on side', 'end'] + 3 * ['work on default']

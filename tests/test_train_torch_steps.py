@@ -1,4 +1,7 @@
-"""Steps through the engines: five of PyTorch's beside five of MXNet's for every family, in every format, and recorded as a card would record them."""
+"""Steps through the engines: five of PyTorch's beside five of MXNet's for every family, in every format, and recorded
+as a card would record them.
+"""
+
 import logging
 
 import numpy as np
@@ -27,8 +30,17 @@ STEPS = 5
 def optimizer(symbol):
     """A rate that warms up and drops, so that none is right for two steps on end."""
     schedule = mx.lr_scheduler.MultiFactorScheduler([3, 4], 0.5, 0.02, warmup_steps=2)
-    made = APG(learning_rate=0.02, lr_scheduler=schedule, gamma=0.5, momentum=0.9, wd=1e-3, rescale_grad=1 / BATCH, sym=symbol, param_idx2name={})
-    made.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
+    made = APG(
+        learning_rate=0.02,
+        lr_scheduler=schedule,
+        gamma=0.5,
+        momentum=0.9,
+        wd=1e-3,
+        rescale_grad=1 / BATCH,
+        sym=symbol,
+        param_idx2name={},
+    )
+    made.set_wd_mult({name: 0.0 for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
     return made
 
 
@@ -39,7 +51,11 @@ def batches(shape):
 
 def started(engine, symbol, shape, params, *more):
     data, label = [mx.io.DataDesc('data', (BATCH, *shape))], [mx.io.DataDesc('softmax_label', (BATCH,))]
-    made = TorchEngine(symbol, None, data, label, *more) if engine == 'torch' else MXNetEngine(symbol, [mx.cpu()], data, label)
+    made = (
+        TorchEngine(symbol, None, data, label, *more)
+        if engine == 'torch'
+        else MXNetEngine(symbol, [mx.cpu()], data, label)
+    )
     made.seed(1)
     return made, lambda: made.start(optimizer(symbol), *params)
 
@@ -60,7 +76,9 @@ def arrays(engine):
 def assert_close(found, expected, tolerance):
     """Equal to ``tolerance`` of the largest value."""
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * max(np.abs(value).max(), 1e-2), err_msg=name)
+        np.testing.assert_allclose(
+            found[name], value, rtol=0, atol=tolerance * max(np.abs(value).max(), 1e-2), err_msg=name
+        )
 
 
 @pytest.mark.parametrize('is_stripped', [False, True], ids=['full', 'stripped'])
@@ -76,13 +94,17 @@ def test_five_steps_are_those_of_mxnet(family, is_stripped):
     expected_outputs, expected = trained('mxnet', symbol, shape, params)
     np.testing.assert_allclose(outputs, expected_outputs, atol=1e-4)
     assert_close(weights, expected, 1e-4)
-    assert any(np.abs(expected[name] - before.asnumpy()).max() > 1e-3 for name, before in params[0].items()), 'weights must have moved'
+    assert any(np.abs(expected[name] - before.asnumpy()).max() > 1e-3 for name, before in params[0].items()), (
+        'weights must have moved'
+    )
 
 
 class Trace:
-    """A ``CudaRecorder`` for the CPU: what is recorded are PyTorch's elementary operations with the tensors they were given.
+    """A ``CudaRecorder`` for the CPU: what is recorded are PyTorch's elementary operations with the tensors they were
+    given.
 
-    As on a card, recording leaves everything as it was, a number of Python's is recorded as it is then, and to read one out of a tensor is an error.
+    As on a card, recording leaves everything as it was, a number of Python's is recorded as it is then, and to read one
+    out of a tensor is an error.
     """
 
     def __init__(self, tensors):
@@ -104,20 +126,30 @@ class Trace:
             with torch.no_grad():
                 result = traced()
                 output.resize_(result.shape).copy_(result)
+
         return replay, output
 
 
-@pytest.mark.parametrize('arithmetic', [Arithmetic(), Arithmetic(dtype='bfloat16', channels_last=True)], ids=['float32', 'bfloat16'])
+@pytest.mark.parametrize(
+    'arithmetic', [Arithmetic(), Arithmetic(dtype='bfloat16', channels_last=True)], ids=['float32', 'bfloat16']
+)
 def test_a_step_can_be_recorded_and_replayed(arithmetic):
-    """Five steps, the last two of them replayed, at rates that no other step has; and predictions of which the last are replayed."""
+    """Five steps, the last two of them replayed, at rates that no other step has; and predictions of which the last are
+    replayed.
+    """
     symbol, shape = small_network('vgg')
     params = random_params(symbol, shape, 'float32')
     engines = []
     for is_recorded in (False, True):
         engine, start = started('torch', symbol, shape, params, arithmetic)
         if is_recorded:
-            trace = Trace(lambda engine=engine: [*engine._net.parameters(), *engine._net.buffers(),
-                                                 *(state['moving'] for state in engine._optimizer.state.values())])
+            trace = Trace(
+                lambda engine=engine: [
+                    *engine._net.parameters(),
+                    *engine._net.buffers(),
+                    *(state['moving'] for state in engine._optimizer.state.values()),
+                ]
+            )
             engine._recorder = trace
         start()
         engines.append(engine)
@@ -137,13 +169,19 @@ def test_a_rate_in_a_tensor_moves_parameters_as_a_number_does():
     ends = []
     for as_rate in (float, torch.tensor):
         torch.manual_seed(0)
-        named = [('lambda_block', torch.nn.Parameter(torch.rand(6))), ('conv0_weight', torch.nn.Parameter(torch.randn(4, 3)))]
+        named = [
+            ('lambda_block', torch.nn.Parameter(torch.rand(6))),
+            ('conv0_weight', torch.nn.Parameter(torch.randn(4, 3))),
+        ]
         apg = TorchAPG(named, lr=as_rate(0.125), gamma=0.5, wd=0.25)
         for _ in range(3):
             for _, parameter in named:
                 parameter.grad = torch.randn_like(parameter)
             apg.step()
-        ends.append([parameter.detach() for _, parameter in named] + [state[0].asnumpy() for state in (apg.mxnet_state()['conv0_weight'],)])
+        ends.append(
+            [parameter.detach() for _, parameter in named]
+            + [state[0].asnumpy() for state in (apg.mxnet_state()['conv0_weight'],)]
+        )
     torch.testing.assert_close(ends[1], ends[0])
     assert 0 < (ends[0][0] == 0).sum() < 6
 
@@ -160,11 +198,15 @@ def test_what_cannot_be_recorded_is_said_once_and_computed(caplog):
     double = Replayed(lambda tensor: tensor * 2, Refuses())
     with caplog.at_level(logging.WARNING):
         assert [double(torch.tensor(value)).item() for value in range(7)] == [0, 2, 4, 6, 8, 10, 12]
-    line, = caplog.messages
+    (line,) = caplog.messages
     assert line.endswith('launched one by one: operation not permitted when stream is capturing')
 
 
-@pytest.mark.parametrize('arithmetic', [Arithmetic(dtype='bfloat16'), Arithmetic(dtype='float16', channels_last=True)], ids=['bfloat16', 'float16'])
+@pytest.mark.parametrize(
+    'arithmetic',
+    [Arithmetic(dtype='bfloat16'), Arithmetic(dtype='float16', channels_last=True)],
+    ids=['bfloat16', 'float16'],
+)
 def test_half_precision_rounds_features_and_nothing_else(arithmetic):
     symbol, shape = small_network('resnet-basic')
     params = random_params(symbol, shape, 'float32')
@@ -175,7 +217,9 @@ def test_half_precision_rounds_features_and_nothing_else(arithmetic):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.functional, 'conv2d', lambda *inputs: note(seen, convolution(*inputs), inputs[1]))
         outputs = [engine.step(batch, seed=0).clone() for batch in batches(shape)]
-    assert seen == {'features': {getattr(torch, arithmetic.dtype)}, 'weights': {torch.float32}}, 'λ times weight comes in float32'
+    assert seen == {'features': {getattr(torch, arithmetic.dtype)}, 'weights': {torch.float32}}, (
+        'λ times weight comes in float32'
+    )
     assert {tensor.dtype for tensor in (*engine._net.parameters(), *engine._net.buffers(), *outputs)} == {torch.float32}
     assert {state['moving'].dtype for state in engine._optimizer.state.values()} == {torch.float32}
     expected_outputs, expected = trained('torch', symbol, shape, params)
@@ -221,7 +265,10 @@ def assert_same_state(found, expected):
     assert found[0] == expected[0]
     for name, state in expected[1].items():
         # A momentum stands for the same whatever rate it is scaled by.
-        mine, other = (part[0].asnumpy() / part[1] if isinstance(part, list) else part.asnumpy() for part in (found[1][name], state))
+        mine, other = (
+            part[0].asnumpy() / part[1] if isinstance(part, list) else part.asnumpy()
+            for part in (found[1][name], state)
+        )
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-7, err_msg=name)
 
 

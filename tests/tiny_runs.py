@@ -1,4 +1,7 @@
-"""Training runs that take a second: a network of two residual blocks, 8×8 images, and the whole command line around them."""
+"""Training runs that take a second: a network of two residual blocks, 8×8 images, and the whole command line around
+them.
+"""
+
 import json
 import os
 import re
@@ -19,13 +22,17 @@ BATCHES = 8
 LOG_LINE = re.compile(r'\d{4}-\d\d-\d\d [\d:,]+ Node\[0\] .+')
 
 
-def save_network(folder, name='net', kinds=('block',), placement='weight', width=16, dropout=0.):
+def save_network(folder, name='net', kinds=('block',), placement='weight', width=16, dropout=0.0):
     """Write a pre-activation ResNet of two blocks; returns the path that ``--network`` takes."""
     with mx.name.NameManager():
-        symbol = resnet.network((1, 1), (width, 2 * width), resnet.bottleneck_unit, True, 10, IMAGE_SHAPE, kinds, placement)
+        symbol = resnet.network(
+            (1, 1), (width, 2 * width), resnet.bottleneck_unit, True, 10, IMAGE_SHAPE, kinds, placement
+        )
         if dropout:
             data = mx.sym.Dropout(symbol.get_internals()['pool1_output'], p=dropout)
-            symbol = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(mx.sym.Flatten(data), num_hidden=10, name='fc1'), name='softmax')
+            symbol = mx.sym.SoftmaxOutput(
+                mx.sym.FullyConnected(mx.sym.Flatten(data), num_hidden=10, name='fc1'), name='softmax'
+            )
     path = os.path.join(str(folder), f'{name}-symbol.json')
     symbol.save(path)
     return path
@@ -34,7 +41,9 @@ def save_network(folder, name='net', kinds=('block',), placement='weight', width
 def save_plain_network(folder):
     """Write a network without λ and without residual blocks; returns its path."""
     with mx.name.NameManager():
-        symbol = classifier(relu(batch_norm(convolution(input_images(IMAGE_SHAPE), 3, 8, 3, 'conv0'), 8, 'bn0'), 'relu0'), 10)
+        symbol = classifier(
+            relu(batch_norm(convolution(input_images(IMAGE_SHAPE), 3, 8, 3, 'conv0'), 8, 'bn0'), 'relu0'), 10
+        )
     path = os.path.join(str(folder), 'plain-symbol.json')
     symbol.save(path)
     return path
@@ -46,7 +55,9 @@ def train(network, prefix, *flags, data=NOISE):
 
 
 def refused(capfd, folder, *flags, script=train_cifar, is_unchanged=True):
-    """Run a script that must end with exit code 2 and a single line of error, and leave ``folder`` as it was; returns the line."""
+    """Run a script that must end with exit code 2 and a single line of error, and leave ``folder`` as it was; returns
+    the line.
+    """
     before = contents(folder)
     capfd.readouterr()
     with pytest.raises(SystemExit) as end:

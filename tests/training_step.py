@@ -1,4 +1,5 @@
 """One training step of a symbol in plain MXNet, and random parameters for it."""
+
 import numpy as np
 
 from runtime import mx
@@ -7,8 +8,9 @@ from runtime import mx
 def ran(symbol, values, images, labels, dtype='float64'):
     """(outputs, gradients by name) of one training step in ``dtype`` on ``values`` (dict name → array)."""
     types = dict.fromkeys([*symbol.list_arguments(), *symbol.list_auxiliary_states()], dtype)
-    executor = symbol.simple_bind(mx.cpu(), grad_req='write', type_dict=types, data=images.shape,
-                                  softmax_label=labels.shape)
+    executor = symbol.simple_bind(
+        mx.cpu(), grad_req='write', type_dict=types, data=images.shape, softmax_label=labels.shape
+    )
     for name, array in executor.arg_dict.items():
         array[:] = {'data': images, 'softmax_label': labels}.get(name, values.get(name))
     executor.forward(is_train=True)

@@ -1,13 +1,15 @@
-"""Turn a network into another runtime's: what is written has been run beside MXNet first, and the largest difference is printed.
+"""Turn a network into another runtime's: what is written has been run beside MXNet first, and the largest difference is
+printed.
 
     python tools/convert.py run/stripped 0 --to onnx --out resnet20.onnx
     python tools/convert.py run/stripped 0 --to torch --out resnet20
     python tools/convert.py run/stripped 0 --to int8 --out resnet20-int8 --data cifar10
     python tools/convert.py resnet20-12fca82f.th --to mxnet --out resnet20
 
-The source is an MXNet checkpoint, prefix and epoch; for --to mxnet it is a PyTorch (.pth, .pt, .th, .safetensors) or GluonCV (.params) file of a network of
-ours, or the name of a GluonCV network.
+The source is an MXNet checkpoint, prefix and epoch; for --to mxnet it is a PyTorch (.pth, .pt, .th, .safetensors) or
+GluonCV (.params) file of a network of ours, or the name of a GluonCV network.
 """
+
 import argparse
 import importlib
 import os
@@ -35,16 +37,36 @@ CALIBRATION_BATCH = 32
 
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('source', help='prefix of an MXNet checkpoint; for --to mxnet a file, or the name of a GluonCV network')
+    made.add_argument(
+        'source', help='prefix of an MXNet checkpoint; for --to mxnet a file, or the name of a GluonCV network'
+    )
     made.add_argument('epoch', type=int, nargs='?', help='epoch of the MXNet checkpoint')
-    made.add_argument('--to', choices=sorted(FORMATS), required=True, help='; '.join(f'{name}: {function.__doc__}' for name, function in FORMATS.items()))
+    made.add_argument(
+        '--to',
+        choices=sorted(FORMATS),
+        required=True,
+        help='; '.join(f'{name}: {function.__doc__}' for name, function in FORMATS.items()),
+    )
     made.add_argument('--out', required=True, help='file or prefix to write; a missing ending is added')
     made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
     made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
-    made.add_argument('--style', help='for --to state-dict: whose names to give the tensors (torchvision, akamaster, pytorchcv; default: the usual ones)')
-    made.add_argument('--data', choices=sorted(DATASETS), help='for --to int8: calibrate on training images of this data set, and print what accuracy it costs')
+    made.add_argument(
+        '--style',
+        help='for --to state-dict: whose names to give the tensors (torchvision, akamaster, pytorchcv; default: the '
+        'usual ones)',
+    )
+    made.add_argument(
+        '--data',
+        choices=sorted(DATASETS),
+        help='for --to int8: calibrate on training images of this data set, and print what accuracy it costs',
+    )
     made.add_argument('--data-dir', help='where that data set lies')
-    made.add_argument('--calibration-images', type=int, default=512, help='how many of them set the range of each feature map (default: 512)')
+    made.add_argument(
+        '--calibration-images',
+        type=int,
+        default=512,
+        help='how many of them set the range of each feature map (default: 512)',
+    )
     return made
 
 
@@ -68,7 +90,9 @@ def to_torch(args):
     graph, weights = claimed(args, '-symbol.json', '.pt')
     torch_checkpoint = optional('interop.torch_checkpoint', 'PyTorch', 'torch==2.13.0')
     network = load_checkpoint(args.source, args.epoch)
-    return wrote(f'{graph} and {weights}', torch_checkpoint.export_torch(*network, image_shape(args, network[0]), args.out))
+    return wrote(
+        f'{graph} and {weights}', torch_checkpoint.export_torch(*network, image_shape(args, network[0]), args.out)
+    )
 
 
 def to_int8(args):
@@ -81,15 +105,20 @@ def to_int8(args):
     quantized = quantize(*network, calibration_images(dataset, args.calibration_images))
     before, after = (accuracy(one, dataset) for one in (network, quantized))
     save_model(args.out, 0, *quantized)
-    return (f'wrote {graph} and {params}\naccuracy on the test images of {dataset.name}: {before:.4f} before, {after:.4f} in int8 '
-            f'({100 * (after - before):+.2f} points)')
+    return (
+        f'wrote {graph} and {params}\naccuracy on the test images of {dataset.name}: {before:.4f} before, {after:.4f} '
+        'in int8 '
+        f'({100 * (after - before):+.2f} points)'
+    )
 
 
 def to_mxnet(args):
     """OUT-symbol.json and OUT-0000.params, from a file of PyTorch or GluonCV"""
     graph, params = claimed(args, '-symbol.json', '-0000.params')
     network = convert.to_mxnet(args.source)
-    difference = prepared.proven(MXNetRunner(*network), read_model(args.source).logits, image_shape_of(network[0]), f'{args.source} as read')
+    difference = prepared.proven(
+        MXNetRunner(*network), read_model(args.source).logits, image_shape_of(network[0]), f'{args.source} as read'
+    )
     save_model(args.out, 0, *network)
     return wrote(f'{graph} and {params}', difference)
 
@@ -110,11 +139,20 @@ def to_gluoncv(args):
     return wrote(path, read_back(network, path, lambda scratch: save_arrays(scratch, params)))
 
 
-FORMATS = {'onnx': to_onnx, 'torch': to_torch, 'int8': to_int8, 'mxnet': to_mxnet, 'state-dict': to_state_dict, 'gluoncv': to_gluoncv}
+FORMATS = {
+    'onnx': to_onnx,
+    'torch': to_torch,
+    'int8': to_int8,
+    'mxnet': to_mxnet,
+    'state-dict': to_state_dict,
+    'gluoncv': to_gluoncv,
+}
 
 
 def read_back(network, path, write):
-    """Write ``path`` by ``write``, once what was written has been read as a network again; returns the difference of the two."""
+    """Write ``path`` by ``write``, once what was written has been read as a network again; returns the difference of
+    the two.
+    """
     with written_whole(path) as scratch:
         write(scratch)
         again = convert.to_mxnet(scratch)
@@ -123,7 +161,9 @@ def read_back(network, path, write):
 
 def save_safetensors(path, state):
     """Write a dict name → NumPy array."""
-    optional('safetensors.numpy', 'safetensors', 'safetensors').save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, path)
+    optional('safetensors.numpy', 'safetensors', 'safetensors').save_file(
+        {name: np.ascontiguousarray(array) for name, array in state.items()}, path
+    )
 
 
 def optional(module, what, package):
@@ -135,9 +175,13 @@ def optional(module, what, package):
 
 
 def claimed(args, *endings):
-    """The paths to write, one for each ending. Refused before any work where one is the source, or is there already and --force is not."""
+    """The paths to write, one for each ending. Refused before any work where one is the source, or is there already and
+    --force is not.
+    """
     targets = [args.out if args.out.endswith(ending) and len(endings) == 1 else args.out + ending for ending in endings]
-    sources = [args.source, symbol_path(args.source)] + ([] if args.epoch is None else [params_path(args.source, args.epoch)])
+    sources = [args.source, symbol_path(args.source)] + (
+        [] if args.epoch is None else [params_path(args.source, args.epoch)]
+    )
     for target in targets:
         if os.path.realpath(target) in map(os.path.realpath, sources):
             raise UserError(f'{target} is what is to be read: give another --out')
@@ -163,7 +207,10 @@ def accuracy(network, dataset):
     """The part of all test images that the network classifies right."""
     predict = Predictor(*network, (TEST_BATCH, *dataset.image_shape))
     if predict.num_classes != dataset.num_classes:
-        raise UserError(f'the network tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose another --data')
+        raise UserError(
+            f'the network tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose '
+            'another --data'
+        )
     return score(predict, eval_iterator(dataset, TEST_BATCH))[0]['accuracy']
 
 

@@ -1,9 +1,11 @@
 """Score a checkpoint, full or stripped, on the test images of a data set: every image counted once.
 
+Examples:
     python tools/evaluate.py --prefix runs/resnet20 --epoch 240 --dataset cifar10
     python tools/evaluate.py --prefix runs/resnet50-stripped --epoch 0 --data-val val.rec
     python tools/evaluate.py --prefix runs/resnet50-stripped --epoch 0 --dataset imagenet --data-dir imagenet
 """
+
 import argparse
 import json
 
@@ -32,7 +34,10 @@ def main(argv=None):
     predict = Predictor(symbol, arg_params, aux_params, (args.batch_size, *shape), contexts(args.gpus))
     if dataset:
         if predict.num_classes != dataset.num_classes:
-            raise UserError(f'{args.prefix} tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose another --dataset')
+            raise UserError(
+                f'{args.prefix} tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; '
+                'choose another --dataset'
+            )
         images = eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std)
     else:
         open_log()  # for the names of damaged images
@@ -51,8 +56,12 @@ def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--prefix', required=True, help='PREFIX-symbol.json and PREFIX-NNNN.params are read')
     made.add_argument('--epoch', type=int, required=True, help='which NNNN; 0 for a stripped network')
-    made.add_argument('--batch-size', type=int, default=100, help='images at a time; the result does not depend on it (default: 100)')
-    made.add_argument('--top-k', type=int, default=5, help='also count images whose class is among the k most probable (default: 5)')
+    made.add_argument(
+        '--batch-size', type=int, default=100, help='images at a time; the result does not depend on it (default: 100)'
+    )
+    made.add_argument(
+        '--top-k', type=int, default=5, help='also count images whose class is among the k most probable (default: 5)'
+    )
     made.add_argument('--gpus', help='a card to use, for example 0; left out: the CPU')
     made.add_argument('--json', action='store_true', help='print one JSON object')
     add_data_args(made, more=(IMAGENET,))

@@ -1,13 +1,15 @@
-"""The paper's CIFAR-10 runs on one card, by one command: ResNet-20 by the whole schedule, a baseline and four γ side by side, then ResNet-164, a baseline
-and one γ, by a schedule that fits into the minutes left.
+"""The paper's CIFAR-10 runs on one card, by one command: ResNet-20 by the whole schedule, a baseline and four γ side by
+side, then ResNet-164, a baseline and one γ, by a schedule that fits into the minutes left.
 
     python tools/gpu_runs.py                 # on a card: 25 minutes on a large one
     python tools/gpu_runs.py --reduced       # on the CPU: the same steps on small digits, to see that they work
 
-Everything is written below results/, in a folder named after engine and card: logs, metrics, plots, stripped checkpoints, their proofs and test errors, a
-table, and the throughput of each run. Stopped by hand or by the clock, it goes on by the same command line. Five ResNet-20 of 240 epochs are 60 million
+Everything is written below results/, in a folder named after engine and card: logs, metrics, plots, stripped
+checkpoints, their proofs and test errors, a table, and the throughput of each run. Stopped by hand or by the clock, it
+goes on by the same command line. Five ResNet-20 of 240 epochs are 60 million
 images: 20 minutes of training take 50,000 images/s in sum.
 """
+
 import argparse
 import glob
 import json
@@ -33,7 +35,7 @@ from tools.tables.render import markdown
 from train.data.datasets import load_dataset
 from train.log import open_log
 
-RESERVE = 3.  # minutes that stripping, proving and evaluating take after training
+RESERVE = 3.0  # minutes that stripping, proving and evaluating take after training
 EPOCHS, IMAGES = 240, 50000  # of the paper's schedule, and of an epoch
 FEWEST = 6  # epochs that a schedule of two drops makes sense for
 # Comes after the recipe, and so over it.
@@ -43,13 +45,30 @@ REDUCED = ('--dataset', 'digits', '--image-shape', '3,8,8', '--num-epochs', '2',
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--gpu', default='0', help='number of the card (default: 0)')
-    made.add_argument('--minutes', type=float, default=25., help='when to stop; what is not finished then goes on next time (default: 25)')
-    made.add_argument('--gamma', type=numbers, default=(0.003, 0.01, 0.03, 0.1), metavar='G1,G2,...', help='γ of ResNet-20 (default: 0.003,0.01,0.03,0.1)')
-    made.add_argument('--deep-gamma', type=numbers, default=(0.01,), metavar='G1,...', help='γ of ResNet-164 (default: 0.01)')
+    made.add_argument(
+        '--minutes',
+        type=float,
+        default=25.0,
+        help='when to stop; what is not finished then goes on next time (default: 25)',
+    )
+    made.add_argument(
+        '--gamma',
+        type=numbers,
+        default=(0.003, 0.01, 0.03, 0.1),
+        metavar='G1,G2,...',
+        help='γ of ResNet-20 (default: 0.003,0.01,0.03,0.1)',
+    )
+    made.add_argument(
+        '--deep-gamma', type=numbers, default=(0.01,), metavar='G1,...', help='γ of ResNet-164 (default: 0.01)'
+    )
     made.add_argument('--out', help='where to write (default: results/torch-NAME-OF-THE-CARD)')
     made.add_argument('--data-dir', metavar='FOLDER', help='CIFAR-10, where it is not to be fetched')
     made.add_argument('--reduced', action='store_true', help='everything in miniature on the CPU, in about a minute')
-    made.add_argument('flags', nargs='*', help='after --: flags of the trainer for every run, such as --allow-tf32 or --dtype bfloat16')
+    made.add_argument(
+        'flags',
+        nargs='*',
+        help='after --: flags of the trainer for every run, such as --allow-tf32 or --dtype bfloat16',
+    )
     return made
 
 
@@ -58,7 +77,9 @@ def main(argv=None):
     open_log()
     deadline = time.monotonic() + 60 * args.minutes
     card = versions_of_card(None if args.reduced else args.gpu)
-    out = args.out or os.path.join('results', f'torch-{_slug(card["card"] or "cpu")}{"-reduced" if args.reduced else ""}')
+    out = args.out or os.path.join(
+        'results', f'torch-{_slug(card["card"] or "cpu")}{"-reduced" if args.reduced else ""}'
+    )
     fetch(args)
     failures, code = {}, 0
     try:
@@ -80,7 +101,9 @@ def versions_of_card(gpu):
     try:
         from train.engines.torch import TorchEngine
     except ImportError as error:
-        raise MissingDependencyError(f'PyTorch is needed here ({error}); install it with make venv EXTRAS=torch') from None
+        raise MissingDependencyError(
+            f'PyTorch is needed here ({error}); install it with make venv EXTRAS=torch'
+        ) from None
     return TorchEngine.versions(gpu)
 
 
@@ -96,14 +119,19 @@ def plans(args, out, depth, gammas, *schedule):
     flags = ('--engine', 'torch', *where, *args.flags, *schedule)
     recipe = os.path.relpath(os.path.join(RECIPES, 'cifar10', f'resnet{depth}-{{}}.args')).format
     made = [Plan(os.path.join(out, f'resnet{depth}-baseline'), recipe('baseline'), flags)]
-    made += [Plan(os.path.join(out, f'resnet{depth}-sss-gamma{gamma:g}'), recipe('sss'), (*flags, '--gamma', f'{gamma:g}')) for gamma in gammas]
+    made += [
+        Plan(os.path.join(out, f'resnet{depth}-sss-gamma{gamma:g}'), recipe('sss'), (*flags, '--gamma', f'{gamma:g}'))
+        for gamma in gammas
+    ]
     for plan in made:
         claim(plan)
     return made
 
 
 def deep_plans(args, out, deadline):
-    """Those of ResNet-164, by the paper's schedule or, where time is too short, one of the same proportions; none where it is too short for any."""
+    """Those of ResNet-164, by the paper's schedule or, where time is too short, one of the same proportions; none where
+    it is too short for any.
+    """
     if args.reduced:
         return plans(args, out, 164, args.deep_gamma, '--num-epochs', '1')
     path = os.path.join(out, 'resnet164-schedule.json')
@@ -117,7 +145,9 @@ def deep_plans(args, out, deadline):
 
 
 def schedule_that_fits(args, deadline):
-    """Flags of a schedule for ResNet-164 that ends before ``deadline``; None where too little time is left to learn anything."""
+    """Flags of a schedule for ResNet-164 that ends before ``deadline``; None where too little time is left to learn
+    anything.
+    """
     runs, speed = 1 + len(args.deep_gamma), measured_speed(args, 164)
     seconds = deadline - time.monotonic() - 60 * RESERVE
     epochs = min(EPOCHS, max(0, math.floor(seconds * speed / (runs * IMAGES))))
@@ -132,8 +162,25 @@ def measured_speed(args, depth):
     """Images a second that one run of ResNet-``depth`` trains on, on noise, once it is warm."""
     with tempfile.TemporaryDirectory() as folder:
         prefix = os.path.join(folder, 'speed')
-        command = [sys.executable, os.path.join(ROOT, 'train', 'train_cifar.py'), '--num-layers', str(depth), '--engine', 'torch', '--gpus', args.gpu,
-                   *args.flags, '--benchmark', '1', '--num-examples', '12800', '--num-epochs', '2', '--model-prefix', prefix]
+        command = [
+            sys.executable,
+            os.path.join(ROOT, 'train', 'train_cifar.py'),
+            '--num-layers',
+            str(depth),
+            '--engine',
+            'torch',
+            '--gpus',
+            args.gpu,
+            *args.flags,
+            '--benchmark',
+            '1',
+            '--num-examples',
+            '12800',
+            '--num-epochs',
+            '2',
+            '--model-prefix',
+            prefix,
+        ]
         if subprocess.run(command, check=False).returncode:
             raise TrainingError(f'ResNet-{depth} does not train on this card; what it said is above')
         return _epochs(prefix)[-1]['samples_per_second']
@@ -146,7 +193,7 @@ def alarm(deadline):
     A shell starts background commands with Ctrl-C ignored, which would be ignored here too.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(max(0., deadline - time.monotonic()), os.kill, (os.getpid(), signal.SIGINT))
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), os.kill, (os.getpid(), signal.SIGINT))
     timer.daemon = True
     timer.start()
     try:
@@ -160,16 +207,25 @@ def write_throughput(out, card):
     """Write and print how far and how fast every run below ``out`` went: throughput.md and throughput.json."""
     runs = []
     for path in sorted(glob.glob(os.path.join(out, '*', 'run-metrics.jsonl'))):
-        epochs = _epochs(path[:-len('-metrics.jsonl')])
+        epochs = _epochs(path[: -len('-metrics.jsonl')])
         if epochs:
-            runs.append({'run': os.path.basename(os.path.dirname(path)), 'epochs': len(epochs), 'error': 100 * (1 - epochs[-1]['validation']['accuracy']),
-                         'images_per_second': statistics.median(epoch['samples_per_second'] for epoch in epochs)})
+            runs.append(
+                {
+                    'run': os.path.basename(os.path.dirname(path)),
+                    'epochs': len(epochs),
+                    'error': 100 * (1 - epochs[-1]['validation']['accuracy']),
+                    'images_per_second': statistics.median(epoch['samples_per_second'] for epoch in epochs),
+                }
+            )
     rows = [[run['run'], str(run['epochs']), f'{run["error"]:.2f}', f'{run["images_per_second"]:.0f}'] for run in runs]
     table = markdown(['run', 'epochs', 'test error (%)', 'images/s'], rows)
     where = ', '.join(f'{name} {version}' for name, version in card.items() if version)
-    text = f'## Throughput\n\nPyTorch engine, {where}. Runs of one depth were trained side by side, and shared the device.\n\n{table}\n'
+    note = f'PyTorch engine, {where}. Runs of one depth were trained side by side and shared the device.'
+    text = f'## Throughput\n\n{note}\n\n{table}\n'
     write_text(os.path.join(out, 'throughput.md'), text)
-    write_text(os.path.join(out, 'throughput.json'), json.dumps({'engine': 'torch', **card, 'runs': runs}, indent=1) + '\n')
+    write_text(
+        os.path.join(out, 'throughput.json'), json.dumps({'engine': 'torch', **card, 'runs': runs}, indent=1) + '\n'
+    )
     print(text)
 
 

@@ -1,11 +1,14 @@
-"""Make MXNet's record files (PREFIX.rec, .idx, .lst) out of ImageNet's folders or its tar files, which need not be unpacked.
+"""Make MXNet's record files (PREFIX.rec, .idx, .lst) out of ImageNet's folders or its tar files, which need not be
+unpacked.
 
     python tools/make_record.py ILSVRC2012_img_train.tar data/train
     python tools/make_record.py ILSVRC2012_img_val.tar data/val --devkit ILSVRC2012_devkit_t12.tar.gz
     python tools/make_record.py --verify data/train
 
-Killed in the middle, the same command line goes on from there. PREFIX.json, which says what is in the set, is written last.
+Killed in the middle, the same command line goes on from there. PREFIX.json, which says what is in the set, is written
+last.
 """
+
 import argparse
 import logging
 
@@ -21,20 +24,54 @@ from train.log import open_log
 
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('source', nargs='?', metavar='SOURCE', help='a folder or tar file of images, of a folder a class, or (tar) of a tar file a class')
-    made.add_argument('prefix', nargs='?', metavar='PREFIX', help='what the names of the new files begin with, for example data/train')
-    made.add_argument('--verify', metavar='PREFIX', help='read a finished set back: sums, framing, every image, labels, counts')
-    made.add_argument('--devkit', help='ILSVRC2012_devkit_t12.tar.gz, or the folder that it unpacks to: the labels of validation images without class folders')
-    made.add_argument('--classes', help='the classes in the order of their labels, where SOURCE may lack some: a manifest, such as that of the training set, '
-                                        'or a text file, one a line (default: the classes of SOURCE, sorted)')
-    made.add_argument('--shuffle', type=int, choices=(0, 1),
-                      help='1: put the records into random order, 0: keep them sorted (default: 0 for validation, that is with --devkit or --classes, else 1)')
+    made.add_argument(
+        'source',
+        nargs='?',
+        metavar='SOURCE',
+        help='a folder or tar file of images, of a folder a class, or (tar) of a tar file a class',
+    )
+    made.add_argument(
+        'prefix', nargs='?', metavar='PREFIX', help='what the names of the new files begin with, for example data/train'
+    )
+    made.add_argument(
+        '--verify', metavar='PREFIX', help='read a finished set back: sums, framing, every image, labels, counts'
+    )
+    made.add_argument(
+        '--devkit',
+        help='ILSVRC2012_devkit_t12.tar.gz, or the folder that it unpacks to: the labels of validation images without '
+        'class folders',
+    )
+    made.add_argument(
+        '--classes',
+        help='the classes in the order of their labels, where SOURCE may lack some: a manifest, such as that of the '
+        'training set, '
+        'or a text file, one a line (default: the classes of SOURCE, sorted)',
+    )
+    made.add_argument(
+        '--shuffle',
+        type=int,
+        choices=(0, 1),
+        help='1: put the records into random order, 0: keep them sorted (default: 0 for validation, that is with '
+        '--devkit or --classes, else 1)',
+    )
     made.add_argument('--seed', type=int, default=0, help='of the random order (default: 0)')
-    made.add_argument('--resize', type=int, metavar='N', help='scale each image to a shorter side of N pixels (default: keep the original bytes)')
+    made.add_argument(
+        '--resize',
+        type=int,
+        metavar='N',
+        help='scale each image to a shorter side of N pixels (default: keep the original bytes)',
+    )
     made.add_argument('--quality', type=int, default=95, help='of JPEGs that are encoded again (default: 95)')
-    made.add_argument('--max-bad', type=float, default=0.001, help='the share of images that may be left out because they cannot be decoded (default: 0.001)')
+    made.add_argument(
+        '--max-bad',
+        type=float,
+        default=0.001,
+        help='the share of images that may be left out because they cannot be decoded (default: 0.001)',
+    )
     made.add_argument('--jobs', type=int, default=usable_cores(), help='processes (default: the cores of this machine)')
-    made.add_argument('--force', action='store_true', help='replace a finished set, or an unfinished one of other images or options')
+    made.add_argument(
+        '--force', action='store_true', help='replace a finished set, or an unfinished one of other images or options'
+    )
     return made
 
 
@@ -53,7 +90,13 @@ def check_options(args):
     """Raise UserError for what cannot be done."""
     if bool(args.verify) == bool(args.prefix) or (args.verify and args.source):
         raise UserError('give SOURCE and PREFIX, or --verify PREFIX (--help explains)')
-    for name, least, most in (('resize', 1, 65500), ('quality', 1, 100), ('jobs', 1, 1024), ('max_bad', 0, 1), ('seed', 0, 2 ** 32 - 1)):
+    for name, least, most in (
+        ('resize', 1, 65500),
+        ('quality', 1, 100),
+        ('jobs', 1, 1024),
+        ('max_bad', 0, 1),
+        ('seed', 0, 2**32 - 1),
+    ):
         value = getattr(args, name)
         if value is not None and not least <= value <= most:
             raise UserError(f'--{name.replace("_", "-")} must be from {least} to {most}')
@@ -73,8 +116,11 @@ def make(args):
     is_shuffled = not (args.devkit or args.classes) if args.shuffle is None else bool(args.shuffle)
     plan = make_plan(classes, images, labels, args.resize, args.quality, args.seed if is_shuffled else None)
     manifest = write_set(args.prefix, plan, args.jobs, args.max_bad, args.force)
-    print(f'{args.prefix}: {manifest["records"]} records, {len(manifest["encoded_again"])} of them encoded again because they were no JPEG in RGB or grey, '
-          f'{len(manifest["left_out"])} images left out')
+    print(
+        f'{args.prefix}: {manifest["records"]} records, {len(manifest["encoded_again"])} of them encoded again because '
+        'they were no JPEG in RGB or grey, '
+        f'{len(manifest["left_out"])} images left out'
+    )
     return 0
 
 

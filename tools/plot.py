@@ -1,4 +1,5 @@
-"""Draw a training run from its PREFIX-metrics.jsonl: error, loss, the paths of λ, and the structure alive, over epochs."""
+"""Draw a training run from its PREFIX-metrics.jsonl: error, loss, λ and the structures alive over epochs."""
+
 import argparse
 import json
 import os
@@ -21,7 +22,9 @@ MOST_CURVES = 64
 def parser():
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument('metrics', help='PREFIX-metrics.jsonl, or PREFIX')
-    made.add_argument('--out', help='file to write, its ending the format: png, svg, pdf (default: PREFIX-training.png)')
+    made.add_argument(
+        '--out', help='file to write, its ending the format: png, svg, pdf (default: PREFIX-training.png)'
+    )
     return made
 
 
@@ -55,7 +58,9 @@ def read_metrics(path):
 def draw(records, title):
     """The figure of a run: two panels without λ, four with."""
     has_lambda = 'lambda_values' in records[0]
-    figure, panels = plt.subplots(2 if has_lambda else 1, 2, figsize=(10, 7 if has_lambda else 3.6), squeeze=False, constrained_layout=True)
+    figure, panels = plt.subplots(
+        2 if has_lambda else 1, 2, figsize=(10, 7 if has_lambda else 3.6), squeeze=False, constrained_layout=True
+    )
     epochs = [record['epoch'] + 1 for record in records]
     _draw_error(panels[0][0], epochs, records)
     _draw_loss(panels[0][1], epochs, records)
@@ -95,7 +100,9 @@ def _draw_lambda(panel, epochs, records):
     named = set()
     for curve, stage in _curves(records):
         colour = STAGE_COLOURS[(stage - 1) % len(STAGE_COLOURS)]
-        panel.plot(epochs, curve, color=colour, linewidth=1, alpha=0.8, label=None if stage in named else f'stage {stage}')
+        panel.plot(
+            epochs, curve, color=colour, linewidth=1, alpha=0.8, label=None if stage in named else f'stage {stage}'
+        )
         named.add(stage)
     panel.set_ylabel('λ')
     panel.legend(frameon=False, ncol=2)
@@ -109,12 +116,17 @@ def _curves(records):
         stages = [stage for stage in first['stages'] for _ in range(share)]
         over_epochs = zip(*(record['lambda_values'][name]['values'] for record in records))
         curves.extend(zip(over_epochs, stages))
-    return curves[::-(-len(curves) // MOST_CURVES)]
+    return curves[:: -(-len(curves) // MOST_CURVES)]
 
 
 def _draw_structure(panel, epochs, records):
     for measure, colour, name in (('macs', '#0072B2', 'MACs'), ('params', '#D55E00', 'parameters')):
-        panel.plot(epochs, [100 * record['alive'][measure] / record['full'][measure] for record in records], color=colour, label=name)
+        panel.plot(
+            epochs,
+            [100 * record['alive'][measure] / record['full'][measure] for record in records],
+            color=colour,
+            label=name,
+        )
     panel.set_ylabel('structure alive (% of the full network)')
     panel.set_ylim(0, 103)
     panel.legend(frameon=False)

@@ -1,10 +1,13 @@
-"""Print the paper's tables and draw its figures: each published number with its grade, ours beside it, and where ours comes from.
+"""Print the paper's tables and draw its figures: each published number with its grade, ours beside it, and where ours
+comes from.
 
-    python tools/reproduce_tables.py all                                  # every table, and every figure into results/figures
+Examples:
+    python tools/reproduce_tables.py all                                  # every table, figures into results/figures
     python tools/reproduce_tables.py imagenet-resnet --json
     python tools/reproduce_tables.py --run cifar10/sss-resnet-20          # make the run behind a row
-    python tools/reproduce_tables.py --update README.md docs/tables.md    # write the generated passages of these pages anew
+    python tools/reproduce_tables.py --update README.md docs/tables.md    # write the tables of these pages anew
 """
+
 import argparse
 import json
 import os
@@ -23,9 +26,14 @@ from tools.tables.render import LEGEND, longest_runs_markdown, published_json, p
 from tools.tables.results import FOLDER, read_results
 
 FIGURE = 'figure-'
-CAPTIONS = {'imagenet': 'Published error on ImageNet against parameters and MACs', 'cifar': 'Error on CIFAR against what is kept of the network',
-            'structure': 'Residual blocks kept in each stage', 'runs': 'Error of our runs against their MACs', 'lambda': 'Where λ ended in our runs',
-            'rules': 'APG against other rules for λ'}
+CAPTIONS = {
+    'imagenet': 'Published error on ImageNet against parameters and MACs',
+    'cifar': 'Error on CIFAR against what is kept of the network',
+    'structure': 'Residual blocks kept in each stage',
+    'runs': 'Error of our runs against their MACs',
+    'lambda': 'Where λ ended in our runs',
+    'rules': 'APG against other rules for λ',
+}
 RUNS = {'runs': 'Our runs', 'gammas': 'What each γ took'}
 
 
@@ -46,21 +54,43 @@ def main(argv=None):
     names = chosen(args.table, [*tables, *RUNS, *(FIGURE + name for name in figures)])
     for name in names:
         if name.startswith(FIGURE):
-            save(figures[name[len(FIGURE):]](), os.path.join(args.figures, name[len(FIGURE):]))
-    print(as_json(names, tables, results, args.figures) if args.json else as_markdown(names, tables, results, args.figures))
+            save(figures[name[len(FIGURE) :]](), os.path.join(args.figures, name[len(FIGURE) :]))
+    print(
+        as_json(names, tables, results, args.figures)
+        if args.json
+        else as_markdown(names, tables, results, args.figures)
+    )
     return 0
 
 
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('table', nargs='?', default='all', help="a table, 'runs' (everything that was run here), 'gammas' (what each γ "
-                      "took), a figure ('figure-imagenet'), or all")
+    made.add_argument(
+        'table',
+        nargs='?',
+        default='all',
+        help="a table, 'runs' (everything that was run here), 'gammas' (what each γ "
+        "took), a figure ('figure-imagenet'), or all",
+    )
     made.add_argument('--json', action='store_true', help='print one object')
     made.add_argument('--results', default=FOLDER, help='where the runs of tools/sweep.py lie (default: results)')
-    made.add_argument('--figures', default=os.path.join(FOLDER, 'figures'), help='where figures are written, as PNG and SVG (default: results/figures)')
-    made.add_argument('--run', metavar='ROW', help='train, strip and evaluate the recipe of a row, for example imagenet-resnet/sss-resnet-41')
-    made.add_argument('--update', nargs='+', metavar='PAGE', help='write what stands between <!-- table: NAME --> and <!-- /table --> in these Markdown '
-                      'files anew, and the figures that they show')
+    made.add_argument(
+        '--figures',
+        default=os.path.join(FOLDER, 'figures'),
+        help='where figures are written, as PNG and SVG (default: results/figures)',
+    )
+    made.add_argument(
+        '--run',
+        metavar='ROW',
+        help='train, strip and evaluate the recipe of a row, for example imagenet-resnet/sss-resnet-41',
+    )
+    made.add_argument(
+        '--update',
+        nargs='+',
+        metavar='PAGE',
+        help='write what stands between <!-- table: NAME --> and <!-- /table --> in these Markdown '
+        'files anew, and the figures that they show',
+    )
     return made
 
 
@@ -86,22 +116,38 @@ def as_json(names, tables, results, folder):
         elif name == 'gammas':
             found[name] = gammas_json(results)
         else:
-            found[name] = [os.path.join(folder, f'{name[len(FIGURE):]}.{ending}') for ending in ('png', 'svg')]
+            found[name] = [os.path.join(folder, f'{name[len(FIGURE) :]}.{ending}') for ending in ('png', 'svg')]
     return json.dumps(found, indent=1)
 
 
 def makers(tables, results, folder, base, where=FOLDER):
-    """A dict from the name of every generated passage to a function that gives its Markdown; its links lead from the folder ``base``."""
+    """A dict from the name of every generated passage to a function that gives its Markdown; its links lead from the
+    folder ``base``.
+    """
     made = {name: lambda table=table: published_markdown(table, results, base) for name, table in tables.items()}
-    made.update({FIGURE + name: lambda name=name: f'![{CAPTIONS[name]}]({os.path.relpath(os.path.join(folder, name), base)}.png)' for name in CAPTIONS})
-    return {**made, **measurements(where), 'runs': lambda: runs_markdown(results, base), 'longest-runs': lambda: longest_runs_markdown(results, base),
-            'gammas': lambda: gammas_markdown(results), 'options': options_markdown, 'legend': lambda: LEGEND}
+    made.update(
+        {
+            FIGURE + name: lambda name=name: (
+                f'![{CAPTIONS[name]}]({os.path.relpath(os.path.join(folder, name), base)}.png)'
+            )
+            for name in CAPTIONS
+        }
+    )
+    return {
+        **made,
+        **measurements(where),
+        'runs': lambda: runs_markdown(results, base),
+        'longest-runs': lambda: longest_runs_markdown(results, base),
+        'gammas': lambda: gammas_markdown(results),
+        'options': options_markdown,
+        'legend': lambda: LEGEND,
+    }
 
 
 def title_of(name, tables):
     if name in tables:
         return tables[name].title
-    return RUNS.get(name) or CAPTIONS[name[len(FIGURE):]]
+    return RUNS.get(name) or CAPTIONS[name[len(FIGURE) :]]
 
 
 def update(path, tables, results, folder, where):

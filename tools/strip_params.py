@@ -1,7 +1,9 @@
 """Strip dead structures out of a checkpoint, prove that nothing changed, and write what is left for stock MXNet.
 
+Examples:
     python tools/strip_params.py --prefix run/resnet20 --epoch 240 --out run/stripped
 """
+
 import argparse
 import json
 import os
@@ -31,17 +33,47 @@ def parser():
     made.add_argument('--epoch', type=int, required=True, help='its epoch N')
     made.add_argument('--out', required=True, help='writes OUT-symbol.json, OUT-0000.params and OUT-structure.json')
     made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
-    made.add_argument('--threshold', type=float, default=0., help='also take structures with |λ| up to this; what that changes is printed (default: only 0)')
-    made.add_argument('--fold-bn', action='store_true', help='also fold batch normalisation into the convolutions before it: faster inference')
-    made.add_argument('--for-training', action='store_true', help='keep the loss and its label, to train what is left further')
-    made.add_argument('--proof-inputs', type=int, default=8, help='how many images both networks run on before anything is written (default: 8)')
-    made.add_argument('--tolerance', type=float, help='largest difference of a logit allowed, as a part of the largest logit '
-                                                      '(default: 1e-4, in half precision 2e-2)')
+    made.add_argument(
+        '--threshold',
+        type=float,
+        default=0.0,
+        help='also take structures with |λ| up to this; what that changes is printed (default: only 0)',
+    )
+    made.add_argument(
+        '--fold-bn',
+        action='store_true',
+        help='also fold batch normalisation into the convolutions before it: faster inference',
+    )
+    made.add_argument(
+        '--for-training', action='store_true', help='keep the loss and its label, to train what is left further'
+    )
+    made.add_argument(
+        '--proof-inputs',
+        type=int,
+        default=8,
+        help='how many images both networks run on before anything is written (default: 8)',
+    )
+    made.add_argument(
+        '--tolerance',
+        type=float,
+        help='largest difference of a logit allowed, as a part of the largest logit '
+        '(default: 1e-4, in half precision 2e-2)',
+    )
     made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
-    made.add_argument('--data', choices=sorted(DATASETS), help='prove on the test images of this data set, and give the accuracy of both networks')
+    made.add_argument(
+        '--data',
+        choices=sorted(DATASETS),
+        help='prove on the test images of this data set, and give the accuracy of both networks',
+    )
     made.add_argument('--data-dir', help='where that data set lies')
-    made.add_argument('--time', action='store_true', help='also measure the milliseconds that an image takes before and after (in MXNet, one at a time)')
-    made.add_argument('--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)')
+    made.add_argument(
+        '--time',
+        action='store_true',
+        help='also measure the milliseconds that an image takes before and after (in MXNet, one at a time)',
+    )
+    made.add_argument(
+        '--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)'
+    )
     made.add_argument('--json', action='store_true', help='print one object in place of the table')
     return made
 
@@ -62,7 +94,9 @@ def main(argv=None):
     if args.threshold:
         result['threshold_cost'] = difference(run_to_logits(before, images), expected)._asdict()
     if dataset is not None:
-        result['accuracy'] = {name: accuracy(network, dataset) for name, network in (('before', before), ('after', after))}
+        result['accuracy'] = {
+            name: accuracy(network, dataset) for name, network in (('before', before), ('after', after))
+        }
     if args.time:
         result['milliseconds'] = milliseconds({'before': before, 'after': after}, shapes['data'])
     save_model(args.out, 0, *after)
@@ -92,7 +126,9 @@ def image_shape(args, symbol):
     """What the network eats, as (channels, height, width)."""
     shape = parse_image_shape(args.image_shape) if args.image_shape else data_shape_of(symbol)
     if not shape:
-        raise UserError(f'{symbol_path(args.prefix)} does not say which images it takes: give --image-shape channels,height,width')
+        raise UserError(
+            f'{symbol_path(args.prefix)} does not say which images it takes: give --image-shape channels,height,width'
+        )
     return shape
 
 
@@ -109,12 +145,17 @@ def accuracy(network, dataset):
     """The part of all test images that the network classifies right."""
     predict = Predictor(*network, (TEST_BATCH, *dataset.image_shape))
     if predict.num_classes != dataset.num_classes:
-        raise UserError(f'the network tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose another --data')
+        raise UserError(
+            f'the network tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose '
+            'another --data'
+        )
     return score(predict, eval_iterator(dataset, TEST_BATCH))[0]['accuracy']
 
 
 def milliseconds(networks, shape):
-    """The median time that one image of ``shape`` (1, C, H, W) takes, by the name of each of ``networks``, which take turns."""
+    """The median time that one image of ``shape`` (1, C, H, W) takes, by the name of each of ``networks``, which take
+    turns.
+    """
     batch = mx.io.DataBatch([mx.nd.array(noise(1, {'data': shape})['data'])], pad=0)
     predict = {name: Predictor(*network, shape) for name, network in networks.items()}
     seconds = {name: [] for name in networks}
@@ -129,7 +170,12 @@ def milliseconds(networks, shape):
 def table(result, out):
     """Before and after, what stayed of each vector of scaling factors, and the proof."""
     lines = [f'{"":24}{"before":>16}{"after":>16}{"kept":>9}']
-    for label, key in (('parameters', 'params'), ('  without BN', 'params_without_bn'), ('MACs per image', 'macs'), ('bytes of parameters', 'bytes')):
+    for label, key in (
+        ('parameters', 'params'),
+        ('  without BN', 'params_without_bn'),
+        ('MACs per image', 'macs'),
+        ('bytes of parameters', 'bytes'),
+    ):
         before, after = result['before'][key], result['after'][key]
         lines.append(f'{label:24}{before:>16,}{after:>16,}{100 * after / max(1, before):>8.2f}%')
     if 'milliseconds' in result:
@@ -151,12 +197,21 @@ def _stages(factors):
     alive, stages = np.array(factors['alive']), np.array(factors['stages'])
     if factors['kind'] == 'neuron' or len(stages) != len(alive):
         return ''
-    return ' (by stage: ' + ', '.join(f'{int(alive[stages == stage].sum())} of {alive[stages == stage].size}' for stage in np.unique(stages)) + ')'
+    return (
+        ' (by stage: '
+        + ', '.join(
+            f'{int(alive[stages == stage].sum())} of {alive[stages == stage].size}' for stage in np.unique(stages)
+        )
+        + ')'
+    )
 
 
 def _sentence(what, found):
-    return (f'{what}: on {found["images"]} images the logits differ by at most {found["largest"]:.3g} ({found["relative"]:.3g} of the largest); '
-            f'the same class first on {100 * found["agreement"]:g} %')
+    return (
+        f'{what}: on {found["images"]} images the logits differ by at most {found["largest"]:.3g} '
+        f'({found["relative"]:.3g} of the largest); '
+        f'the same class first on {100 * found["agreement"]:g} %'
+    )
 
 
 if __name__ == '__main__':

@@ -1,8 +1,10 @@
 """Print a network's or a checkpoint's layers, parameters and MACs, exactly.
 
+Examples:
     python tools/summary.py --network resnet --num-layers 50
     python tools/summary.py --prefix run/resnet50 --json
 """
+
 import argparse
 import json
 
@@ -19,15 +21,34 @@ CIFAR_DEPTHS = {'resnet': (20, 164), 'resnext': (20, 164), 'resnet-v1': (20, 32,
 
 def parser():
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    made.add_argument('--network', choices=sorted(NETWORKS), help='count one of our networks, as training would build it')
+    made.add_argument(
+        '--network', choices=sorted(NETWORKS), help='count one of our networks, as training would build it'
+    )
     made.add_argument('--num-layers', type=int, help='its depth')
-    made.add_argument('--num-classes', type=int, help='width of its classifier (default: 1000, or 10 for a CIFAR depth)')
-    made.add_argument('--scale', help="what has scaling factors: 'block,group', 'none', ... (default: the paper's choice); they count as lambdas only")
+    made.add_argument(
+        '--num-classes', type=int, help='width of its classifier (default: 1000, or 10 for a CIFAR depth)'
+    )
+    made.add_argument(
+        '--scale',
+        help="what has scaling factors: 'block,group', 'none', ... (default: the paper's choice); they count as "
+        'lambdas only',
+    )
     made.add_argument('--prefix', help='count a checkpoint instead: PREFIX-symbol.json')
-    made.add_argument('--epoch', type=int, help='with --prefix: also read PREFIX-000N.params, and check that it fits the symbol')
-    made.add_argument('--image-shape', help="channels,height,width: MACs depend on it (default: what the symbol says, or the network's own data set)")
-    made.add_argument('--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)')
-    made.add_argument('--json', action='store_true', help='print one object with params, params_without_bn, macs, bias_adds and lambdas')
+    made.add_argument(
+        '--epoch', type=int, help='with --prefix: also read PREFIX-000N.params, and check that it fits the symbol'
+    )
+    made.add_argument(
+        '--image-shape',
+        help="channels,height,width: MACs depend on it (default: what the symbol says, or the network's own data set)",
+    )
+    made.add_argument(
+        '--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)'
+    )
+    made.add_argument(
+        '--json',
+        action='store_true',
+        help='print one object with params, params_without_bn, macs, bias_adds and lambdas',
+    )
     return made
 
 
@@ -45,15 +66,29 @@ def main(argv=None):
 def table(found):
     """The layers of a ``Complexity`` and its totals, as text."""
     rows = [('layer', 'operator', 'output', 'params', 'MACs')]
-    rows += [(layer.name, layer.op, '×'.join(map(str, layer.output)), f'{layer.params:,}', f'{layer.macs:,}') for layer in found.layers]
+    rows += [
+        (layer.name, layer.op, '×'.join(map(str, layer.output)), f'{layer.params:,}', f'{layer.macs:,}')
+        for layer in found.layers
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ['  '.join([cell.ljust(width) for cell, width in zip(row[:3], widths)] + [cell.rjust(width) for cell, width in zip(row[3:], widths[3:])])
-             for row in rows]
+    lines = [
+        '  '.join(
+            [cell.ljust(width) for cell, width in zip(row[:3], widths)]
+            + [cell.rjust(width) for cell, width in zip(row[3:], widths[3:])]
+        )
+        for row in rows
+    ]
     lines.insert(1, '  '.join('-' * width for width in widths))
-    return '\n'.join([*lines, '',
-                      f'parameters           {found.params:>15,}  ({found.params_without_bn:,} without batch normalisation)',
-                      f'MACs per image       {found.macs:>15,}  (convolutions and fully connected layers; {found.bias_adds:,} bias additions not among them)',
-                      f'scaling factors      {found.lambdas:>15,}  (not among the parameters)'])
+    return '\n'.join(
+        [
+            *lines,
+            '',
+            f'parameters           {found.params:>15,}  ({found.params_without_bn:,} without batch normalisation)',
+            f'MACs per image       {found.macs:>15,}  (convolutions and fully connected layers; {found.bias_adds:,} '
+            'bias additions not among them)',
+            f'scaling factors      {found.lambdas:>15,}  (not among the parameters)',
+        ]
+    )
 
 
 def _network(args):

@@ -3,8 +3,10 @@
     python tools/sweep.py --recipe train/recipes/cifar10/resnet20-sss.args --gamma 0.01,0.02,0.05 --jobs 2
     python tools/sweep.py --recipe train/recipes/cifar10/resnet20-*.args -- --num-epochs 30 --lr-step-epochs 15,23
 
-Each run has a folder below --out. The same command line goes on where it was stopped: finished runs are left alone, others resume at their last checkpoint.
+Each run has a folder below --out. The same command line goes on where it was stopped: finished runs are left alone,
+others resume at their last checkpoint.
 """
+
 import argparse
 import concurrent.futures
 import itertools
@@ -25,20 +27,46 @@ from tools.tables.render import failures_markdown, runs_markdown
 from tools.tables.results import read_results
 from train.log import open_log
 
-# Options that take several values, each of which makes runs of its own, and what they are called in the name of a run's folder.
+# Options that take several values, each of which makes runs of its own, and what they are called in the name of a run's
+# folder.
 GRID = {'gamma': 'gamma', 'target_macs': 'macs', 'seed': 'seed'}
 
 
 def parser():
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--recipe', nargs='+', required=True, help='files of flags, such as those of train/recipes/')
-    made.add_argument('--gamma', type=numbers, default=(), metavar='G1,G2,...', help='train each recipe with each of these in place of its own')
-    made.add_argument('--target-macs', type=numbers, default=(), metavar='S1,S2,...', help='train each recipe with each of these budgets')
-    made.add_argument('--seed', type=numbers, default=(), metavar='N1,N2,...', help='train everything with each of these seeds')
-    made.add_argument('--out', default='results', help='a folder for each run is made below this one (default: results)')
-    made.add_argument('--jobs', type=int, default=1, help='runs at a time; each has its share of the cores (small networks use two threads badly)')
-    made.add_argument('--strip-threshold', type=float, help='strip with this --threshold: rules that leave no λ exactly 0 need it')
-    made.add_argument('--onnx', action='store_true', help='also export each stripped network to ONNX, and score it in ONNX Runtime')
+    made.add_argument(
+        '--gamma',
+        type=numbers,
+        default=(),
+        metavar='G1,G2,...',
+        help='train each recipe with each of these in place of its own',
+    )
+    made.add_argument(
+        '--target-macs',
+        type=numbers,
+        default=(),
+        metavar='S1,S2,...',
+        help='train each recipe with each of these budgets',
+    )
+    made.add_argument(
+        '--seed', type=numbers, default=(), metavar='N1,N2,...', help='train everything with each of these seeds'
+    )
+    made.add_argument(
+        '--out', default='results', help='a folder for each run is made below this one (default: results)'
+    )
+    made.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        help='runs at a time; each has its share of the cores (small networks use two threads badly)',
+    )
+    made.add_argument(
+        '--strip-threshold', type=float, help='strip with this --threshold: rules that leave no λ exactly 0 need it'
+    )
+    made.add_argument(
+        '--onnx', action='store_true', help='also export each stripped network to ONNX, and score it in ONNX Runtime'
+    )
     made.add_argument('flags', nargs='*', help='after --: flags of the trainer, for every run')
     return made
 
@@ -70,7 +98,15 @@ def make_plans(args):
             chosen = [(name, value) for name, value in zip(GRID, values) if value is not None]
             ending = ''.join(f'-{GRID[name]}{value:g}' for name, value in chosen)
             overrides = [word for name, value in chosen for word in (f'--{name.replace("_", "-")}', f'{value:g}')]
-            plans.append(Plan(os.path.join(args.out, _name_of(recipe) + ending), recipe, (*args.flags, *overrides), strip_flags, args.onnx))
+            plans.append(
+                Plan(
+                    os.path.join(args.out, _name_of(recipe) + ending),
+                    recipe,
+                    (*args.flags, *overrides),
+                    strip_flags,
+                    args.onnx,
+                )
+            )
     folders = [plan.folder for plan in plans]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice:
@@ -79,9 +115,13 @@ def make_plans(args):
 
 
 def carry_out_all(plans, jobs):
-    """Carry out every plan that has no result yet, ``jobs`` at a time, and return what failed: a dict from folder to reason."""
+    """Carry out every plan that has no result yet, ``jobs`` at a time, and return what failed: a dict from folder to
+    reason.
+    """
     waiting = [plan for plan in plans if not os.path.exists(result_path(plan))]
-    logging.info('%d runs: %d finished before, %d to do, %d at a time', len(plans), len(plans) - len(waiting), len(waiting), jobs)
+    logging.info(
+        '%d runs: %d finished before, %d to do, %d at a time', len(plans), len(plans) - len(waiting), len(waiting), jobs
+    )
     running, failures = set(), {}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     pool = concurrent.futures.ThreadPoolExecutor(jobs)
@@ -110,7 +150,10 @@ def summarise(out, failures):
     if failures:
         text += f'\n\n## Failed\n\n{failures_markdown(failures, out)}'
     write_text(os.path.join(out, 'sweep.md'), text + '\n')
-    write_text(os.path.join(out, 'sweep.json'), json.dumps({'results': results, 'failures': failures}, indent=1, sort_keys=True) + '\n')
+    write_text(
+        os.path.join(out, 'sweep.json'),
+        json.dumps({'results': results, 'failures': failures}, indent=1, sort_keys=True) + '\n',
+    )
     if results:
         save(frontier(results), os.path.join(out, 'sweep'))
     print(text)

@@ -1,34 +1,106 @@
-"""What each argument of the trainers decides: which network is trained and how, what selects its structure, where it is computed, or what is kept of it.
+"""What each argument of the trainers decides: which network is trained and how, what selects its structure, where it is
+computed, or what is kept of it.
 
 Resuming, baselines, tables and figures all go by this table.
 """
+
 from typing import Iterable
 
 # What is trained, by which schedule, on which data.
 IDENTITY = {
-    'network', 'num_layers', 'dataset', 'image_shape', 'num_classes', 'num_examples', 'augment', 'rgb_mean', 'rgb_std', 'brightness', 'contrast', 'saturation',
-    'pca_noise', 'random_mirror', 'min_random_area', 'resize', 'batch_size', 'num_epochs', 'finetune', 'lr', 'lr_schedule', 'lr_factor', 'lr_step_epochs',
-    'warmup_epochs', 'label_smoothing', 'mom', 'wd', 'clip_gradient', 'benchmark'}
+    'network',
+    'num_layers',
+    'dataset',
+    'image_shape',
+    'num_classes',
+    'num_examples',
+    'augment',
+    'rgb_mean',
+    'rgb_std',
+    'brightness',
+    'contrast',
+    'saturation',
+    'pca_noise',
+    'random_mirror',
+    'min_random_area',
+    'resize',
+    'batch_size',
+    'num_epochs',
+    'finetune',
+    'lr',
+    'lr_schedule',
+    'lr_factor',
+    'lr_step_epochs',
+    'warmup_epochs',
+    'label_smoothing',
+    'mom',
+    'wd',
+    'clip_gradient',
+    'benchmark',
+}
 # What selects a structure: a run may differ in these from the baseline that it is set against.
-SELECTION = {'optimizer', 'lambda_rule', 'gamma', 'gamma_weight', 'scale', 'lambda_placement', 'lambda_init', 'freeze_dead', 'target_macs', 'target_params',
-             'seed'}
+SELECTION = {
+    'optimizer',
+    'lambda_rule',
+    'gamma',
+    'gamma_weight',
+    'scale',
+    'lambda_placement',
+    'lambda_init',
+    'freeze_dead',
+    'target_macs',
+    'target_params',
+    'seed',
+}
 # Where and in what arithmetic it is computed, and where the data lies.
-COMPUTE = {'engine', 'gpus', 'cpus', 'threads', 'kv_store', 'gc_type', 'gc_threshold', 'scale_lr', 'dist_timeout', 'num_workers', 'dtype', 'memonger',
-           'channels_last', 'allow_tf32', 'cuda_graphs', 'compile', 'shrink', 'data_dir', 'data_train', 'data_train_idx', 'data_val', 'data_val_idx',
-           'data_nthreads', 'max_bad'}
+COMPUTE = {
+    'engine',
+    'gpus',
+    'cpus',
+    'threads',
+    'kv_store',
+    'gc_type',
+    'gc_threshold',
+    'scale_lr',
+    'dist_timeout',
+    'num_workers',
+    'dtype',
+    'memonger',
+    'channels_last',
+    'allow_tf32',
+    'cuda_graphs',
+    'compile',
+    'shrink',
+    'data_dir',
+    'data_train',
+    'data_train_idx',
+    'data_val',
+    'data_val_idx',
+    'data_nthreads',
+    'max_bad',
+}
 # What is shown and kept.
 OUTPUT = {'disp_batches', 'keep', 'model_prefix', 'resume', 'load_epoch', 'test_io', 'quiet'}
 
 # Arguments that older runs did not have, and the values that these runs went by.
-ADDED_LATER = {'lr_schedule': 'step', 'label_smoothing': 0., 'lambda_init': 1., 'freeze_dead': False, 'target_macs': None, 'target_params': None,
-               'gamma_weight': 'none'}
+ADDED_LATER = {
+    'lr_schedule': 'step',
+    'label_smoothing': 0.0,
+    'lambda_init': 1.0,
+    'freeze_dead': False,
+    'target_macs': None,
+    'target_params': None,
+    'gamma_weight': 'none',
+}
 
 
 def differing(before: dict, now: dict, may_differ: Iterable[str]) -> list:
     """The names of arguments, sorted, in which two runs differ besides those that may."""
     may_differ = set(may_differ)
     before, now = {**ADDED_LATER, **before}, {**ADDED_LATER, **now}
-    return sorted(name for name in set(before) | set(now) if name not in may_differ and before.get(name) != now.get(name))
+    return sorted(
+        name for name in set(before) | set(now) if name not in may_differ and before.get(name) != now.get(name)
+    )
 
 
 def flags(names: Iterable[str]) -> tuple:

@@ -1,4 +1,5 @@
 """What a run is made of: the network, the optimizer and the engine that the command line asks for."""
+
 import itertools
 import os
 import sys
@@ -26,7 +27,9 @@ from .selection import Selection
 
 
 def network(args, image_shape, num_classes):
-    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. GraphError where it does not fit the data."""
+    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. GraphError where it does not fit
+    the data.
+    """
     if args.network.endswith('.json'):
         symbol = load_symbol(args.network)
         check_shapes(symbol, {'data': (1, *image_shape)}, args.network)
@@ -43,11 +46,21 @@ def make_optimizer(args, symbol, batches_per_epoch, group=ALONE):
     rate = args.lr * group.size if args.scale_lr else args.lr
     scheduler = _schedule(args, rate, batches_per_epoch * group.updates_per_step)
     images = args.batch_size * group.size // group.updates_per_step
-    optimizer = rules.create(args.lambda_rule, symbol, gamma=args.gamma if args.optimizer == 'apg' else 0., momentum=args.mom, wd=args.wd,
-                             learning_rate=rate, lr_scheduler=scheduler, rescale_grad=1 / images, clip_gradient=args.clip_gradient,
-                             param_idx2name={})
-    # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without decay, as MXNet does.
-    optimizer.set_wd_mult({name: 0. for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
+    optimizer = rules.create(
+        args.lambda_rule,
+        symbol,
+        gamma=args.gamma if args.optimizer == 'apg' else 0.0,
+        momentum=args.mom,
+        wd=args.wd,
+        learning_rate=rate,
+        lr_scheduler=scheduler,
+        rescale_grad=1 / images,
+        clip_gradient=args.clip_gradient,
+        param_idx2name={},
+    )
+    # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without
+    # decay, as MXNet does.
+    optimizer.set_wd_mult({name: 0.0 for name in symbol.list_arguments() if not name.endswith(('_weight', '_gamma'))})
     return optimizer
 
 
@@ -60,7 +73,10 @@ def _schedule(args, rate, updates_per_epoch):
         steps = [epoch * updates_per_epoch for epoch in args.lr_step_epochs] or [sys.maxsize]
         return mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, rate, warmup_steps=warmup)
     if warmup >= updates:
-        raise UserError(f'--warmup-epochs {args.warmup_epochs:g} leaves nothing of --num-epochs {args.num_epochs} for --lr-schedule {args.lr_schedule}')
+        raise UserError(
+            f'--warmup-epochs {args.warmup_epochs:g} leaves nothing of --num-epochs {args.num_epochs} for '
+            f'--lr-schedule {args.lr_schedule}'
+        )
     if args.lr_schedule == 'cosine':
         return mx.lr_scheduler.CosineScheduler(updates, rate, warmup_steps=warmup)
     return mx.lr_scheduler.PolyScheduler(updates, rate, pwr=1, warmup_steps=warmup)
@@ -87,12 +103,22 @@ def make_engine(args, symbol, data, group=ALONE):
         # A pass backward costs two passes forward.
         macs = 3 * complexity(symbol, {'data': image}).macs * args.batch_size * len(data) * args.num_epochs
         return _torch_engine()(symbol, args.gpus, data.provide_data, data.provide_label, _arithmetic(args), macs)
-    return mxnet_engine(symbol, group.devices(contexts(args.gpus, args.cpus)), data.provide_data, data.provide_label, group.store, group,
-                        dtype=args.dtype, memonger=args.memonger)
+    return mxnet_engine(
+        symbol,
+        group.devices(contexts(args.gpus, args.cpus)),
+        data.provide_data,
+        data.provide_label,
+        group.store,
+        group,
+        dtype=args.dtype,
+        memonger=args.memonger,
+    )
 
 
 def mxnet_engine(symbol, devices, *others, dtype='float32', memonger=False):
-    """``MXNetEngine(symbol, devices, *others)``, or what computes the same in ``dtype``, with feature maps computed twice instead of kept if ``memonger``."""
+    """``MXNetEngine(symbol, devices, *others)``, or what computes the same in ``dtype``, with feature maps computed
+    twice instead of kept if ``memonger``.
+    """
     engine = MXNetEngine
     if dtype == 'float16':
         symbol, engine = half(symbol, wide_products=devices[0].device_type == 'cpu'), HalfEngine
@@ -105,10 +131,15 @@ def all_versions(args):
 
 
 def check_arguments(args, image_shape, num_classes):
-    """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that cannot start."""
+    """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that
+    cannot start.
+    """
     check_group(args)
     if args.model_prefix and not os.path.basename(args.model_prefix):
-        raise UserError(f'--model-prefix {args.model_prefix}: give a name after the folder, for example {os.path.join(args.model_prefix, "resnet")}')
+        raise UserError(
+            f'--model-prefix {args.model_prefix}: give a name after the folder, for example '
+            f'{os.path.join(args.model_prefix, "resnet")}'
+        )
     if args.engine == 'torch':
         if args.memonger:
             raise UserError('--memonger 1 needs --engine mxnet')
@@ -117,12 +148,18 @@ def check_arguments(args, image_shape, num_classes):
         _check_torch_only(args)
         devices = len(contexts(args.gpus, args.cpus))
         if args.kv_store != 'horovod' and args.batch_size % devices:
-            raise UserError(f'--batch-size {args.batch_size} cannot be cut into equal shares for {devices} devices; it is the total of this machine')
+            raise UserError(
+                f'--batch-size {args.batch_size} cannot be cut into equal shares for {devices} devices; it is the '
+                'total of this machine'
+            )
     _check_selection(args)
     symbol = network(args, image_shape, num_classes)
     if args.optimizer == 'apg' and not lambda_layout(symbol):
-        raise TrainingError('this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train a baseline with '
-                            '--optimizer nag')
+        raise TrainingError(
+            'this network has no λ, so --optimizer apg has nothing to select; choose structures with --scale, or train '
+            'a baseline with '
+            '--optimizer nag'
+        )
     if args.target_macs or args.target_params:
         Selection(args, symbol, {'data': (1, *image_shape)})
     if args.dtype == 'float16' and args.engine == 'mxnet':
@@ -132,13 +169,23 @@ def check_arguments(args, image_shape, num_classes):
 
 def _check_selection(args):
     budget = next((name for name in ('target_macs', 'target_params') if getattr(args, name)), None)
-    wish = f'--{budget.replace("_", "-")}' if budget else '--freeze-dead' if args.freeze_dead else '--shrink' if args.shrink else None
+    wish = (
+        f'--{budget.replace("_", "-")}'
+        if budget
+        else '--freeze-dead'
+        if args.freeze_dead
+        else '--shrink'
+        if args.shrink
+        else None
+    )
     if args.target_macs and args.target_params:
         raise UserError('--target-macs and --target-params are two budgets; give one')
     if wish and args.optimizer != 'apg':
         raise UserError(f'{wish} needs --optimizer apg: {args.optimizer} selects nothing')
     if wish and args.kv_store not in ('local', 'device'):
-        raise UserError(f'{wish} does not work with --kv-store {args.kv_store} yet; use --kv-store local or device on one machine')
+        raise UserError(
+            f'{wish} does not work with --kv-store {args.kv_store} yet; use --kv-store local or device on one machine'
+        )
     if args.shrink and not (args.freeze_dead or budget):
         raise UserError('--shrink needs --freeze-dead or a target: without them, dead structures may come back')
     if args.shrink and args.lambda_placement != 'weight':
@@ -151,31 +198,45 @@ def _torch_engine():
     try:
         from .engines.torch import TorchEngine
     except ImportError as error:
-        raise MissingDependencyError(f'--engine torch needs PyTorch ({error}); install it with make venv EXTRAS=torch') from None
+        raise MissingDependencyError(
+            f'--engine torch needs PyTorch ({error}); install it with make venv EXTRAS=torch'
+        ) from None
     return TorchEngine
 
 
 def _arithmetic(args):
     # Never imported before _torch_engine has said that PyTorch is there.
     from .engines.torch_arithmetic import Arithmetic
+
     return Arithmetic(args.dtype, **{name: getattr(args, name) for name in TORCH_ONLY})
 
 
 def _check_torch_only(args):
     if args.dtype == 'bfloat16':
-        raise UserError('--dtype bfloat16 needs --engine torch; MXNet has no kernels that train in it; take --dtype float16')
+        raise UserError(
+            '--dtype bfloat16 needs --engine torch; MXNet has no kernels that train in it; take --dtype float16'
+        )
     for name, default in TORCH_ONLY.items():
         if getattr(args, name) != default:
-            raise UserError(f'--{name.replace("_", "-")} needs --engine torch; --engine mxnet computes kernel by kernel, in its own layout')
+            raise UserError(
+                f'--{name.replace("_", "-")} needs --engine torch; --engine mxnet computes kernel by kernel, in its '
+                'own layout'
+            )
 
 
 def _check_fits_data(symbol, name, image_shape, num_classes):
     missing = sorted({'data', 'softmax_label'} - set(symbol.list_arguments()))
     if missing:
-        raise GraphError(f'--network {name}: the symbol has no input {" and no input ".join(missing)}, so it cannot be trained')
+        raise GraphError(
+            f'--network {name}: the symbol has no input {" and no input ".join(missing)}, so it cannot be trained'
+        )
     try:
         _, outputs, _ = symbol.infer_shape_partial(data=(1, *image_shape))
     except mx.MXNetError as error:
-        raise GraphError(f'--network {name} cannot take images of {",".join(map(str, image_shape))}: {first_line(error)}') from None
+        raise GraphError(
+            f'--network {name} cannot take images of {",".join(map(str, image_shape))}: {first_line(error)}'
+        ) from None
     if outputs != [(1, num_classes)]:
-        raise GraphError(f'--network {name} has outputs of shape {outputs} for one image, the data has {num_classes} classes')
+        raise GraphError(
+            f'--network {name} has outputs of shape {outputs} for one image, the data has {num_classes} classes'
+        )

@@ -1,10 +1,12 @@
 """The whole state of a training run, on disk: there completely, or not there.
 
-After epoch 7 a run has ``PREFIX-symbol.json``, ``PREFIX-0007.params`` (MXNet's own formats), ``PREFIX-0007.states`` (the optimizer's arrays, in the
-same format as ``.params``; nothing is pickled) and ``PREFIX-0007.json``, a manifest that is written last: what has no manifest, or does not match the sums
-in it, does not exist. A run that was stopped 40 batches later has the same files under the name ``PREFIX-stopped-0007-40``. A good checkpoint is never
-written over: each has a name of its own, and the old ones are removed when the new one is complete.
+After epoch 7 a run has ``PREFIX-symbol.json``, ``PREFIX-0007.params`` (MXNet's own formats), ``PREFIX-0007.states``
+(the optimizer's arrays, in the same format as ``.params``; nothing is pickled) and ``PREFIX-0007.json``, a manifest
+that is written last: what has no manifest, or does not match the sums in it, does not exist. A run that was stopped 40
+batches later has the same files under the name ``PREFIX-stopped-0007-40``. A good checkpoint is never written over:
+each has a name of its own, and the old ones are removed when the new one is complete.
 """
+
 import contextlib
 import hashlib
 import json
@@ -23,11 +25,14 @@ from runtime.files import sha256, write_text
 STOPPED = 'stopped'
 LABEL = rf'\d{{4,}}|{STOPPED}-\d{{4,}}-\d+'
 
-State = namedtuple('State', 'epoch batch arg_params aux_params optimizer_state arguments best tally selection', defaults=(None,))
+State = namedtuple(
+    'State', 'epoch batch arg_params aux_params optimizer_state arguments best tally selection', defaults=(None,)
+)
 State.__doc__ = """A run after ``epoch`` whole epochs and ``batch`` batches more.
 
-``optimizer_state`` is (number of updates, dict from parameter name to state), ``arguments`` the command line as a dict, ``best`` [validation accuracy,
-epoch] so far, ``tally`` the sums behind the training accuracy of the epoch that was stopped, ``selection`` what ``Selection.state`` says.
+``optimizer_state`` is (number of updates, dict from parameter name to state), ``arguments`` the command line as a dict,
+``best`` [validation accuracy, epoch] so far, ``tally`` the sums behind the training accuracy of the epoch that was
+stopped, ``selection`` the value of ``Selection.state``.
 """
 
 
@@ -45,7 +50,9 @@ class Checkpoints:
         self._folder, self._name = os.path.split(os.path.abspath(prefix))
 
     def save(self, symbol, state, versions):
-        """Write ``state`` and then remove what it makes superfluous. Raises CheckpointError when a parameter is not finite, before anything is written."""
+        """Write ``state`` and then remove what it makes superfluous. Raises CheckpointError when a parameter is not
+        finite, before anything is written.
+        """
         label = _label(state)
         params, states = self._path(label, 'params'), self._path(label, 'states')
         require_finite(state.arg_params, params)
@@ -56,9 +63,21 @@ class Checkpoints:
         save_symbol(symbol_path(self._prefix), symbol)
         save_params(params, state.arg_params, state.aux_params)
         save_arrays(states, arrays)
-        manifest = {'epoch': state.epoch, 'batch': state.batch, 'num_update': num_update, 'best': state.best, 'tally': state.tally,
-                    'files': {os.path.basename(path): {'sha256': sha256(path), 'bytes': os.path.getsize(path)} for path in (params, states)},
-                    'arguments': state.arguments, 'versions': versions, 'optimizer_state': tree, 'selection': state.selection}
+        manifest = {
+            'epoch': state.epoch,
+            'batch': state.batch,
+            'num_update': num_update,
+            'best': state.best,
+            'tally': state.tally,
+            'files': {
+                os.path.basename(path): {'sha256': sha256(path), 'bytes': os.path.getsize(path)}
+                for path in (params, states)
+            },
+            'arguments': state.arguments,
+            'versions': versions,
+            'optimizer_state': tree,
+            'selection': state.selection,
+        }
         write_text(self._path(label, 'json'), json.dumps(_sealed(manifest), indent=1, sort_keys=True) + '\n')
         self._prune(state)
 
@@ -71,7 +90,9 @@ class Checkpoints:
             try:
                 return self._read(f'{label:04d}')
             except CheckpointError as error:
-                raise CheckpointError(f'{error}; --resume in place of --load-epoch takes the furthest whole one') from None
+                raise CheckpointError(
+                    f'{error}; --resume in place of --load-epoch takes the furthest whole one'
+                ) from None
         problems = []
         for found in sorted(self._labels(), key=_progress, reverse=True):
             try:
@@ -82,14 +103,24 @@ class Checkpoints:
             for problem in problems:
                 logging.warning('%s; going back to %s', problem, self._path(found, 'json'))
             return state
-        raise CheckpointError('; '.join(problems) or f'{self._prefix}: no checkpoint to resume from; leave --resume out to start a run')
+        raise CheckpointError(
+            '; '.join(problems) or f'{self._prefix}: no checkpoint to resume from; leave --resume out to start a run'
+        )
 
     def would_be_lost(self, symbol):
-        """Whether a new run of ``symbol`` would write over anything: a checkpoint, parameters from another script, or the graph that they belong to."""
+        """Whether a new run of ``symbol`` would write over anything: a checkpoint, parameters from another script, or
+        the graph that they belong to.
+        """
         parameters = re.compile(rf'{re.escape(self._name)}-\d{{4,}}\.(params|states)')
-        # A save of ours that was killed leaves parameters without a manifest too. Every run of ours begins with its metrics file.
+        # A save of ours that was killed leaves parameters without a manifest too. Every run of ours begins with its
+        # metrics file.
         is_foreign = f'{self._name}-metrics.jsonl' not in self._listing()
-        return bool(self._labels()) or is_foreign and any(map(parameters.fullmatch, self._listing())) or self.are_of_another(symbol)
+        return (
+            bool(self._labels())
+            or is_foreign
+            and any(map(parameters.fullmatch, self._listing()))
+            or self.are_of_another(symbol)
+        )
 
     def are_of_another(self, symbol):
         """Whether ``PREFIX-symbol.json`` is there, and another network."""
@@ -109,15 +140,25 @@ class Checkpoints:
         path = self._path(label, 'json')
         manifest = _read_manifest(path)
         try:
-            # By their endings: a run may have been copied or renamed, and the files that are checked must be those that are loaded.
+            # By their endings: a run may have been copied or renamed, and the files that are checked must be those that
+            # are loaded.
             sums = {os.path.splitext(name)[1]: facts for name, facts in manifest['files'].items()}
             for ending in ('params', 'states'):
                 _check_sum(self._path(label, ending), sums[f'.{ending}'])
             arg_params, aux_params = load_params(self._path(label, 'params'))
             arrays = load_arrays(self._path(label, 'states'))
             states = {name: _unflatten(tree, arrays) for name, tree in manifest['optimizer_state'].items()}
-            return State(manifest['epoch'], manifest['batch'], arg_params, aux_params, (manifest['num_update'], states), manifest['arguments'],
-                         manifest['best'], manifest['tally'], manifest.get('selection'))
+            return State(
+                manifest['epoch'],
+                manifest['batch'],
+                arg_params,
+                aux_params,
+                (manifest['num_update'], states),
+                manifest['arguments'],
+                manifest['best'],
+                manifest['tally'],
+                manifest.get('selection'),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f'{path}: lacks what a checkpoint has ({type(error).__name__}: {error})') from None
 
@@ -126,7 +167,7 @@ class Checkpoints:
         stopped = [label for label in self._labels() if label.startswith(STOPPED)]
         epochs = sorted(set(self._labels()) - set(stopped), key=int)
         best = state.best and f'{state.best[1]:04d}'
-        for label in stopped + epochs[:-self._keep]:
+        for label in stopped + epochs[: -self._keep]:
             if label not in (_label(state), best):
                 self._remove(label)
 
@@ -196,7 +237,7 @@ def _flatten(state, name, arrays):
 def _unflatten(tree, arrays):
     if not isinstance(tree, dict):
         return tree
-    (kind, content), = tree.items()
+    ((kind, content),) = tree.items()
     if kind == 'array':
         return arrays[content]
     parts = [_unflatten(part, arrays) for part in content]

@@ -1,9 +1,11 @@
 """How much each structure contributes: what the loss would be without it, measured or estimated.
 
-Blocks are few and large, so the loss is measured without each of them in turn, on training images. Channels and groups are many and small. For them the change
-of the loss is estimated to first order by |λ ∂G/∂λ|, its root mean square over the steps of an epoch (Molchanov et al. 2017, equation 7). Neither changes when
-λ and the weights behind it trade scale, which λ alone does.
+Blocks are few and large, so the loss is measured without each of them in turn, on training images. Channels and groups
+are many and small. For them the change of the loss is estimated to first order by |λ ∂G/∂λ|, its root mean square over
+the steps of an epoch (Molchanov et al. 2017, equation 7). Neither changes when λ and the weights behind it trade scale,
+which λ alone does.
 """
+
 import itertools
 
 import numpy as np
@@ -53,6 +55,5 @@ def _loss(engine, sample, make_tally):
     tally = make_tally()
     for batch in sample:
         probabilities = engine.predict(batch)
-        tally.add(probabilities, engine.labels(batch)[:len(probabilities)])
+        tally.add(probabilities, engine.labels(batch)[: len(probabilities)])
     return tally.averages()['cross-entropy']
-

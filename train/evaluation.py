@@ -1,4 +1,5 @@
 """The accuracy of a checkpoint on a data set: every image once, none twice."""
+
 import json
 
 import numpy as np
@@ -28,12 +29,21 @@ class Predictor:
         try:
             shapes, outputs, _ = symbol.infer_shape(data=data_shape)
         except mx.base.MXNetError as error:
-            raise UserError(f'the network does not take images of shape {data_shape[1:]}: {str(error).strip().splitlines()[-1]}') from None
+            raise UserError(
+                f'the network does not take images of shape {data_shape[1:]}: {str(error).strip().splitlines()[-1]}'
+            ) from None
         for name, shape in zip(symbol.list_arguments(), shapes):
             if name in arg_params and arg_params[name].shape != shape:
-                raise UserError(f'the network does not take images of shape {data_shape[1:]}: with them {name} would have shape {shape}, it has '
-                                f'{arg_params[name].shape}')
-        labels = [(name, shape) for name, shape in zip(symbol.list_arguments(), shapes) if name not in arg_params and name != 'data']
+                raise UserError(
+                    f'the network does not take images of shape {data_shape[1:]}: with them {name} would have shape '
+                    f'{shape}, it has '
+                    f'{arg_params[name].shape}'
+                )
+        labels = [
+            (name, shape)
+            for name, shape in zip(symbol.list_arguments(), shapes)
+            if name not in arg_params and name != 'data'
+        ]
         self.num_classes = outputs[0][1]
         self._module = mx.mod.Module(symbol, label_names=[name for name, _ in labels], context=contexts or [mx.cpu()])
         self._module.bind([('data', data_shape)], labels or None, for_training=False)
@@ -44,7 +54,7 @@ class Predictor:
         self._module.forward(batch, is_train=False)
         outputs = self._module.get_outputs()[0]
         probabilities = outputs if self._has_head else mx.nd.softmax(outputs)
-        return probabilities.asnumpy()[:batch.data[0].shape[0] - (batch.pad or 0)]
+        return probabilities.asnumpy()[: batch.data[0].shape[0] - (batch.pad or 0)]
 
 
 def ends_in_softmax(symbol):
@@ -54,10 +64,14 @@ def ends_in_softmax(symbol):
 
 
 def score(predict, iterator, top_k=0, progress=None):
-    """(averages by name, number of images) of ``predict``, a function from DataBatch to class probabilities, over an iterator of ``eval_iterator``."""
+    """(averages by name, number of images) of ``predict``, a function from DataBatch to class probabilities, over an
+    iterator of ``eval_iterator``.
+    """
     tally = Tally(top_k)
     iterator.reset()
-    for batch in tqdm.tqdm(iterator, desc=progress, total=len(iterator), unit='batch', leave=False, disable=None if progress else True):
+    for batch in tqdm.tqdm(
+        iterator, desc=progress, total=len(iterator), unit='batch', leave=False, disable=None if progress else True
+    ):
         probabilities = predict(batch)
-        tally.add(probabilities, np.asarray(batch.label[0].asnumpy()[:len(probabilities)]))
+        tally.add(probabilities, np.asarray(batch.label[0].asnumpy()[: len(probabilities)]))
     return tally.averages(), tally.count

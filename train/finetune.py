@@ -1,14 +1,15 @@
 """``--finetune``: a network that starts from the weights of a checkpoint, and from nothing else of it."""
+
 from formats.checkpoint_files import load_checkpoint
 from runtime import mx
 from runtime.errors import CheckpointError, UserError
 
 
-def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.):
+def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.0):
     """The weights of a checkpoint for a network that may have other λ.
 
-    ``shapes`` maps each parameter of the network to its shape; a λ that the checkpoint lacks starts at ``lambda_init``. Raises CheckpointError for any other
-    parameter that is missing, unknown to the network, or of another shape.
+    ``shapes`` maps each parameter of the network to its shape; a λ that the checkpoint lacks starts at ``lambda_init``.
+    Raises CheckpointError for any other parameter that is missing, unknown to the network, or of another shape.
     """
     found = dict(arg_params, **aux_params)
     missing = [name for name in shapes if name not in found and 'lambda' not in name]
@@ -16,7 +17,10 @@ def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.):
     for what, names in (('lacks', missing), ('has besides', unknown)):
         if names:
             listed = ', '.join(names[:3]) + (' ...' if len(names) > 3 else '')
-            raise CheckpointError(f'{origin} is of another network: it {what} {listed}; --finetune needs the network that it was trained as')
+            raise CheckpointError(
+                f'{origin} is of another network: it {what} {listed}; --finetune needs the network that it was trained '
+                'as'
+            )
     for name, array in found.items():
         if array.shape != shapes[name]:
             raise CheckpointError(f'{origin}: {name} has shape {array.shape}, the network wants {shapes[name]}')
@@ -35,4 +39,10 @@ def weights_of(finetune: str, symbol, shapes: dict, lambda_init: float):
     _, arg_params, aux_params = load_checkpoint(prefix, int(epoch))
     arg_shapes, _, aux_shapes = symbol.infer_shape(**shapes)
     wanted = dict(zip(symbol.list_arguments(), arg_shapes), **dict(zip(symbol.list_auxiliary_states(), aux_shapes)))
-    return restart_weights(arg_params, aux_params, {name: shape for name, shape in wanted.items() if name not in shapes}, finetune, lambda_init)
+    return restart_weights(
+        arg_params,
+        aux_params,
+        {name: shape for name, shape in wanted.items() if name not in shapes},
+        finetune,
+        lambda_init,
+    )

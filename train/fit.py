@@ -1,4 +1,7 @@
-"""The one training loop. From top to bottom: what a run needs, where it starts, an epoch, what is said and kept after it."""
+"""The one training loop. From top to bottom: what a run needs, where it starts, an epoch, what is said and kept after
+it.
+"""
+
 import json
 import logging
 import math
@@ -31,13 +34,22 @@ from .watch import Watch
 
 
 def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALONE):
-    """Train by the parsed command line ``args`` (see ``train.arguments``) on two iterators; ``top_k`` above 1 also reports top-k accuracy.
+    """Train by the parsed command line ``args`` (see ``train.arguments``) on two iterators; ``top_k`` above 1 also
+    reports top-k accuracy.
 
-    Of the workers of a ``group`` each comes here with its share of the data, and the first one keeps what the run writes.
-    Returns 0, or 128 + the signal's number where one stopped the run. Raises UserError for what a user can mend.
+    Of the workers of a ``group`` each comes here with its share of the data, and the first one keeps what the run
+    writes. Returns 0, or 128 + the signal's number where one stopped the run. Raises UserError for what a user can
+    mend.
     """
     log = open_log(args.model_prefix if group.rank == 0 else None, group.rank, args.quiet)
-    logging.info('Run: %s', json.dumps({'command': shlex.join(sys.argv), 'arguments': vars(args), 'versions': all_versions(args)}, default=str, sort_keys=True))
+    logging.info(
+        'Run: %s',
+        json.dumps(
+            {'command': shlex.join(sys.argv), 'arguments': vars(args), 'versions': all_versions(args)},
+            default=str,
+            sort_keys=True,
+        ),
+    )
     run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k, group)
     run.start()
     log.write_file()
@@ -46,8 +58,13 @@ def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALO
             if run.train_epoch(epoch, interruption):
                 run.finish_epoch(epoch)
             if run.is_stopped_by(interruption):
-                logging.info('Stopped by signal %d after %d epochs and %d batches%s', interruption.signal, run.epoch, run.batch,
-                             '; --resume goes on from here' if args.model_prefix else '')
+                logging.info(
+                    'Stopped by signal %d after %d epochs and %d batches%s',
+                    interruption.signal,
+                    run.epoch,
+                    run.batch,
+                    '; --resume goes on from here' if args.model_prefix else '',
+                )
                 return 128 + interruption.signal
     run.conclude()
     return 0
@@ -59,9 +76,16 @@ class Run:
     def __init__(self, args, train_data, val_data, symbol, top_k, group):
         self._args, self._symbol, self._top_k, self._group = args, symbol, top_k, group
         one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
-        self._engine = ResizableEngine(symbol, one_image, lambda smaller: make_engine(args, smaller, train_data, group),
-                                       lambda smaller: make_optimizer(args, smaller, len(train_data), group))
-        self._train_data, self._val_data = self._engine.prepare_iterator(train_data), self._engine.prepare_iterator(val_data)
+        self._engine = ResizableEngine(
+            symbol,
+            one_image,
+            lambda smaller: make_engine(args, smaller, train_data, group),
+            lambda smaller: make_optimizer(args, smaller, len(train_data), group),
+        )
+        self._train_data, self._val_data = (
+            self._engine.prepare_iterator(train_data),
+            self._engine.prepare_iterator(val_data),
+        )
         self._tally = self._engine.tally(top_k)
         self._threads = ThreadChooser(args.threads, self._engine.set_threads)
         prefix = args.model_prefix if group.rank == 0 else None
@@ -92,7 +116,9 @@ class Run:
         self._log_gamma_budget(cumulative_shrinkage(args, optimizer, len(self._train_data), self._group))
 
     def train_epoch(self, epoch, interruption):
-        """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and return False."""
+        """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and
+        return False.
+        """
         args, self._started, self._done_before = self._args, time.time(), self._tally.count
         self._train_data.set_epoch(epoch, self.batch)
         self._engine.note_importance(self._selection.wants_importance(epoch))
@@ -100,7 +126,10 @@ class Run:
             for batch in self._train_data:
                 if self._selection.is_fading:
                     self._engine.set_bounds(self._selection.bounds((self.batch + 1) / len(self._train_data)))
-                self._tally.add(self._engine.step(batch, _seed_of(args.seed, epoch, self.batch, self._group.rank)), self._engine.labels(batch))
+                self._tally.add(
+                    self._engine.step(batch, _seed_of(args.seed, epoch, self.batch, self._group.rank)),
+                    self._engine.labels(batch),
+                )
                 self.batch += 1
                 self._group.heartbeat()
                 self._threads.look()
@@ -135,8 +164,14 @@ class Run:
         for name, value in validated.items():
             logging.info('Epoch[%d] Validation-%s=%f', epoch, name, value)
         logging.info('Epoch[%d] Validation on %d images', epoch, count)
-        record = {'epoch': epoch, 'seconds': seconds, 'samples_per_second': (self._tally.count - self._done_before) / seconds,
-                  'train': trained, 'validation': validated, 'validation_images': count}
+        record = {
+            'epoch': epoch,
+            'seconds': seconds,
+            'samples_per_second': (self._tally.count - self._done_before) / seconds,
+            'train': trained,
+            'validation': validated,
+            'validation_images': count,
+        }
         record.update(self._structure(epoch))
         self._metrics.add(record)
         self._first_record, self._last_record = self._first_record or record, record
@@ -162,8 +197,14 @@ class Run:
 
     def _contributions(self, epoch):
         self._train_data.set_epoch(epoch)
-        return contributions(self._engine, self._symbol, self._selection.frozen, self._train_data, len(self._train_data),
-                             lambda: self._engine.tally(self._top_k))
+        return contributions(
+            self._engine,
+            self._symbol,
+            self._selection.frozen,
+            self._train_data,
+            len(self._train_data),
+            lambda: self._engine.tally(self._top_k),
+        )
 
     def _shrink(self, epoch):
         """Rebuild the network without what is dead for good, if anything is."""
@@ -176,15 +217,31 @@ class Run:
             logging.warning('After %d epochs the network stays as it is: %s. Dead structures stay dead', epoch, error)
             return
         left = self._alive({name: ~mask for name, mask in frozen.items()})
-        logging.info('Rebuilt the network without its dead structures after %d epochs: params %d -> %d, macs %d -> %d; logits differ by %.2g of the largest',
-                     epoch, self._full.params, left.params, self._full.macs, left.macs, found.relative)
+        logging.info(
+            'Rebuilt the network without its dead structures after %d epochs: params %d -> %d, macs %d -> %d; logits '
+            'differ by %.2g of the largest',
+            epoch,
+            self._full.params,
+            left.params,
+            self._full.macs,
+            left.macs,
+            found.relative,
+        )
 
     def _log_gamma_budget(self, pulls):
-        """Log when γ alone would have shrunk λ from 1 to 0. Before that, only structures that the loss also pushes down can be removed."""
+        """Log when γ alone would have shrunk λ from 1 to 0. Before that, only structures that the loss also pushes down
+        can be removed.
+        """
         if pulls and pulls[-1] < 1:
-            logging.info('Gamma alone shrinks λ by %.2f (< 1): only structures that the loss also pushes down can be removed', pulls[-1])
+            logging.info(
+                'Gamma alone shrinks λ by %.2f (< 1): only structures that the loss also pushes down can be removed',
+                pulls[-1],
+            )
         elif pulls:
-            logging.info('Gamma alone shrinks λ from 1 to 0 in epoch %d', next(epoch for epoch, pull in enumerate(pulls) if pull >= 1))
+            logging.info(
+                'Gamma alone shrinks λ from 1 to 0 in epoch %d',
+                next(epoch for epoch, pull in enumerate(pulls) if pull >= 1),
+            )
 
     def conclude(self):
         """Say what the run comes to, and what to try where nothing was selected."""
@@ -202,15 +259,20 @@ class Run:
                 logging.info('Sub-gradients leave no λ exactly 0: strip with tools/strip_params.py --threshold')
                 return
             smallest = min(kind['min'] for kind in statistics.values())
-            logging.warning('Every λ is alive, the smallest is %.3g: nothing can be stripped. Try a larger --gamma than %g (3 times is a good step), or '
-                            'more epochs at the first learning rate, since a step takes η γ from λ', smallest, self._args.gamma)
+            logging.warning(
+                'Every λ is alive, the smallest is %.3g: nothing can be stripped. Try a larger --gamma than %g (3 '
+                'times is a good step), or '
+                'more epochs at the first learning rate, since a step takes η γ from λ',
+                smallest,
+                self._args.gamma,
+            )
 
     def _evaluate(self):
         tally = self._engine.tally(self._top_k)
         self._val_data.reset()
         for batch in self._val_data:
             probabilities = self._engine.predict(batch)
-            tally.add(probabilities, self._engine.labels(batch)[:len(probabilities)])
+            tally.add(probabilities, self._engine.labels(batch)[: len(probabilities)])
             self._group.heartbeat()
         tally.sums = self._group.total(tally.sums)
         return tally.averages(), tally.count
@@ -223,25 +285,56 @@ class Run:
         statistics = lambda_statistics(self._symbol, lambdas)
         for kind, found in statistics.items():
             stages = ', '.join(f'stage{stage} {alive}/{total}' for stage, (alive, total) in found['stages'].items())
-            logging.info('Epoch[%d] Lambda %s alive=%d/%d (%s) min=%.4g median=%.4g max=%.4g', epoch, kind, found['alive'], found['total'], stages,
-                         found['min'], found['median'], found['max'])
+            logging.info(
+                'Epoch[%d] Lambda %s alive=%d/%d (%s) min=%.4g median=%.4g max=%.4g',
+                epoch,
+                kind,
+                found['alive'],
+                found['total'],
+                stages,
+                found['min'],
+                found['median'],
+                found['max'],
+            )
         alive, full = self._alive(lambdas), self._full
-        logging.info('Epoch[%d] Structure alive params=%d (%.2f%%) macs=%d (%.2f%%)', epoch, alive.params, 100 * alive.params / full.params,
-                     alive.macs, 100 * alive.macs / full.macs)
-        values = {vector.name: {'stages': vector.stages, 'values': _rounded(lambdas[vector.name])} for vector in lambda_layout(self._symbol)}
-        return {'lambda': statistics, 'lambda_values': values,
-                'alive': {'params': alive.params, 'macs': alive.macs}, 'full': {'params': full.params, 'macs': full.macs}}
+        logging.info(
+            'Epoch[%d] Structure alive params=%d (%.2f%%) macs=%d (%.2f%%)',
+            epoch,
+            alive.params,
+            100 * alive.params / full.params,
+            alive.macs,
+            100 * alive.macs / full.macs,
+        )
+        values = {
+            vector.name: {'stages': vector.stages, 'values': _rounded(lambdas[vector.name])}
+            for vector in lambda_layout(self._symbol)
+        }
+        return {
+            'lambda': statistics,
+            'lambda_values': values,
+            'alive': {'params': alive.params, 'macs': alive.macs},
+            'full': {'params': full.params, 'macs': full.macs},
+        }
 
     def _may_stop(self):
-        """Whether all workers are at the same batch, so that they can agree: asynchronous ones meet now and then only."""
+        """Whether all workers are at the same batch and can agree: asynchronous ones meet only now and then."""
         return self._group.is_synchronous or self.batch % self._args.disp_batches == 0
 
     def _save(self):
         if not self._args.model_prefix:
             return
         arg_params, aux_params = self._engine.parameters()
-        state = State(self.epoch, self.batch, arg_params, aux_params, self._engine.optimizer_state(), self._arguments(), self._best,
-                      self._group.total(self._tally.sums), self._selection.state() if self._selection.freezes else None)
+        state = State(
+            self.epoch,
+            self.batch,
+            arg_params,
+            aux_params,
+            self._engine.optimizer_state(),
+            self._arguments(),
+            self._best,
+            self._group.total(self._tally.sums),
+            self._selection.state() if self._selection.freezes else None,
+        )
         if self._checkpoints:
             self._checkpoints.save(self._symbol, state, all_versions(self._args))
 
@@ -257,7 +350,9 @@ class Run:
             self._tally.sums = state.tally
         logging.info('Resumed after %d epochs and %d batches', state.epoch, state.batch)
         if self._group.compression:
-            logging.warning('What --gc-type %s had kept back of the gradients for the next step is lost', self._args.gc_type)
+            logging.warning(
+                'What --gc-type %s had kept back of the gradients for the next step is lost', self._args.gc_type
+            )
 
     def _load(self):
         if not self._checkpoints:
@@ -265,8 +360,11 @@ class Run:
         state = self._checkpoints.load(self._args.load_epoch)
         check_same_run(state.arguments, self._arguments(), self._args.model_prefix)
         if self._checkpoints.are_of_another(self._symbol):
-            raise CheckpointError(f'{symbol_path(self._args.model_prefix)} is not the network that --network {self._args.network} is now; start anew from '
-                                  'its weights with --finetune')
+            raise CheckpointError(
+                f'{symbol_path(self._args.model_prefix)} is not the network that --network {self._args.network} is '
+                'now; start anew from '
+                'its weights with --finetune'
+            )
         return state
 
     def _broadcast_from_rank0(self, read):
@@ -284,21 +382,29 @@ class Run:
     def _refuse_to_overwrite(self):
         fresh = not (self._args.resume or self._args.load_epoch is not None)
         if fresh and self._checkpoints.would_be_lost(self._symbol):
-            raise CheckpointError(f'{symbol_path(self._args.model_prefix)} and its checkpoints exist already; go on with --resume, or take another '
-                                  '--model-prefix')
+            raise CheckpointError(
+                f'{symbol_path(self._args.model_prefix)} and its checkpoints exist already; go on with --resume, or '
+                'take another '
+                '--model-prefix'
+            )
 
     def _require_finite(self, epoch, arrays):
-        """Stop, and say what and when, unless the loss and ``arrays`` are finite. The loss alone would not do: ReLU hides a NaN."""
+        """Stop, and say what and when, unless the loss and ``arrays`` are finite. The loss alone would not do: ReLU
+        hides a NaN.
+        """
         loss = self._tally.averages()['cross-entropy']
         bad = [] if math.isfinite(loss) else [f'the loss is {loss}']
         bad += [f'{name} is not finite' for name, values in arrays.items() if not np.isfinite(values).all()]
         if bad:
-            raise TrainingError(f'epoch {epoch}, batch {self.batch}: {", ".join(bad[:3])}; earlier checkpoints are untouched. Lower --lr, or raise '
-                                '--warmup-epochs')
+            raise TrainingError(
+                f'epoch {epoch}, batch {self.batch}: {", ".join(bad[:3])}; earlier checkpoints are untouched. Lower '
+                '--lr, or raise '
+                '--warmup-epochs'
+            )
 
 
 def _seed_of(*numbers):
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0] % 2 ** 31)
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0] % 2**31)
 
 
 def _rounded(values):

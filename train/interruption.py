@@ -1,4 +1,5 @@
 """Ctrl-C and SIGTERM: a run stops after the batch in hand, and saves."""
+
 import signal
 
 

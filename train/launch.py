@@ -66,7 +66,7 @@ def parser():
         '-H',
         '--hosts',
         help='machines to start them on over ssh, in turn: names separated by commas, or a file with one a line '
-             '(default: here)',
+        '(default: here)',
     )
     made.add_argument(
         'command',

@@ -1,4 +1,7 @@
-"""What a run says: lines that parsers of MXNet logs know, one JSON object an epoch beside them, and a progress bar where somebody watches."""
+"""What a run says: lines that parsers of MXNet logs know, one JSON object an epoch beside them, and a progress bar
+where somebody watches.
+"""
+
 import json
 import logging
 import logging.handlers
@@ -17,7 +20,8 @@ MXNET_FORMAT = '%(asctime)-15s Node[{rank}] %(message)s'
 
 
 def open_log(prefix=None, rank=0, quiet=False):
-    """Send log lines to stderr, without tearing a progress bar, and, with a ``prefix``, to ``PREFIX.log`` as well: see LogFile, which is returned.
+    """Send log lines to stderr, without tearing a progress bar, and, with a ``prefix``, to ``PREFIX.log`` as well: see
+    LogFile, which is returned.
 
     ``rank`` is the number of this worker, which every line names. If ``quiet``, only warnings go to stderr.
     """
@@ -37,7 +41,9 @@ def open_log(prefix=None, rank=0, quiet=False):
 
 
 class LogFile(logging.handlers.MemoryHandler):
-    """``PREFIX.log``, whose lines are held back until ``write_file``: a run that is refused leaves no trace. Without a prefix, nothing is written."""
+    """``PREFIX.log``, whose lines are held back until ``write_file``: a run that is refused leaves no trace. Without a
+    prefix, nothing is written.
+    """
 
     def __init__(self, prefix):
         super().__init__(capacity=1, flushOnClose=False)
@@ -67,8 +73,13 @@ class _AboveProgressBar(logging.Handler):
 
 def versions():
     """What a result may depend on besides the code: a dict of versions and the number of threads."""
-    return {'python': platform.python_version(), 'mxnet': mx.__version__, 'numpy': np.__version__, 'machine': platform.machine(),
-            'threads': os.environ.get('OMP_NUM_THREADS')}
+    return {
+        'python': platform.python_version(),
+        'mxnet': mx.__version__,
+        'numpy': np.__version__,
+        'machine': platform.machine(),
+        'threads': os.environ.get('OMP_NUM_THREADS'),
+    }
 
 
 class Metrics:
@@ -80,7 +91,8 @@ class Metrics:
     def forget_from(self, epoch):
         """Drop the lines of ``epoch`` and later, which a resumed run will write again.
 
-        Lines that cannot be read are left out too. Then the file as it was is kept beside, under a name that ends in ``.damaged``.
+        Lines that cannot be read are left out too. Then the file as it was is kept beside, under a name that ends in
+        ``.damaged``.
         """
         if not self._path:
             return
@@ -95,8 +107,12 @@ class Metrics:
         if is_damaged:
             with naming(self._path):
                 os.replace(self._path, f'{self._path}.damaged')
-            logging.warning('%s has lines that cannot be read; %d epochs of it were kept, and the old file is now %s.damaged', self._path, len(kept),
-                            self._path)
+            logging.warning(
+                '%s has lines that cannot be read; %d epochs of it were kept, and the old file is now %s.damaged',
+                self._path,
+                len(kept),
+                self._path,
+            )
         write_text(self._path, ''.join(kept))
 
     def add(self, record):
@@ -121,7 +137,14 @@ class Progress:
         self._epoch, self._batch_size, self._every = epoch, batch_size, every
         self._done = self._reported = first
         self._since = time.time()
-        self._bar = tqdm.tqdm(total=batches, initial=first, desc=f'epoch {epoch}', unit='batch', leave=False, disable=not sys.stderr.isatty())
+        self._bar = tqdm.tqdm(
+            total=batches,
+            initial=first,
+            desc=f'epoch {epoch}',
+            unit='batch',
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
 
     def __enter__(self):
         return self
@@ -137,5 +160,12 @@ class Progress:
         elapsed = max(time.time() - self._since, 1e-9)
         speed = (self._done - self._reported) * self._batch_size / elapsed
         figures = ''.join(f'\t{name}={value:f}' for name, value in tally.averages().items())
-        logging.info('Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec%s', self._epoch, self._reported, self._done, speed, figures)
+        logging.info(
+            'Epoch[%d] Batch [%d-%d]\tSpeed: %.2f samples/sec%s',
+            self._epoch,
+            self._reported,
+            self._done,
+            speed,
+            figures,
+        )
         self._reported, self._since = self._done, time.time()

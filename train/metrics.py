@@ -1,4 +1,5 @@
-"""What is measured while a network trains: accuracy and loss, the scaling factors, and the structure they leave alive."""
+"""Metrics of training: accuracy and loss, the scaling factors, and the structures alive."""
+
 from collections import OrderedDict
 
 import numpy as np
@@ -15,7 +16,7 @@ class Tally:
         self.clear()
 
     def clear(self):
-        self.sums = {'count': 0, 'correct': 0, 'in_top_k': 0, 'loss': 0.}
+        self.sums = {'count': 0, 'correct': 0, 'in_top_k': 0, 'loss': 0.0}
 
     @property
     def count(self):
@@ -50,7 +51,8 @@ class Tally:
 def lambda_statistics(symbol, lambdas):
     """λ by kind, from ``lambdas``, a dict from name to array.
 
-    Returns a dict from kind to {'alive', 'total', 'stages': {stage: [alive, total]}, 'min', 'median', 'max'}; alive is what is not exactly 0.
+    Returns a dict from kind to {'alive', 'total', 'stages': {stage: [alive, total]}, 'min', 'median', 'max'}; alive is
+    what is not exactly 0.
     """
     by_kind = OrderedDict()
     for vector in lambda_layout(symbol):
@@ -61,9 +63,17 @@ def lambda_statistics(symbol, lambdas):
         for stage, row in zip(vector.stages, rows):
             alive, total = kind['stages'].get(stage, (0, 0))
             kind['stages'][stage] = [alive + int(np.count_nonzero(row)), total + row.size]
-    return OrderedDict((name, _summary(np.concatenate(kind['values']), kind['stages'])) for name, kind in by_kind.items())
+    return OrderedDict(
+        (name, _summary(np.concatenate(kind['values']), kind['stages'])) for name, kind in by_kind.items()
+    )
 
 
 def _summary(values, stages):
-    return {'alive': int(np.count_nonzero(values)), 'total': int(values.size), 'stages': stages,
-            'min': float(values.min()), 'median': float(np.median(values)), 'max': float(values.max())}
+    return {
+        'alive': int(np.count_nonzero(values)),
+        'total': int(values.size),
+        'stages': stages,
+        'min': float(values.min()),
+        'median': float(np.median(values)),
+        'max': float(values.max()),
+    }

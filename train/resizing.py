@@ -1,8 +1,11 @@
-"""The arrays of a run whose network shrinks: those of the network as it is now, and those of the whole network, which checkpoints hold.
+"""The arrays of a run whose network shrinks: those of the network as it is now, and those of the whole network, which
+checkpoints hold.
 
-A checkpoint always holds the whole network, dead structures included. So every epoch of a run has the same ``PREFIX-symbol.json``, any tool reads it, and a
-resumed run rebuilds the smaller network from the dead structures alone.
+A checkpoint always holds the whole network, dead structures included. So every epoch of a run has the same
+``PREFIX-symbol.json``, any tool reads it, and a resumed run rebuilds the smaller network from the dead structures
+alone.
 """
+
 from typing import Callable, Dict
 
 import numpy as np
@@ -27,17 +30,30 @@ class WholeArrays:
 
     def cut(self, smaller: Shrunk):
         """(arg_params, aux_params, states) of the smaller network."""
-        params = [{name: _mapped(array, lambda values, name=name: smaller.cut_array(name, values)) for name, array in arrays.items() if name in smaller.kept}
-                  for arrays in (self.arg_params, self.aux_params)]
-        states = {name: _mapped(state, lambda values, name=name: smaller.cut_array(name, values)) for name, state in self.states.items()
-                  if name in smaller.kept}
+        params = [
+            {
+                name: _mapped(array, lambda values, name=name: smaller.cut_array(name, values))
+                for name, array in arrays.items()
+                if name in smaller.kept
+            }
+            for arrays in (self.arg_params, self.aux_params)
+        ]
+        states = {
+            name: _mapped(state, lambda values, name=name: smaller.cut_array(name, values))
+            for name, state in self.states.items()
+            if name in smaller.kept
+        }
         return (*params, states)
 
     def updated(self, smaller: Shrunk, arg_params, aux_params, states):
         """The whole arrays with those of the smaller network in their places."""
+
         def expanded(small: Dict, whole: Dict):
             return {**whole, **{name: _joined(state, whole.get(name), smaller, name) for name, state in small.items()}}
-        return WholeArrays(expanded(arg_params, self.arg_params), expanded(aux_params, self.aux_params), expanded(states, self.states))
+
+        return WholeArrays(
+            expanded(arg_params, self.arg_params), expanded(aux_params, self.aux_params), expanded(states, self.states)
+        )
 
 
 def _mapped(state, change: Callable):
@@ -54,12 +70,16 @@ def _joined(small, whole, smaller, name):
         base = np.zeros(smaller.shapes[name], small.dtype) if whole is None else whole.asnumpy()
         return mx.nd.array(smaller.expanded_array(name, small.asnumpy(), base), dtype=small.dtype)
     if isinstance(small, (list, tuple)):
-        return type(small)(_joined(part, None if whole is None else whole[position], smaller, name) for position, part in enumerate(small))
+        return type(small)(
+            _joined(part, None if whole is None else whole[position], smaller, name)
+            for position, part in enumerate(small)
+        )
     return small
 
 
 class ResizableEngine:
-    """An engine whose network can shrink. Arrays that go in and come out are those of the whole network; everything else is the engine's own.
+    """An engine whose network can shrink. Arrays that go in and come out are those of the whole network; everything
+    else is the engine's own.
 
     Parameters
     ----------
@@ -119,22 +139,34 @@ class ResizableEngine:
         self._engine.set_gamma(gamma, None if weights is None else self._cut(weights))
 
     def shrink(self, dead):
-        """Rebuild the network without the structures that are ``dead`` (dict from name of λ to boolean array), after a proof that it computes the same.
+        """Rebuild the network without the structures that are ``dead`` (dict from name of λ to boolean array), after a
+        proof that it computes the same.
 
-        Returns the ``Difference`` that the proof found. Raises CannotShrinkError or ProofError, and then the network stays as it is.
+        Returns the ``Difference`` that the proof found. Raises CannotShrinkError or ProofError, and then the network
+        stays as it is.
         """
         smaller = shrink(self._symbol, dead, self._data_shapes)
         num_update, _ = self._engine.optimizer_state()
         whole = self._current()
         arg_params, aux_params, states = whole.cut(smaller)
-        found = prove(Network(self._symbol, whole.arg_params, whole.aux_params), Network(smaller.symbol, arg_params, aux_params),
-                      noise(2, self._data_shapes), default_tolerance(arg_params))
+        found = prove(
+            Network(self._symbol, whole.arg_params, whole.aux_params),
+            Network(smaller.symbol, arg_params, aux_params),
+            noise(2, self._data_shapes),
+            default_tolerance(arg_params),
+        )
         engine = self._make_engine(smaller.symbol)
         engine.start(self._make_optimizer(smaller.symbol), arg_params, aux_params, (num_update, states))
         if self._threads:
             engine.set_threads(self._threads)
         # λ inside a block that is gone scale nothing any more.
-        whole.arg_params.update({name: mx.nd.zeros(shape) for name, shape in smaller.shapes.items() if is_lambda(name) and name not in smaller.kept})
+        whole.arg_params.update(
+            {
+                name: mx.nd.zeros(shape)
+                for name, shape in smaller.shapes.items()
+                if is_lambda(name) and name not in smaller.kept
+            }
+        )
         self._engine, self._smaller, self._whole = engine, smaller, whole
         return found
 
@@ -148,10 +180,15 @@ class ResizableEngine:
     def _cut(self, arrays):
         if self._smaller is None:
             return arrays
-        return {name: self._smaller.cut_array(name, array) for name, array in arrays.items() if name in self._smaller.kept}
+        return {
+            name: self._smaller.cut_array(name, array) for name, array in arrays.items() if name in self._smaller.kept
+        }
 
     def _expanded(self, arrays):
         if self._smaller is None:
             return arrays
         nothing = {name: np.zeros(shape, np.float32) for name, shape in self._smaller.shapes.items() if is_lambda(name)}
-        return {**nothing, **{name: self._smaller.expanded_array(name, array, nothing[name]) for name, array in arrays.items()}}
+        return {
+            **nothing,
+            **{name: self._smaller.expanded_array(name, array, nothing[name]) for name, array in arrays.items()},
+        }

@@ -1,4 +1,5 @@
 """Whether a checkpoint may be gone on from: the arguments of both runs must say the same."""
+
 from runtime.errors import CheckpointError
 
 from .argument_kinds import ADDED_LATER, COMPUTE, OUTPUT, differing
@@ -8,18 +9,29 @@ MAY_CHANGE = COMPUTE | OUTPUT | {'num_epochs', 'finetune'}
 
 
 def check_same_run(before: dict, now: dict, prefix: str):
-    """Raise CheckpointError where the arguments of a run differ from those that its checkpoint was made with, and may not."""
+    """Raise CheckpointError where the arguments of a run differ from those that its checkpoint was made with, and may
+    not.
+    """
     before, now = {**ADDED_LATER, **_of_whole_group(before)}, _of_whole_group(now)
     if now['lr_schedule'] != 'step' and before['num_epochs'] != now['num_epochs']:
-        raise CheckpointError(f'--num-epochs was {before["num_epochs"]} and is {now["num_epochs"]} now: --lr-schedule {now["lr_schedule"]} falls to 0 over the '
-                              'whole run, so its length must stay; resume with the same, or start anew from its weights with --finetune')
+        raise CheckpointError(
+            f'--num-epochs was {before["num_epochs"]} and is {now["num_epochs"]} now: --lr-schedule '
+            f'{now["lr_schedule"]} falls to 0 over the '
+            'whole run, so its length must stay; resume with the same, or start anew from its weights with --finetune'
+        )
     different = differing(before, now, MAY_CHANGE)
     if different:
         listed = ', '.join(f'--{name.replace("_", "-")} {before.get(name)} (now {now.get(name)})' for name in different)
-        raise CheckpointError(f'{prefix} was trained with {listed}; resume with the same, or start anew from its weights with --finetune')
+        raise CheckpointError(
+            f'{prefix} was trained with {listed}; resume with the same, or start anew from its weights with --finetune'
+        )
 
 
 def _of_whole_group(arguments):
     """With the batch and the rate of all workers together: two workers with 32 images each may go on as one with 64."""
     workers = arguments.get('num_workers', 1)
-    return {**arguments, 'batch_size': arguments['batch_size'] * workers, 'lr': arguments['lr'] * (workers if arguments.get('scale_lr') else 1)}
+    return {
+        **arguments,
+        'batch_size': arguments['batch_size'] * workers,
+        'lr': arguments['lr'] * (workers if arguments.get('scale_lr') else 1),
+    }

@@ -1,11 +1,13 @@
 """What dies during a run and stays dead: ``--freeze-dead``, and a budget, ``--target-macs`` or ``--target-params``.
 
-With a budget, the run has three phases. In the first epochs everything trains, by the plain method. Then, once an epoch, the structures that contribute
-least for what they cost are chosen. In the first half of the next epoch their λ fall linearly to 0, where they stay: a bound on λ falls, which is a proximal
-step too, that of the indicator of [0, bound]. After a third of the epochs the target is reached; γ is 0 from there, and the network heals.
+With a budget, the run has three phases. In the first epochs everything trains, by the plain method. Then, once an
+epoch, the structures that contribute least for what they cost are chosen. In the first half of the next epoch their λ
+fall linearly to 0, where they stay: a bound on λ falls, which is a proximal step too, that of the indicator of [0,
+bound]. After a third of the epochs the target is reached; γ is 0 from there, and the network heals.
 
 What contributes how much is measured by ``train.contribution``.
 """
+
 import logging
 import math
 from typing import Dict, NamedTuple
@@ -24,13 +26,17 @@ FADE = 0.5
 
 
 class Schedule(NamedTuple):
-    """Selection chooses at the end of the epochs ``begin`` - 1 to ``end`` - 2, and what is chosen dies in the epoch after; ``end`` epochs reach the target."""
+    """Selection chooses at the end of the epochs ``begin`` - 1 to ``end`` - 2, and what is chosen dies in the epoch
+    after; ``end`` epochs reach the target.
+    """
 
     begin: int
     end: int
 
     def share(self, epoch, target):
-        """The share that must be left after what the end of ``epoch`` chooses has died, or None where nothing is chosen."""
+        """The share that must be left after what the end of ``epoch`` chooses has died, or None where nothing is
+        chosen.
+        """
         if not self.begin - 1 <= epoch <= self.end - 2:
             return None
         return 1 - (1 - target) * (epoch + 2 - self.begin) / (self.end - self.begin)
@@ -41,7 +47,10 @@ def schedule_of(num_epochs, begin=None, end=None):
     begin = max(1, math.ceil(BEGIN * num_epochs)) if begin is None else begin
     end = max(begin + 1, math.ceil(END * num_epochs)) if end is None else end
     if end >= num_epochs:
-        raise UserError(f'a budget needs more epochs than --num-epochs {num_epochs}: one at least before selection, one for selection, and one to heal')
+        raise UserError(
+            f'a budget needs more epochs than --num-epochs {num_epochs}: one at least before selection, one for '
+            'selection, and one to heal'
+        )
     return Schedule(begin, end)
 
 
@@ -59,7 +68,7 @@ class Selection:
         self._target = args.target_macs or args.target_params
         self._cost = 'params' if args.target_params else 'macs'
         self.freezes = args.freeze_dead or bool(self._target)
-        self.gamma = args.gamma if args.optimizer == 'apg' else 0.
+        self.gamma = args.gamma if args.optimizer == 'apg' else 0.0
         self._vectors = {vector.name: vector for vector in lambda_layout(symbol)}
         self._shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(**data_shapes)[0]))
         self._alive, self._full = AliveCounter(symbol, data_shapes), complexity(symbol, data_shapes)
@@ -80,9 +89,14 @@ class Selection:
 
     def state(self):
         """What a checkpoint must hold, for JSON."""
-        return {'frozen': {name: np.flatnonzero(mask).tolist() for name, mask in self.frozen.items() if mask.any()},
-                'dying': {name: {str(place): float(start.flat[place]) for place in np.flatnonzero(np.isfinite(start))} for name, start in self._dying.items()},
-                'gamma': self.gamma}
+        return {
+            'frozen': {name: np.flatnonzero(mask).tolist() for name, mask in self.frozen.items() if mask.any()},
+            'dying': {
+                name: {str(place): float(start.flat[place]) for place in np.flatnonzero(np.isfinite(start))}
+                for name, start in self._dying.items()
+            },
+            'gamma': self.gamma,
+        }
 
     def load(self, state):
         """Go on from what ``state`` returned."""
@@ -105,26 +119,35 @@ class Selection:
         return self.has_budget and self._schedule.share(epoch, self._target) is not None
 
     def bounds(self, progress) -> Dict[str, np.ndarray]:
-        """What |λ| must not exceed when a share ``progress`` of the epoch is over: dict from name to array; only of λ with a bound."""
+        """What |λ| must not exceed when a share ``progress`` of the epoch is over: dict from name to array; only of λ
+        with a bound.
+        """
         found = {}
         for name, mask in self.frozen.items():
-            bound = np.where(mask, 0., np.inf)
+            bound = np.where(mask, 0.0, np.inf)
             if name in self._dying:
                 falls = np.isfinite(self._dying[name])
-                bound[falls] = self._dying[name][falls] * max(0., 1 - progress / FADE)
+                bound[falls] = self._dying[name][falls] * max(0.0, 1 - progress / FADE)
             if np.isfinite(bound).any():
                 found[name] = bound.astype(np.float32)
         return found
 
     def gamma_weights(self):
-        """What γ of each λ is multiplied by for ``--gamma-weight macs``: the cost of its structure over that of the most expensive one."""
+        """What γ of each λ is multiplied by for ``--gamma-weight macs``: the cost of its structure over that of the
+        most expensive one.
+        """
         everything = [(name, place) for name, mask in self.frozen.items() for place in range(mask.size)]
         costs = self._costs(everything)
         most = max(costs.values())
-        return {name: np.array([costs[name, place] / most for place in range(mask.size)]).reshape(mask.shape) for name, mask in self.frozen.items()}
+        return {
+            name: np.array([costs[name, place] / most for place in range(mask.size)]).reshape(mask.shape)
+            for name, mask in self.frozen.items()
+        }
 
     def end_epoch(self, epoch, lambdas, measure):
-        """Freeze what is 0, and choose what dies next, by the contributions that ``measure()`` finds. Returns whether something more is dead for good."""
+        """Freeze what is 0, and choose what dies next, by the contributions that ``measure()`` finds. Returns whether
+        something more is dead for good.
+        """
         if not self.freezes:
             return False
         before = sum(mask.sum() for mask in self.frozen.values())
@@ -135,7 +158,7 @@ class Selection:
         if share is not None:
             self._choose(epoch, share, lambdas, measure())
         if self.has_budget and epoch >= self._schedule.end - 1:
-            self.gamma = 0.
+            self.gamma = 0.0
         return sum(mask.sum() for mask in self.frozen.values()) > before
 
     def report(self, epoch, accuracy, is_last):
@@ -144,10 +167,24 @@ class Selection:
             return
         left, what = 100 * self.share_left(), 'MACs' if self._cost == 'macs' else 'parameters'
         if is_last:
-            logging.info('Reached %.1f %% of the %s (target %.1f %%), validation accuracy %.4f', left, what, 100 * self._target, accuracy)
+            logging.info(
+                'Reached %.1f %% of the %s (target %.1f %%), validation accuracy %.4f',
+                left,
+                what,
+                100 * self._target,
+                accuracy,
+            )
         else:
-            logging.info('Epoch[%d] Budget %.1f %% of the %s left, target %.1f %%, %d structures fade out in the next epoch, gamma=%g', epoch, left, what,
-                         100 * self._target, sum(int(np.isfinite(start).sum()) for start in self._dying.values()), self.gamma)
+            logging.info(
+                'Epoch[%d] Budget %.1f %% of the %s left, target %.1f %%, %d structures fade out in the next epoch, '
+                'gamma=%g',
+                epoch,
+                left,
+                what,
+                100 * self._target,
+                sum(int(np.isfinite(start).sum()) for start in self._dying.values()),
+                self.gamma,
+            )
 
     def _require_possible(self):
         least = {name: np.ones(mask.shape, bool) for name, mask in self.frozen.items()}
@@ -156,17 +193,24 @@ class Selection:
                 row[:1] = False
         smallest = self.share_left(least)
         if smallest > self._target:
-            raise UserError(f'--target-{self._cost} {self._target:g} cannot be reached: the smallest possible share is {smallest:.3f}')
+            raise UserError(
+                f'--target-{self._cost} {self._target:g} cannot be reached: the smallest possible share is '
+                f'{smallest:.3f}'
+            )
 
     def _rows(self, name, array):
-        """The parts of a λ of which one structure must stay: a vector of channels, a row of groups; none of blocks, which have a shortcut."""
+        """The parts of a λ of which one structure must stay: a vector of channels, a row of groups; none of blocks,
+        which have a shortcut.
+        """
         kind = self._vectors[name].kind
         if kind == 'block':
             return []
         return list(array) if kind == 'group' and array.ndim > 1 else [array.reshape(-1)]
 
     def _choose(self, epoch, share, lambdas, contributions):
-        """Let the structures of the least contribution per cost die until ``share`` is left: not more before the last time, and not less then."""
+        """Let the structures of the least contribution per cost die until ``share`` is left: not more before the last
+        time, and not less then.
+        """
         order = self._order(contributions)
         is_last = epoch == self._schedule.end - 2
 
@@ -176,13 +220,16 @@ class Selection:
                 frozen[name].flat[place] = True
             return frozen
 
-        low, high = 0, len(order)  # low leaves too much, or nothing was cut; high is the smallest number known to leave no more than the share
+        low, high = (
+            0,
+            len(order),
+        )  # low leaves too much, or nothing was cut; high is the smallest number known to leave no more than the share
         if self.share_left() <= share:
             return
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if self.share_left(without(middle)) <= share else (middle, high)
-        chosen = order[:high if is_last else low]
+        chosen = order[: high if is_last else low]
         if is_last:
             chosen = self._without_needless(chosen, share)
         for name, place in chosen:
@@ -221,7 +268,9 @@ class Selection:
         return sorted((one for one in ranked if np.isfinite(score[one])), key=lambda one: (score[one], one))
 
     def _costs(self, candidates):
-        """What each structure costs now, as a share of the network: of a block measured alone, of channels and groups by one of each vector."""
+        """What each structure costs now, as a share of the network: of a block measured alone, of channels and groups
+        by one of each vector.
+        """
         left, known, costs = self.share_left(), {}, {}
         for name, place in candidates:
             key = (name, place) if self._vectors[name].kind == 'block' else name

@@ -1,9 +1,20 @@
-"""Train a network with scaling factors on CIFAR-10, CIFAR-100 or, without any download, on scikit-learn's handwritten digits."""
+"""Train a network with scaling factors on CIFAR-10, CIFAR-100 or, without any download, on scikit-learn's handwritten
+digits.
+"""
+
 from runtime.cli import run
 from symbols import parse_image_shape
 from train.arguments import training_parser
 from train.build import check_arguments
-from train.data.datasets import DATASETS, add_data_args, dataset_from_args, eval_iterator, synthetic_data, test_io, train_iterator
+from train.data.datasets import (
+    DATASETS,
+    add_data_args,
+    dataset_from_args,
+    eval_iterator,
+    synthetic_data,
+    test_io,
+    train_iterator,
+)
 from train.distributed.group import group_of
 from train.distributed.server import serve
 from train.fit import fit
@@ -14,7 +25,9 @@ def parser():
     made = training_parser(__doc__)
     add_data_args(made)
     # Section 4.1 of the paper.
-    made.set_defaults(network='resnet', num_layers=20, batch_size=64, num_epochs=240, lr=0.1, lr_step_epochs='120,160', wd=1e-4)
+    made.set_defaults(
+        network='resnet', num_layers=20, batch_size=64, num_epochs=240, lr=0.1, lr_step_epochs='120,160', wd=1e-4
+    )
     return made
 
 
@@ -31,7 +44,9 @@ def main(argv=None):
         else:
             dataset = dataset_from_args(args)
             share = {'part_index': group.rank, 'num_parts': group.size}
-            train = train_iterator(dataset, args.batch_size, args.seed, args.augment, args.rgb_mean, args.rgb_std, **share)
+            train = train_iterator(
+                dataset, args.batch_size, args.seed, args.augment, args.rgb_mean, args.rgb_std, **share
+            )
             val = eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std, **share)
         if args.test_io:
             test_io(train)

@@ -1,4 +1,5 @@
 """Train a network with scaling factors on ImageNet, or on images like it, by the authors' recipe."""
+
 import logging
 
 from runtime.cli import run
@@ -20,10 +21,24 @@ def parser():
     group = add_imagenet_args(made)
     group.add_argument('--image-shape', default='3,224,224', metavar='C,H,W', help="shape of the network's input")
     group.add_argument('--num-classes', type=positive, default=1000, help='outputs of the network')
-    group.add_argument('--num-examples', type=positive, metavar='N', help='images of an epoch, which the schedule counts in (left out: all there are; '
-                       f"{TRAINING_IMAGES}, ImageNet's, with --benchmark 1)")
+    group.add_argument(
+        '--num-examples',
+        type=positive,
+        metavar='N',
+        help='images of an epoch, which the schedule counts in (left out: all there are; '
+        f"{TRAINING_IMAGES}, ImageNet's, with --benchmark 1)",
+    )
     # Section 4.2 of the paper and the authors' scripts: 4 cards of 32 images each.
-    made.set_defaults(network='resnet', num_layers=50, batch_size=128, num_epochs=100, lr=0.1, lr_step_epochs='30,60,90', wd=1e-4, gamma=0.01)
+    made.set_defaults(
+        network='resnet',
+        num_layers=50,
+        batch_size=128,
+        num_epochs=100,
+        lr=0.1,
+        lr_step_epochs='30,60,90',
+        wd=1e-4,
+        gamma=0.01,
+    )
     return made
 
 
@@ -37,9 +52,13 @@ def main(argv=None):
     with group_of(args) as group:
         open_log(rank=group.rank)
         if args.benchmark:
-            train = validation = synthetic_data(args.batch_size, shape, args.num_classes, (args.num_examples or TRAINING_IMAGES) // group.size)
+            train = validation = synthetic_data(
+                args.batch_size, shape, args.num_classes, (args.num_examples or TRAINING_IMAGES) // group.size
+            )
         else:
-            train, validation, _ = imagenet_from_args(args, shape, args.num_classes, args.batch_size, part_index=group.rank, num_parts=group.size)
+            train, validation, _ = imagenet_from_args(
+                args, shape, args.num_classes, args.batch_size, part_index=group.rank, num_parts=group.size
+            )
         if args.test_io:
             logging.info('%.1f images/s over the epoch', test_io(train))
             return 0

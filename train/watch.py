@@ -1,4 +1,5 @@
 """Signs that a run has collapsed, said at once and with a remedy."""
+
 import logging
 
 from graphs.lambdas import lambda_layout
@@ -16,20 +17,29 @@ class Watch:
     def __init__(self, symbol, classes):
         self._symbol, self._classes = symbol, classes
         self._has_lambda = bool(lambda_layout(symbol))
-        self._best, self._said = 0., set()
+        self._best, self._said = 0.0, set()
 
     def look(self, epoch, accuracy, lambdas, alive):
-        """Warn of accuracy that fell to chance and of stages without a structure. ``alive`` is {'params', 'macs'} or None.
+        """Warn of accuracy that fell to chance and of stages without a structure. ``alive`` is {'params', 'macs'} or
+        None.
 
         Raises TrainingError where no path from the data to the output is left.
         """
         if alive is not None and not alive['macs']:
-            raise TrainingError(f'epoch {epoch}: every structure on the way from the data to the output is dead, so nothing is left to train; lower --gamma, '
-                                'or give a budget with --target-macs')
+            raise TrainingError(
+                f'epoch {epoch}: every structure on the way from the data to the output is dead, so nothing is left to '
+                'train; lower --gamma, '
+                'or give a budget with --target-macs'
+            )
         chance = CHANCE / self._classes
         if accuracy <= chance < self._best / 2:
-            logging.warning('Epoch[%d] Validation accuracy fell to %.4f, which is chance (it was %.4f): lower --gamma or --lr, or raise --warmup-epochs',
-                            epoch, accuracy, self._best)
+            logging.warning(
+                'Epoch[%d] Validation accuracy fell to %.4f, which is chance (it was %.4f): lower --gamma or --lr, or '
+                'raise --warmup-epochs',
+                epoch,
+                accuracy,
+                self._best,
+            )
         self._best = max(self._best, accuracy)
         if not self._has_lambda:
             return
@@ -37,4 +47,9 @@ class Watch:
             for stage, (count, _) in found['stages'].items():
                 if not count and (kind, stage) not in self._said:
                     self._said.add((kind, stage))
-                    logging.warning('Epoch[%d] Every %s of stage %s is dead: lower --gamma if the accuracy falls', epoch, kind, stage)
+                    logging.warning(
+                        'Epoch[%d] Every %s of stage %s is dead: lower --gamma if the accuracy falls',
+                        epoch,
+                        kind,
+                        stage,
+                    )

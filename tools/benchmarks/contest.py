@@ -1,4 +1,5 @@
-"""Timing that a busy machine spoils least: contestants take turns, each in a process of its own, and are compared turn by turn.
+"""Timing that a busy machine spoils least: contestants take turns, each in a process of its own, and are compared turn
+by turn.
 
     def build(size):                                 # in the contestant's process
         array = numpy.ones(size)
@@ -10,8 +11,10 @@
     measured = contest({'small': partial(build, 10), 'large': partial(build, 10**6)})
     measured['large'].time_over(measured['small'])
 
-A process of its own keeps the threads of one library out of another's way, and tells how much memory each contestant took.
+A process of its own keeps the threads of one library out of another's way, and tells how much memory each contestant
+took.
 """
+
 import multiprocessing
 import os
 import statistics
@@ -29,7 +32,9 @@ CLOCKS = {'wall': time.perf_counter, 'processor': time.process_time, 'family': f
 
 
 class Measured(NamedTuple):
-    """Seconds that a step took in each round, the most bytes of memory that the contestant's process held, and what it held with its children after each."""
+    """Seconds that a step took in each round, the most bytes of memory that the contestant's process held, and what it
+    held with its children after each.
+    """
 
     seconds: List[float]
     peak_bytes: int
@@ -40,16 +45,20 @@ class Measured(NamedTuple):
         return statistics.median(self.seconds)
 
     def time_over(self, other):
-        """How many times as long as ``other`` this took: the median over the rounds, within which both met the same machine."""
+        """How many times as long as ``other`` this took: the median over the rounds, within which both met the same
+        machine.
+        """
         return statistics.median(own / theirs for own, theirs in zip(self.seconds, other.seconds))
 
 
 def contest(builds, rounds=ROUNDS, steps=STEPS, clock='wall', warm_up=WARM_UP):
-    """Measure contestants: dict name → function that builds a contestant and returns its ``turn(steps)``; returns dict name → ``Measured``.
+    """Measure contestants: dict name → function that builds a contestant and returns its ``turn(steps)``; returns dict
+    name → ``Measured``.
 
-    In each of ``rounds`` rounds everyone takes ``steps`` steps, after ``warm_up`` steps that are not timed. The ``clock``, a key of CLOCKS, may be that of
-    the processor, which stands still while other programs have their turn (waiting threads count too: set OMP_NUM_THREADS=1). The functions must be
-    importable by name (``functools.partial`` of one is fine). A UserError of one of them is raised here.
+    In each of ``rounds`` rounds everyone takes ``steps`` steps, after ``warm_up`` steps that are not timed. The
+    ``clock``, a key of CLOCKS, may be that of the processor, which stands still while other programs have their turn
+    (waiting threads count too: set OMP_NUM_THREADS=1). The functions must be importable by name (``functools.partial``
+    of one is fine). A UserError of one of them is raised here.
     """
     with ExitStack() as processes:
         contestants = {name: processes.enter_context(Contestant(build, clock)) for name, build in builds.items()}
@@ -59,8 +68,10 @@ def contest(builds, rounds=ROUNDS, steps=STEPS, clock='wall', warm_up=WARM_UP):
             contestant.turn(warm_up)
         rows = [[contestant.turn(steps) for contestant in contestants.values()] for _ in range(rounds)]
         peaks = [contestant.peak_bytes() for contestant in contestants.values()]
-    return {name: Measured([seconds / steps for seconds, _ in column], peak, [held for _, held in column])
-            for name, column, peak in zip(contestants, zip(*rows), peaks)}
+    return {
+        name: Measured([seconds / steps for seconds, _ in column], peak, [held for _, held in column])
+        for name, column, peak in zip(contestants, zip(*rows), peaks)
+    }
 
 
 def threads():

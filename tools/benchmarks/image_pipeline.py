@@ -1,4 +1,7 @@
-"""Decoding and augmenting JPEGs of a record file: ours and MXNet's, beside what OpenCV needs to decode the same images and do nothing with them."""
+"""Decoding and augmenting JPEGs of a record file: ours and MXNet's, beside what OpenCV needs to decode the same images
+and do nothing with them.
+"""
+
 import tempfile
 from functools import partial
 
@@ -22,23 +25,51 @@ LIMIT = 'cv2.imdecode alone'
 
 
 def measure(args):
-    """One row for each contestant, the limit first; and one for the network of ``--network``, by turns of its own, since its steps are far longer."""
+    """One row for each contestant, the limit first; and one for the network of ``--network``, by turns of its own,
+    since its steps are far longer.
+    """
     rec = args.data_train or write_records(args.scratch or tempfile.gettempdir(), args.synthetic)
     builds = {LIMIT: bare, 'ours': ours, 'ImageRecordIter': stock}
-    measured = contest({name: partial(build, rec, args.batch_size, args.seed) for name, build in builds.items()}, args.rounds, args.steps, args.clock)
+    measured = contest(
+        {name: partial(build, rec, args.batch_size, args.seed) for name, build in builds.items()},
+        args.rounds,
+        args.steps,
+        args.clock,
+    )
     limit = measured[LIMIT]
     rows = [_row(name, result, args.batch_size, 1 / result.time_over(limit)) for name, result in measured.items()]
     if args.network:
-        build = partial(training.training, training.mxnet_engine, args.network, args.num_layers, CLASSES, ','.join(map(str, SHAPE)), args.batch_size,
-                        *training.LAMBDAS['weight'])
+        build = partial(
+            training.training,
+            training.mxnet_engine,
+            args.network,
+            args.num_layers,
+            CLASSES,
+            ','.join(map(str, SHAPE)),
+            args.batch_size,
+            *training.LAMBDAS['weight'],
+        )
         result = contest({'step': build}, args.rounds, steps=1, clock=args.clock)['step']
-        rows.append(_row(f'a training step of {args.network}-{args.num_layers}', result, args.batch_size, limit.median / result.median))
+        rows.append(
+            _row(
+                f'a training step of {args.network}-{args.num_layers}',
+                result,
+                args.batch_size,
+                limit.median / result.median,
+            )
+        )
     return rows
 
 
 def _row(name, result, batch_size, of_the_limit):
-    return {'pipeline': name, 'images/s': batch_size / result.median, 'of the limit': of_the_limit, 'MiB at first': round(result.held_bytes[0] / 2 ** 20),
-            'MiB at last': round(result.held_bytes[-1] / 2 ** 20), **milliseconds(result)}
+    return {
+        'pipeline': name,
+        'images/s': batch_size / result.median,
+        'of the limit': of_the_limit,
+        'MiB at first': round(result.held_bytes[0] / 2**20),
+        'MiB at last': round(result.held_bytes[-1] / 2**20),
+        **milliseconds(result),
+    }
 
 
 class BareReader:
@@ -67,22 +98,45 @@ def ours(rec, batch_size, seed):
 
 def iterator(source, reader, batch_size, seed):
     pool = DecoderPool([reader], SHAPE, batch_size, DRAWS, usable_cores())
-    return ImageTrainIterator(pool, 0, SHAPE, batch_size, Damage('training', len(source), 0.), len(source), seed)
+    return ImageTrainIterator(pool, 0, SHAPE, batch_size, Damage('training', len(source), 0.0), len(source), seed)
 
 
 def stock(rec, batch_size, seed):
     """MXNet's own iterator with the same augmentation."""
     recipe = ImageAugmentation()
-    options = {f'{name}_{channel}': value for name, values in (('mean', RGB_MEAN), ('std', RGB_STD)) for channel, value in zip('rgb', values)}
-    return turns_of(mx.io.ImageRecordIter(
-        path_imgrec=rec, data_shape=SHAPE, batch_size=batch_size, preprocess_threads=usable_cores(), shuffle=True, seed=seed, verbose=False, inter_method=2,
-        random_resized_crop=True, min_random_area=recipe.area[0], max_random_area=recipe.area[1], min_aspect_ratio=recipe.aspect[0],
-        max_aspect_ratio=recipe.aspect[1], brightness=recipe.brightness, contrast=recipe.contrast, saturation=recipe.saturation,
-        pca_noise=recipe.pca_noise, rand_mirror=recipe.mirror, **options))
+    options = {
+        f'{name}_{channel}': value
+        for name, values in (('mean', RGB_MEAN), ('std', RGB_STD))
+        for channel, value in zip('rgb', values)
+    }
+    return turns_of(
+        mx.io.ImageRecordIter(
+            path_imgrec=rec,
+            data_shape=SHAPE,
+            batch_size=batch_size,
+            preprocess_threads=usable_cores(),
+            shuffle=True,
+            seed=seed,
+            verbose=False,
+            inter_method=2,
+            random_resized_crop=True,
+            min_random_area=recipe.area[0],
+            max_random_area=recipe.area[1],
+            min_aspect_ratio=recipe.aspect[0],
+            max_aspect_ratio=recipe.aspect[1],
+            brightness=recipe.brightness,
+            contrast=recipe.contrast,
+            saturation=recipe.saturation,
+            pca_noise=recipe.pca_noise,
+            rand_mirror=recipe.mirror,
+            **options,
+        )
+    )
 
 
 def turns_of(batches):
     """Steps through an iterator, over and over; each waits until the batch is in MXNet's memory."""
+
     def turn(steps):
         for _ in range(steps):
             try:

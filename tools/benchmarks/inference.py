@@ -1,4 +1,5 @@
 """Inference of checkpoints in every runtime there is: is a network that has fewer multiplications faster by as much?"""
+
 import importlib
 import logging
 import os
@@ -28,7 +29,9 @@ NEEDS = {'mxnet': (), 'onnxruntime': ('onnx', 'onnxruntime'), 'torch': ('torch',
 
 
 class Network(NamedTuple):
-    """A checkpoint, ready for inference: λ and batch normalisation folded away, saved as ``prefix``-0000.params and, for ONNX Runtime, ``prefix``.onnx."""
+    """A checkpoint, ready for inference: λ and batch normalisation folded away, saved as ``prefix``-0000.params and,
+    for ONNX Runtime, ``prefix``.onnx.
+    """
 
     source: str
     prefix: str
@@ -37,20 +40,29 @@ class Network(NamedTuple):
 
 
 def measure(args):
-    """One row for each runtime, device, batch size and network; the first network is what the others are measured by."""
+    """One row for each runtime, device, batch size and network; ratios are to the first network."""
     runtimes = [name for name in args.runtimes if _is_installed(name)]
     with tempfile.TemporaryDirectory() as folder:
-        networks = [prepared(source, args.image_shape, os.path.join(folder, str(number)), 'onnxruntime' in runtimes)
-                    for number, source in enumerate(args.models)]
-        rows = [row for runtime in runtimes for device in _devices(runtime) for batch in args.batch_sizes
-                for row in _compared(networks, runtime, device, batch, args)]
+        networks = [
+            prepared(source, args.image_shape, os.path.join(folder, str(number)), 'onnxruntime' in runtimes)
+            for number, source in enumerate(args.models)
+        ]
+        rows = [
+            row
+            for runtime in runtimes
+            for device in _devices(runtime)
+            for batch in args.batch_sizes
+            for row in _compared(networks, runtime, device, batch, args)
+        ]
     if args.plot:
         draw(rows, args.plot)
     return rows
 
 
 def prepared(source, image_shape, prefix, as_onnx):
-    """The Network of a checkpoint, PREFIX:EPOCH, or of a row of the published tables. Raises UserError for what is neither."""
+    """The Network of a checkpoint, PREFIX:EPOCH, or of a row of the published tables. Raises UserError for what is
+    neither.
+    """
     named = checkpoint_of(source)
     if named:
         symbol, arg_params, aux_params = load_checkpoint(*named)
@@ -64,7 +76,9 @@ def prepared(source, image_shape, prefix, as_onnx):
     symbol, arg_params, aux_params, _ = strip(symbol, arg_params, aux_params, {'data': (1, *shape)}, fold_bn=True)
     save_model(prefix, 0, symbol, arg_params, aux_params)
     if as_onnx:
-        importlib.import_module('interop.onnx_export').export_onnx(symbol, arg_params, aux_params, shape, f'{prefix}.onnx')
+        importlib.import_module('interop.onnx_export').export_onnx(
+            symbol, arg_params, aux_params, shape, f'{prefix}.onnx'
+        )
     return Network(source, prefix, shape, complexity(symbol, {'data': (1, *shape)}).macs)
 
 
@@ -73,8 +87,10 @@ def _published(name):
     try:
         row = find_row(read_tables(), name)
     except DataError:
-        raise UserError(f'{name}: give a checkpoint as PREFIX:EPOCH, for example runs/resnet20:240, or a published row such as '
-                        'imagenet-resnet/sss-resnet-41') from None
+        raise UserError(
+            f'{name}: give a checkpoint as PREFIX:EPOCH, for example runs/resnet20:240, or a published row such as '
+            'imagenet-resnet/sss-resnet-41'
+        ) from None
     if not row.network or not row.keep:
         raise UserError(f'{name}: its structure was not published, so it cannot be built')
     return random_network(row.network, row.keep)
@@ -117,7 +133,12 @@ def torch_inference(network, device, batch):
     torch = importlib.import_module('torch')
     torch.set_num_threads(threads())
     place = {'device': 'cuda' if device == 'gpu' else 'cpu', 'memory_format': torch.channels_last}
-    net = importlib.import_module('interop.torch_graph').TorchGraph(*load_checkpoint(network.prefix, 0)).to(**place).eval()
+    net = (
+        importlib.import_module('interop.torch_graph')
+        .TorchGraph(*load_checkpoint(network.prefix, 0))
+        .to(**place)
+        .eval()
+    )
     images = torch.from_numpy(_noise(network, batch)).to(**place)
 
     def turn(steps):
@@ -132,13 +153,27 @@ RUNTIMES = {'mxnet': mxnet_inference, 'onnxruntime': onnx_inference, 'torch': to
 
 
 def _compared(networks, runtime, device, batch, args):
-    measured = contest({network.source: partial(RUNTIMES[runtime], network, device, batch) for network in networks}, args.rounds, args.steps, args.clock)
+    measured = contest(
+        {network.source: partial(RUNTIMES[runtime], network, device, batch) for network in networks},
+        args.rounds,
+        args.steps,
+        args.clock,
+    )
     full = networks[0]
     for network in networks:
         result = measured[network.source]
         speed_up, macs_ratio = 1 / result.time_over(measured[full.source]), full.macs / network.macs
-        yield {'runtime': f'{runtime} {device}', 'batch': batch, 'network': network.source, 'GMACs': network.macs / 1e9, 'images/s': batch / result.median,
-               'speed-up': speed_up, 'MACs ratio': macs_ratio, 'of it': speed_up / macs_ratio, **milliseconds(result)}
+        yield {
+            'runtime': f'{runtime} {device}',
+            'batch': batch,
+            'network': network.source,
+            'GMACs': network.macs / 1e9,
+            'images/s': batch / result.median,
+            'speed-up': speed_up,
+            'MACs ratio': macs_ratio,
+            'of it': speed_up / macs_ratio,
+            **milliseconds(result),
+        }
 
 
 def _is_installed(runtime):

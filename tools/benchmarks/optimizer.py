@@ -1,4 +1,5 @@
 """The optimizer's step alone, over the parameters of a network: APG beside MXNet's own NAG and SGD."""
+
 from functools import partial
 
 from optimizers import APG
@@ -14,17 +15,35 @@ REFERENCE = 'nag'
 def measure(args):
     """The rows of the table, MXNet's NAG first."""
     names = [REFERENCE] + [name for name in args.optimizers if name != REFERENCE]
-    measured = contest({name: partial(updates, name, args.network, args.num_layers, args.num_classes, args.image_shape) for name in names},
-                       args.rounds, args.steps, args.clock)
-    return [{'optimizer': name, f'time over {REFERENCE}': result.time_over(measured[REFERENCE]), **milliseconds(result)} for name, result in measured.items()]
+    measured = contest(
+        {
+            name: partial(updates, name, args.network, args.num_layers, args.num_classes, args.image_shape)
+            for name in names
+        },
+        args.rounds,
+        args.steps,
+        args.clock,
+    )
+    return [
+        {'optimizer': name, f'time over {REFERENCE}': result.time_over(measured[REFERENCE]), **milliseconds(result)}
+        for name, result in measured.items()
+    ]
 
 
 def updates(name, network, num_layers, num_classes, image_shape):
-    """Steps of an Updater whose keys are numbers, as Module has it. The networks are the same, λ included, which NAG and SGD take for a weight."""
+    """Steps of an Updater whose keys are numbers, as Module has it. The networks are the same, λ included, which NAG
+    and SGD take for a weight.
+    """
     symbol = get_symbol(network, num_layers, num_classes, image_shape)
     shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(data=(1, *parse_image_shape(image_shape)))[0]))
     shapes = {parameter: shape for parameter, shape in shapes.items() if parameter not in ('data', 'softmax_label')}
-    settings = {'learning_rate': 0.1, 'momentum': 0.9, 'wd': 1e-4, 'rescale_grad': 1 / 32, 'param_idx2name': dict(enumerate(shapes))}
+    settings = {
+        'learning_rate': 0.1,
+        'momentum': 0.9,
+        'wd': 1e-4,
+        'rescale_grad': 1 / 32,
+        'param_idx2name': dict(enumerate(shapes)),
+    }
     updater = mx.optimizer.get_updater(APG(**settings) if name == 'apg' else mx.optimizer.create(name, **settings))
     weights = [mx.nd.ones(shape) for shape in shapes.values()]
     gradients = [mx.nd.random.normal(scale=0.01, shape=shape) for shape in shapes.values()]

@@ -1,4 +1,7 @@
-"""What a process and those that it started have used: processor time, and memory in which shared pages count once. Linux tells; elsewhere, of this process."""
+"""What a process and those that it started have used: processor time, and memory in which shared pages count once.
+Linux tells; elsewhere, of this process.
+"""
+
 import glob
 import os
 import resource

@@ -1,4 +1,5 @@
 """How fast record files are made and read back, beside what decoding alone takes."""
+
 import contextlib
 import os
 import resource
@@ -21,18 +22,26 @@ USERS = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 
 
 def measure(args):
-    """A row for each step, on ``args.images`` synthetic JPEGs in ``args.folder``, which is kept, or in a folder for the time being."""
+    """A row for each step, on ``args.images`` synthetic JPEGs in ``args.folder``, which is kept, or in a folder for the
+    time being.
+    """
     with contextlib.ExitStack() as stack:
         folder = args.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix='records-'))
-        sets = stack.enter_context(tempfile.TemporaryDirectory(prefix='sets-', dir=args.folder and os.path.dirname(os.path.abspath(args.folder))))
+        sets = stack.enter_context(
+            tempfile.TemporaryDirectory(
+                prefix='sets-', dir=args.folder and os.path.dirname(os.path.abspath(args.folder))
+            )
+        )
         write_jpegs(folder, args.images, args.jobs)
-        images = find_images(folder)[:args.images]
+        images = find_images(folder)[: args.images]
         classes, labels = label_images(images)
         original, resized = os.path.join(sets, 'original'), os.path.join(sets, 'resized')
         megabytes = sum(os.path.getsize(image.path) for image in images) / 1e6
         steps = {
             'make, original bytes': lambda: write_set(original, make_plan(classes, images, labels, seed=0), args.jobs),
-            'make, --resize 256': lambda: write_set(resized, make_plan(classes, images, labels, short_side=256, seed=0), args.jobs),
+            'make, --resize 256': lambda: write_set(
+                resized, make_plan(classes, images, labels, short_side=256, seed=0), args.jobs
+            ),
             'verify': lambda: list(faults(original, args.jobs)),
             'read records': lambda: _read(original),
             'labels of records': lambda: RecordFile(f'{original}.rec', f'{original}.idx').labels(),
@@ -48,8 +57,15 @@ def _row(name, step, images, megabytes):
     step()
     wall, processor = time.perf_counter() - wall, _processor_time() - processor
     peak = max(usage.ru_maxrss for usage in map(resource.getrusage, USERS))
-    return {'step': name, 'images': images, 'images/s': images / wall, 'images/s/core': images / processor, 'MB/s': megabytes / wall,
-            'KB an image': 1e3 * megabytes / images, 'peak MiB of a process so far': round(peak / 1024)}
+    return {
+        'step': name,
+        'images': images,
+        'images/s': images / wall,
+        'images/s/core': images / processor,
+        'MB/s': megabytes / wall,
+        'KB an image': 1e3 * megabytes / images,
+        'peak MiB of a process so far': round(peak / 1024),
+    }
 
 
 def _processor_time():

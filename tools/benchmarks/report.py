@@ -1,4 +1,7 @@
-"""What a measurement says: a Markdown table for readers, an object for programs, and with both the command, the machine and the versions."""
+"""What a measurement says: a Markdown table for readers, an object for programs, and with both the command, the machine
+and the versions.
+"""
+
 import datetime
 import importlib.metadata
 import json
@@ -14,13 +17,22 @@ PACKAGES = ('mxnet', 'mxnet-cu112', 'numpy', 'onnxruntime', 'torch')
 
 def environment():
     """When, where and with what it was measured; the load tells how much of the machine others had at the end."""
-    return {'date': datetime.date.today().isoformat(),
-            'cpu': _cpu(), 'cores': usable_cores(), 'omp_num_threads': os.environ['OMP_NUM_THREADS'], 'gpus': mx.context.num_gpus(),
-            'load': round(os.getloadavg()[0], 1), 'python': platform.python_version(), 'versions': _versions()}
+    return {
+        'date': datetime.date.today().isoformat(),
+        'cpu': _cpu(),
+        'cores': usable_cores(),
+        'omp_num_threads': os.environ['OMP_NUM_THREADS'],
+        'gpus': mx.context.num_gpus(),
+        'load': round(os.getloadavg()[0], 1),
+        'python': platform.python_version(),
+        'versions': _versions(),
+    }
 
 
 def report(title, argv, rows, json_path=None):
-    """Print ``rows`` (dicts of one set of keys) as a table under ``title``, and write them to ``json_path`` with everything needed to repeat them."""
+    """Print ``rows`` (dicts of one set of keys) as a table under ``title``, and write them to ``json_path`` with
+    everything needed to repeat them.
+    """
     command = f'python tools/benchmark.py {" ".join(map(shlex.quote, argv))}'
     found = {'title': title, 'command': command, 'environment': environment(), 'rows': rows}
     print(as_markdown(found))
@@ -50,7 +62,11 @@ def markdown(rows):
 
 def milliseconds(measured):
     """The columns that every table has: the median time of a step, all of them, and the memory."""
-    return {'ms': 1e3 * measured.median, 'peak MiB': round(measured.peak_bytes / 2 ** 20), 'all ms': [round(1e3 * second, 3) for second in measured.seconds]}
+    return {
+        'ms': 1e3 * measured.median,
+        'peak MiB': round(measured.peak_bytes / 2**20),
+        'all ms': [round(1e3 * second, 3) for second in measured.seconds],
+    }
 
 
 def _cell(value):

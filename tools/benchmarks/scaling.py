@@ -1,8 +1,9 @@
 """Workers and parameter servers on this machine: how much of what the processor has to give reaches the training.
 
-Every worker computes with ``--threads`` threads, so that up to cores ÷ threads workers could, if servers and messages cost nothing, each be as fast as a
-process alone: that is perfect scaling. More workers share the same cores.
+Every worker computes with ``--threads`` threads, so that up to cores ÷ threads workers could, if servers and messages
+cost nothing, each be as fast as a process alone: that is perfect scaling. More workers share the same cores.
 """
+
 import os
 import re
 import statistics
@@ -19,7 +20,7 @@ SPEED = re.compile(r'Node\[(\d+)\] Epoch\[0\] Batch \[(\d+)-\d+\]\tSpeed: ([\d.]
 def measure(args):
     """The rows of the table: one process without servers first."""
     alone = images_per_second(args, 0)
-    rows = [{'workers': 'one process, no server', 'images/s': alone, 'perfect': alone, 'of perfect': 1.}]
+    rows = [{'workers': 'one process, no server', 'images/s': alone, 'perfect': alone, 'of perfect': 1.0}]
     for workers in args.workers:
         perfect = alone * min(workers, usable_cores() / args.threads)
         found = images_per_second(args, workers)
@@ -30,14 +31,47 @@ def measure(args):
 def images_per_second(args, workers):
     """What ``workers`` workers (0: one process without servers) train together."""
     batches = args.steps * (args.rounds + 1)
-    command = [sys.executable, train_cifar.__file__, '--benchmark', '1', '--network', args.network, '--num-layers', str(args.num_layers),
-               '--num-classes', str(args.num_classes), '--image-shape', args.image_shape, '--batch-size', str(args.batch_size), '--num-epochs', '1',
-               '--num-examples', str(args.batch_size * batches * max(1, workers)), '--disp-batches', str(args.steps)]
+    command = [
+        sys.executable,
+        train_cifar.__file__,
+        '--benchmark',
+        '1',
+        '--network',
+        args.network,
+        '--num-layers',
+        str(args.num_layers),
+        '--num-classes',
+        str(args.num_classes),
+        '--image-shape',
+        args.image_shape,
+        '--batch-size',
+        str(args.batch_size),
+        '--num-epochs',
+        '1',
+        '--num-examples',
+        str(args.batch_size * batches * max(1, workers)),
+        '--disp-batches',
+        str(args.steps),
+    ]
     if workers:
-        command = [sys.executable, launch.__file__, '-n', str(workers), '-s', str(args.servers), *command, '--kv-store', args.kv_store]
-    done = subprocess.run(command, env={**os.environ, 'OMP_NUM_THREADS': str(args.threads)}, stderr=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            launch.__file__,
+            '-n',
+            str(workers),
+            '-s',
+            str(args.servers),
+            *command,
+            '--kv-store',
+            args.kv_store,
+        ]
+    done = subprocess.run(
+        command, env={**os.environ, 'OMP_NUM_THREADS': str(args.threads)}, stderr=subprocess.PIPE, text=True
+    )
     if done.returncode:
-        raise UserError(f'{workers} workers ended with exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}')
+        raise UserError(
+            f'{workers} workers ended with exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}'
+        )
     speeds = {}
     for rank, first, speed in SPEED.findall(done.stderr):
         if int(first):  # while the first batches are computed, everything else begins

@@ -1,4 +1,5 @@
 """The picture of an inference benchmark: how much of the saving in multiplications arrives as speed."""
+
 import matplotlib
 
 matplotlib.use('Agg')
@@ -12,12 +13,18 @@ MARKERS = 'os^Dvx'
 
 
 def draw(rows, path):
-    """Draw the rows of ``inference.measure``, a curve for each runtime and batch size, beside the line where speed-up and MACs ratio are equal."""
+    """Draw the rows of ``inference.measure``, a curve for each runtime and batch size, beside the line where speed-up
+    and MACs ratio are equal.
+    """
     figure, panel = plt.subplots(figsize=(7, 5), constrained_layout=True)
     runtimes, batches = (list(dict.fromkeys(row[key] for row in rows)) for key in ('runtime', 'batch'))
     for colour, runtime in zip(COLOURS, runtimes):
         for marker, batch in zip(MARKERS, batches):
-            points = sorted((row['MACs ratio'], row['speed-up']) for row in rows if (row['runtime'], row['batch']) == (runtime, batch))
+            points = sorted(
+                (row['MACs ratio'], row['speed-up'])
+                for row in rows
+                if (row['runtime'], row['batch']) == (runtime, batch)
+            )
             panel.plot(*zip(*points), color=colour, marker=marker, label=f'{runtime}, batch {batch}')
     most = max(row['MACs ratio'] for row in rows)
     panel.plot([1, most], [1, most], color='grey', linestyle='--', label='all of it')

@@ -1,4 +1,7 @@
-"""JPEGs that weigh about what ImageNet's do and take as long to decode, in folders or a record file, for measurements where ImageNet is not at hand."""
+"""JPEGs that weigh about what ImageNet's do and take as long to decode, in folders or a record file, for measurements
+where ImageNet is not at hand.
+"""
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +21,9 @@ STRETCH = 200
 
 
 def write_jpegs(folder, count, jobs):
-    """Bring ``folder`` to hold JPEGs 0 … count - 1, of which those that are there already stay; the same number is the same image everywhere."""
+    """Bring ``folder`` to hold JPEGs 0 … count - 1, of which those that are there already stay; the same number is the
+    same image everywhere.
+    """
     stretches = [(folder, begin, min(begin + STRETCH, count)) for begin in range(0, count, STRETCH)]
     for number in range(min(CLASSES, count)):
         os.makedirs(os.path.join(folder, _class(number)), exist_ok=True)
@@ -33,8 +38,11 @@ def write_records(folder, count):
     index = f'{os.path.splitext(path)[0]}.idx'
     if not (os.path.exists(path) and os.path.exists(index)):
         canvas = _canvas()
-        # Threads do, since OpenCV lets others work while it encodes; a stretch at a time, for as much is held in memory.
-        with RecordWriter(path, index) as out, ThreadPoolExecutor(usable_cores()) as threads, Progress(count) as progress:
+        # Threads do, since OpenCV lets others work while it encodes; a stretch at a time, for as much is held in
+        # memory.
+        with RecordWriter(path, index) as out, ThreadPoolExecutor(usable_cores()) as threads, Progress(
+            count
+        ) as progress:
             for begin in range(0, count, STRETCH):
                 numbers = range(begin, min(begin + STRETCH, count))
                 for number, data in zip(numbers, threads.map(lambda number: _jpeg(canvas, number), numbers)):
@@ -60,7 +68,7 @@ def _jpeg(canvas, number):
     random = np.random.RandomState(number)
     height, width = random.randint(SIDES[0], SIDES[1] + 1, 2)
     top, left = random.randint(0, CANVAS - SIDES[1], 2)
-    pixels = np.roll(canvas[top:top + height, left:left + width], random.randint(3), axis=2)
+    pixels = np.roll(canvas[top : top + height, left : left + width], random.randint(3), axis=2)
     return cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
@@ -69,7 +77,9 @@ def _canvas():
     random = np.random.RandomState(0)
     total = np.zeros((CANVAS, CANVAS, 3), np.float32)
     for size in (4, 8, 16, 32, 64, 128, 256, 512, 1024):
-        total += cv2.resize(random.normal(size=(size, size, 3)).astype(np.float32), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC)
+        total += cv2.resize(
+            random.normal(size=(size, size, 3)).astype(np.float32), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC
+        )
     return np.clip(128 + 18 * total, 0, 255).astype(np.uint8)
 
 

@@ -1,4 +1,5 @@
 """A whole training step, forward, backward and update, with λ and without, in each placement and engine."""
+
 import importlib
 from functools import partial
 
@@ -23,14 +24,30 @@ LAMBDAS = {'off': ('none', 'weight'), 'weight': (None, 'weight'), 'output': (Non
 def measure(args):
     """The rows of the table; the first contestant is what the others are measured by."""
     network = args.network, args.num_layers, args.num_classes, args.image_shape, args.batch_size
-    builds = {_name(engine, name, dtype, memonger, compiled): partial(training, ENGINES[engine], *network, *LAMBDAS[name], dtype, memonger, compiled)
-              for engine in args.engines for name in args.lambdas for dtype, memonger, compiled in _variants(engine, args)}
+    builds = {
+        _name(engine, name, dtype, memonger, compiled): partial(
+            training, ENGINES[engine], *network, *LAMBDAS[name], dtype, memonger, compiled
+        )
+        for engine in args.engines
+        for name in args.lambdas
+        for dtype, memonger, compiled in _variants(engine, args)
+    }
     if not builds:
-        raise UserError(f'--dtypes {",".join(args.dtypes)}: no engine of --engines {",".join(args.engines)} computes in it; bfloat16 is of torch')
+        raise UserError(
+            f'--dtypes {",".join(args.dtypes)}: no engine of --engines {",".join(args.engines)} computes in it; '
+            'bfloat16 is of torch'
+        )
     measured = contest(builds, args.rounds, args.steps, args.clock)
     reference = next(iter(measured.values()))
-    return [{'engine, λ': name, 'images/s': args.batch_size / result.median, 'speed over the first': 1 / result.time_over(reference), **milliseconds(result)}
-            for name, result in measured.items()]
+    return [
+        {
+            'engine, λ': name,
+            'images/s': args.batch_size / result.median,
+            'speed over the first': 1 / result.time_over(reference),
+            **milliseconds(result),
+        }
+        for name, result in measured.items()
+    ]
 
 
 def _variants(engine, args):
@@ -47,12 +64,31 @@ def _name(engine, name, dtype, memonger, compiled):
     return ' '.join([engine, name, *more])
 
 
-def training(build, network, num_layers, num_classes, image_shape, batch_size, scale, placement, dtype='float32', memonger=0, compiled='off'):
+def training(
+    build,
+    network,
+    num_layers,
+    num_classes,
+    image_shape,
+    batch_size,
+    scale,
+    placement,
+    dtype='float32',
+    memonger=0,
+    compiled='off',
+):
     """Steps as ``train.fit`` takes them, on one fixed batch of noise."""
     symbol = get_symbol(network, num_layers, num_classes, image_shape, scale, placement)
     shape = parse_image_shape(image_shape)
     # The engine first: PyTorch's sets MXNet up, which must not have computed before.
-    engine = build(symbol, [mx.io.DataDesc('data', (batch_size, *shape))], [mx.io.DataDesc('softmax_label', (batch_size,))], dtype, memonger, compiled)
+    engine = build(
+        symbol,
+        [mx.io.DataDesc('data', (batch_size, *shape))],
+        [mx.io.DataDesc('softmax_label', (batch_size,))],
+        dtype,
+        memonger,
+        compiled,
+    )
     data = synthetic_data(batch_size, shape, num_classes)
     parameters = [name for name in symbol.list_arguments() if name not in ('data', 'softmax_label')]
     engine.start(APG(param_idx2name=dict(enumerate(parameters)), sym=symbol, rescale_grad=1 / batch_size, **OPTIMIZER))
@@ -68,17 +104,28 @@ def training(build, network, num_layers, num_classes, image_shape, batch_size, s
 
 def mxnet_engine(symbol, data_shapes, label_shapes, dtype, memonger, _):
     """MXNet's on the first card, or on the CPU, where float16 is slow: MXNet imitates it there."""
-    return run_parts.mxnet_engine(symbol, [mx.gpu() if mx.context.num_gpus() else mx.cpu()], data_shapes, label_shapes, dtype=dtype, memonger=memonger)
+    return run_parts.mxnet_engine(
+        symbol,
+        [mx.gpu() if mx.context.num_gpus() else mx.cpu()],
+        data_shapes,
+        label_shapes,
+        dtype=dtype,
+        memonger=memonger,
+    )
 
 
 def torch_engine(symbol, data_shapes, label_shapes, dtype, _, compiled):
-    """PyTorch's, channels last, which is its faster layout on a CPU too; on a card steps are recorded as CUDA graphs."""
+    """PyTorch, channels last, its faster layout on a CPU too; on a card steps are CUDA graphs."""
     try:
-        torch, arithmetic, engine = (importlib.import_module(name) for name in ('torch', 'train.engines.torch_arithmetic', 'train.engines.torch'))
+        torch, arithmetic, engine = (
+            importlib.import_module(name) for name in ('torch', 'train.engines.torch_arithmetic', 'train.engines.torch')
+        )
     except ImportError:
         raise MissingDependencyError('--engines torch needs PyTorch: make venv EXTRAS=torch') from None
     card = '0' if torch.cuda.is_available() else None
-    return engine.TorchEngine(symbol, card, data_shapes, label_shapes, arithmetic.Arithmetic(dtype, channels_last=True, compile=compiled))
+    return engine.TorchEngine(
+        symbol, card, data_shapes, label_shapes, arithmetic.Arithmetic(dtype, channels_last=True, compile=compiled)
+    )
 
 
 ENGINES = {'mxnet': mxnet_engine, 'torch': torch_engine}

@@ -1,4 +1,5 @@
 """What becomes of one image on its way into a record: usually nothing."""
+
 import contextlib
 import io
 import warnings
@@ -17,8 +18,9 @@ class Undecodable(Exception):
 def prepared(data, short_side=None, quality=95):
     """The bytes that go into the record for the file ``data``, and what was odd about it, or None.
 
-    A JPEG in grey or three colours stays as it is, unless its shorter side is to be ``short_side`` pixels and is not. Everything else (CMYK, PNG under the
-    name of a JPEG) becomes a JPEG in RGB of ``quality``, upright where EXIF says it lies. Raises Undecodable.
+    A JPEG in grey or three colours stays as it is, unless its shorter side is to be ``short_side`` pixels and is not.
+    Everything else (CMYK, PNG under the name of a JPEG) becomes a JPEG in RGB of ``quality``, upright where EXIF says
+    it lies. Raises Undecodable.
     """
     with _opened(data) as image:
         oddity = None if _is_plain(image) else f'{image.mode} {image.format}'
@@ -35,7 +37,9 @@ def prepared(data, short_side=None, quality=95):
 
 
 def require_readable(data):
-    """Raise Undecodable unless ``data`` is a whole JPEG in grey or three colours, which all readers of record files take."""
+    """Raise Undecodable unless ``data`` is a whole JPEG in grey or three colours, which all readers of record files
+    take.
+    """
     with _opened(data) as image:
         if not _is_plain(image):
             raise Undecodable(f'a {image.mode} {image.format} is no JPEG in RGB or grey')

@@ -1,4 +1,7 @@
-"""Which label each image has: classes are numbered in the order of their names, and the official development kit tells the class of validation images."""
+"""Which label each image has: classes are numbered in the order of their names, and the official development kit tells
+the class of validation images.
+"""
+
 import io
 import json
 import os
@@ -19,6 +22,7 @@ NUMBERED = re.compile(r'_(\d{8})\.\w+$')
 
 class Devkit(NamedTuple):
     """The classes (wnids, sorted) and the label of validation image 1, 2, …"""
+
     classes: List[str]
     labels: np.ndarray
 
@@ -26,13 +30,17 @@ class Devkit(NamedTuple):
 def label_images(images, devkit=None, classes_path=None):
     """The names of all classes, by label, and the label of each image, int64.
 
-    Images in classes need nothing else; ``classes_path`` or ``devkit`` fix the numbers where classes may be missing. Images without classes are those of the
-    validation set, whose labels ``devkit`` (a folder or ``.tar.gz``) tells. Raises DataError.
+    Images in classes need nothing else; ``classes_path`` or ``devkit`` fix the numbers where classes may be missing.
+    Images without classes are those of the validation set, whose labels ``devkit`` (a folder or ``.tar.gz``) tells.
+    Raises DataError.
     """
     kit = read_devkit(devkit) if devkit else None
     if not images[0].class_name:
         if kit is None:
-            raise DataError(f'{images[0].path}: the images stand in no class folders: give --devkit, which tells the labels of the validation set')
+            raise DataError(
+                f'{images[0].path}: the images stand in no class folders: give --devkit, which tells the labels of the '
+                'validation set'
+            )
         return kit.classes, np.array([_validation_label(image, kit) for image in images], np.int64)
     present = {image.class_name for image in images}
     classes = kit.classes if kit else read_classes(classes_path) if classes_path else sorted(present)
@@ -44,7 +52,9 @@ def label_images(images, devkit=None, classes_path=None):
 
 
 def read_classes(path):
-    """The classes that a manifest (``PREFIX.json``) or a text file, one a line, lists by label. Raises DataError, OSError."""
+    """The classes that a manifest (``PREFIX.json``) or a text file, one a line, lists by label. Raises DataError,
+    OSError.
+    """
     with open(path, encoding='utf-8', errors='replace') as source:
         text = source.read()
     if path.endswith('.json'):
@@ -77,9 +87,13 @@ def read_devkit(path):
 def _wnids(meta, path):
     """The wnid of each of the kit's numbers 1 … 1000."""
     from scipy.io import loadmat
+
     try:
         synsets = loadmat(io.BytesIO(meta), squeeze_me=True)['synsets']
-        numbers, wnids = ([entry.item() if isinstance(entry, np.ndarray) else entry for entry in synsets[field]] for field in ('ILSVRC2012_ID', 'WNID'))
+        numbers, wnids = (
+            [entry.item() if isinstance(entry, np.ndarray) else entry for entry in synsets[field]]
+            for field in ('ILSVRC2012_ID', 'WNID')
+        )
         found = {int(number): str(wnid) for number, wnid in zip(numbers, wnids) if int(number) <= DEVKIT_CLASSES}
     except Exception as error:  # A damaged file can fail in any way there is.
         raise DataError(f'{path}: {META} cannot be read ({type(error).__name__}: {error})') from None
@@ -106,12 +120,16 @@ def _devkit_file(path, name):
             raise DataError(f'{path}: not the development kit, or damaged ({error})') from None
     else:
         raise DataError(f'{path}: there is no such development kit')
-    raise DataError(f'{path}: data/{name} is not in it; give ILSVRC2012_devkit_t12.tar.gz, or the folder that it unpacks to')
+    raise DataError(
+        f'{path}: data/{name} is not in it; give ILSVRC2012_devkit_t12.tar.gz, or the folder that it unpacks to'
+    )
 
 
 def _validation_label(image, kit):
     numbered = NUMBERED.search(image.name)
     number = int(numbered.group(1)) if numbered else 0
     if not 1 <= number <= len(kit.labels):
-        raise DataError(f'{image.name} is not named like a validation image, ILSVRC2012_val_00000001.JPEG … {len(kit.labels):08d}')
+        raise DataError(
+            f'{image.name} is not named like a validation image, ILSVRC2012_val_00000001.JPEG … {len(kit.labels):08d}'
+        )
     return kit.labels[number - 1]

@@ -1,4 +1,5 @@
 """``PREFIX.json``: what is in a set of record files, what was done to images, and the sums by which damage is found."""
+
 import json
 import os
 import platform
@@ -20,13 +21,19 @@ def set_paths(prefix):
 
 
 def describe(plan, parts, numbers):
-    """The manifest, as plain values, of a set whose records are ``numbers`` of the images of ``plan``, but for the sums of its files."""
+    """The manifest, as plain values, of a set whose records are ``numbers`` of the images of ``plan``, but for the sums
+    of its files.
+    """
     odd = {'encoded_again': [], 'left_out': []}
     for begin, part in numbered(parts):
         for position, why in part.odd.items():
             image = plan.images[begin + position]
-            odd['encoded_again' if part.sizes[position] else 'left_out'].append({'number': begin + position, 'name': image.name, 'why': why})
-    counts = np.bincount(plan.labels[numbers], minlength=len(plan.classes)) if numbers else np.zeros(len(plan.classes), int)
+            odd['encoded_again' if part.sizes[position] else 'left_out'].append(
+                {'number': begin + position, 'name': image.name, 'why': why}
+            )
+    counts = (
+        np.bincount(plan.labels[numbers], minlength=len(plan.classes)) if numbers else np.zeros(len(plan.classes), int)
+    )
     return {
         'records': len(numbers),
         'classes': list(plan.classes),
@@ -39,7 +46,10 @@ def describe(plan, parts, numbers):
 
 def sums(prefix):
     """The size and the SHA-256 sum of each file of a set."""
-    return {ending: {'bytes': os.path.getsize(f'{prefix}.{ending}'), 'sha256': sha256(f'{prefix}.{ending}')} for ending in ENDINGS}
+    return {
+        ending: {'bytes': os.path.getsize(f'{prefix}.{ending}'), 'sha256': sha256(f'{prefix}.{ending}')}
+        for ending in ENDINGS
+    }
 
 
 def read_manifest(prefix):
@@ -49,10 +59,14 @@ def read_manifest(prefix):
         with open(path, encoding='utf-8') as source:
             manifest = json.load(source)
         expected = {'records': int, 'classes': list, 'records_per_class': list, 'files': dict}
-        if all(isinstance(manifest[key], kind) for key, kind in expected.items()) and set(manifest['files']) == set(ENDINGS):
+        if all(isinstance(manifest[key], kind) for key, kind in expected.items()) and set(manifest['files']) == set(
+            ENDINGS
+        ):
             return manifest
     except FileNotFoundError:
-        raise DataError(f'{path}: there is no such manifest; the set was never finished, or was not made by tools/make_record.py') from None
+        raise DataError(
+            f'{path}: there is no such manifest; the set was never finished, or was not made by tools/make_record.py'
+        ) from None
     except (ValueError, KeyError, TypeError):
         pass
     raise DataError(f'{path}: not a manifest of tools/make_record.py')

@@ -1,7 +1,10 @@
-"""A record file in the making, which grows by parts and survives being killed: ``PREFIX.partial.rec``, and ``PREFIX.partial.jsonl`` that says what is in it.
+"""A record file in the making, which grows by parts and survives being killed: ``PREFIX.partial.rec``, and
+``PREFIX.partial.jsonl`` that says what is in it.
 
-A part counts once its line is in the list, and the line is written after the records have reached the disk; what stands behind the last such line is cut off.
+A part counts once its line is in the list, and the line is written after the records have reached the disk; what stands
+behind the last such line is cut off.
 """
+
 import fcntl
 import json
 import os
@@ -15,7 +18,10 @@ SECONDS_BETWEEN_SYNCS = 2
 
 
 class Part(NamedTuple):
-    """A stretch of images: the size in bytes of each one's record, 0 where it was left out, and by position in the stretch what was odd about images."""
+    """A stretch of images: the size in bytes of each one's record, 0 where it was left out, and by position in the
+    stretch what was odd about images.
+    """
+
     sizes: List[int]
     odd: Dict[int, str]
 
@@ -34,10 +40,11 @@ def numbered(parts):
 
 
 class Partial:
-    """A context that holds the partial files of ``prefix``, begun for ``task`` (a dict of plain values), and goes on where one of the same task stopped.
+    """A context that holds the partial files of ``prefix``, begun for ``task`` (a dict of plain values), and goes on
+    where one of the same task stopped.
 
-    ``parts`` is what is there. Raises UserError where another process is at it, and where what is there is damaged or of another task; with ``force``
-    that is thrown away.
+    ``parts`` is what is there. Raises UserError where another process is at it, and where what is there is damaged or
+    of another task; with ``force`` that is thrown away.
     """
 
     def __init__(self, prefix, task, force=False):
@@ -108,7 +115,8 @@ class Partial:
         is_named = size > 0 and not os.path.exists(self._rec_path) and _size(self._final_path) == size
         trouble = None
         if begun is not None and begun != task:
-            trouble = f'was begun with other values of {", ".join(name for name in task if begun.get(name) != task[name])}: repeat those'
+            changed = ', '.join(name for name in task if begun.get(name) != task[name])
+            trouble = f'was begun with other values of {changed}: repeat those'
         elif size > _size(self._rec_path) and not is_named:
             trouble = f'does not fit {self._rec_path}: bring that back'
         if trouble and not force:
@@ -123,13 +131,19 @@ class Partial:
             self._rec.truncate(size)
 
     def _read_list(self):
-        """The task and the parts that the list holds, up to the last whole line, and where that ends. A task of {} stands for damage."""
+        """The task and the parts that the list holds, up to the last whole line, and where that ends. A task of {}
+        stands for damage.
+        """
         self._list.seek(0)
         text = self._list.read()
         length = text.rfind(b'\n') + 1
         try:
             begun, *parts = [json.loads(line) for line in text[:length].splitlines()] or [None]
-            return begun, [Part(part['sizes'], {int(position): why for position, why in part['odd'].items()}) for part in parts], length
+            return (
+                begun,
+                [Part(part['sizes'], {int(position): why for position, why in part['odd'].items()}) for part in parts],
+                length,
+            )
         except (ValueError, KeyError, TypeError, AttributeError):
             return {}, [], 0
 

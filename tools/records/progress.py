@@ -1,4 +1,5 @@
 """How far a tool is: a bar on a terminal, a line now and then elsewhere."""
+
 import logging
 import sys
 import time
@@ -29,5 +30,10 @@ class Progress:
         self._bar.update(images)
         now = time.monotonic()
         if self._bar.disable and (now - self._said > SECONDS_BETWEEN_LINES or self.done == self._total):
-            logging.info('%d of %d images\tSpeed: %.2f samples/sec', self.done, self._total, (self.done - self._first) / max(now - self._begun, 1e-9))
+            logging.info(
+                '%d of %d images\tSpeed: %.2f samples/sec',
+                self.done,
+                self._total,
+                (self.done - self._first) / max(now - self._begun, 1e-9),
+            )
             self._said = now

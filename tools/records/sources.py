@@ -1,4 +1,7 @@
-"""Where the images of a set lie: in folders, or in ImageNet's tar files, which stay as they are; each image is a stretch of bytes of some file."""
+"""Where the images of a set lie: in folders, or in ImageNet's tar files, which stay as they are; each image is a
+stretch of bytes of some file.
+"""
+
 import os
 import posixpath
 import tarfile
@@ -12,7 +15,10 @@ ENDINGS = ('.jpeg', '.jpg', '.png')
 
 
 class Image(NamedTuple):
-    """An image: its ``name``, ``class/file`` or, without classes, ``file``; ``size`` bytes at ``offset`` of the file ``path``, -1 for all of it."""
+    """An image: its ``name``, ``class/file`` or, without classes, ``file``; ``size`` bytes at ``offset`` of the file
+    ``path``, -1 for all of it.
+    """
+
     name: str
     path: str
     offset: int = 0
@@ -32,8 +38,8 @@ class Image(NamedTuple):
 def find_images(source):
     """Every Image of ``source``, sorted by class and file, either all in classes or none.
 
-    ``source`` is a folder of images or of one folder a class, or a tar file of images, of such folders, or of one tar file a class. Raises DataError where it
-    is anything else, mixed, or damaged.
+    ``source`` is a folder of images or of one folder a class, or a tar file of images, of such folders, or of one tar
+    file a class. Raises DataError where it is anything else, mixed, or damaged.
     """
     if os.path.isdir(source):
         images = list(_images_in_folder(source))
@@ -45,7 +51,10 @@ def find_images(source):
         raise DataError(f'{source} holds no images ({", ".join(ENDINGS)}), nor folders or tar files of them')
     images.sort(key=lambda image: (image.class_name, image.name))
     if not images[0].class_name and images[-1].class_name:
-        raise DataError(f'{source} holds images both in classes ({images[-1].name}) and without ({images[0].name}): move either elsewhere')
+        raise DataError(
+            f'{source} holds images both in classes ({images[-1].name}) and without ({images[0].name}): move either '
+            'elsewhere'
+        )
     twice = next((one for one, other in zip(images, images[1:]) if one.name == other.name), None)
     if twice:
         raise DataError(f'{source} holds {twice.name} twice')
@@ -58,9 +67,15 @@ def find_images(source):
 def _images_in_folder(root):
     for entry in _listed(root):
         if entry.is_dir() and not entry.name.startswith('.'):
-            images = [Image(f'{entry.name}/{file.name}', file.path) for file in _listed(entry.path) if _is_image(file.name) and file.is_file()]
+            images = [
+                Image(f'{entry.name}/{file.name}', file.path)
+                for file in _listed(entry.path)
+                if _is_image(file.name) and file.is_file()
+            ]
             if not images:
-                raise DataError(f'{entry.path} holds no images ({", ".join(ENDINGS)}); each folder in {root} must be a class')
+                raise DataError(
+                    f'{entry.path} holds no images ({", ".join(ENDINGS)}); each folder in {root} must be a class'
+                )
             yield from images
         elif _is_image(entry.name) and entry.is_file():
             yield Image(entry.name, entry.path)
@@ -75,7 +90,7 @@ def _images_in_tar(path):
         for member, begin in tqdm.tqdm(_members(archive, path), desc=path, unit='file', leave=False, disable=None):
             name = member.name.rsplit('/', 1)[-1]
             if name.lower().endswith('.tar'):
-                yield from _images_in_class(archive, path, name[:-len('.tar')], begin, member.size)
+                yield from _images_in_class(archive, path, name[: -len('.tar')], begin, member.size)
             elif _is_image(name):
                 folder = posixpath.basename(posixpath.dirname(member.name))
                 yield Image(f'{folder}/{name}' if folder not in ('', '.') else name, path, begin, member.size)
@@ -93,9 +108,11 @@ def _images_in_class(archive, path, class_name, begin, size):
 
 
 def _members(archive, label, begin=0, size=None):
-    """The files of the tar file that is the stretch of ``archive`` from ``begin`` on, each with the place of its bytes in ``archive``.
+    """The files of the tar file that is the stretch of ``archive`` from ``begin`` on, each with the place of its bytes
+    in ``archive``.
 
-    Python's tarfile takes a damaged header for the end and says nothing, so the mark of the end is looked for. Raises DataError that begins with ``label``.
+    Python's tarfile takes a damaged header for the end and says nothing, so the mark of the end is looked for. Raises
+    DataError that begins with ``label``.
     """
     end = os.fstat(archive.fileno()).st_size if size is None else begin + size
     try:

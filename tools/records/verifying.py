@@ -1,4 +1,5 @@
 """A finished set, read back: sums, framing, every image, labels and counts."""
+
 import functools
 import os
 
@@ -17,7 +18,9 @@ STRETCH = 128  # records
 
 
 def faults(prefix, jobs=1):
-    """Yield what is wrong with the set of ``prefix``, a line each, reading all of it with ``jobs`` processes. Raises DataError where it has no manifest."""
+    """Yield what is wrong with the set of ``prefix``, a line each, reading all of it with ``jobs`` processes. Raises
+    DataError where it has no manifest.
+    """
     manifest = read_manifest(prefix)
     missing = [path for path in set_paths(prefix) if not os.path.exists(path)]
     yield from (f'{path}: there is no such file' for path in missing)
@@ -100,5 +103,7 @@ def _read_list(path):
                 key, label, name = line.rstrip('\n').split('\t')
                 listed[int(key)] = float(label), name
             except ValueError:
-                raise DataError(f'{path}: line {number} is not a number, a label and a name, separated by tabs') from None
+                raise DataError(
+                    f'{path}: line {number} is not a number, a label and a name, separated by tabs'
+                ) from None
     return listed

@@ -1,4 +1,5 @@
 """Many processes that work through a list whose results are wanted in order."""
+
 import collections
 import concurrent.futures
 import os
@@ -11,7 +12,8 @@ from runtime.errors import UserError
 
 
 def in_order(function, tasks, jobs):
-    """Yield ``function(task)`` for each of ``tasks``, computed by ``jobs`` processes. However slowly they are taken, few results wait in memory.
+    """Yield ``function(task)`` for each of ``tasks``, computed by ``jobs`` processes. However slowly they are taken,
+    few results wait in memory.
 
     Raises what ``function`` raises, and UserError where a process is killed.
     """
@@ -33,7 +35,9 @@ def in_order(function, tasks, jobs):
 
 
 def _prepare_worker(parent):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends the others
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of a terminal; the parent ends the others
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 

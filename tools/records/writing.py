@@ -1,4 +1,7 @@
-"""A set of record files out of a list of images: ``PREFIX.rec``, ``.idx`` and ``.lst`` for MXNet, and ``PREFIX.json``, the manifest, last of all."""
+"""A set of record files out of a list of images: ``PREFIX.rec``, ``.idx`` and ``.lst`` for MXNet, and ``PREFIX.json``,
+the manifest, last of all.
+"""
+
 import contextlib
 import glob
 import hashlib
@@ -26,7 +29,10 @@ PART = 128  # images
 
 
 class Plan(NamedTuple):
-    """What goes into a set: the names of its classes by label, the images in the order of the records, their labels, int64, and what becomes of them."""
+    """What goes into a set: the names of its classes by label, the images in the order of the records, their labels,
+    int64, and what becomes of them.
+    """
+
     classes: List[str]
     images: List[Image]
     labels: np.ndarray
@@ -52,10 +58,12 @@ def refuse_finished(prefix):
 
 
 def write_set(prefix, plan, jobs=1, max_bad=0.001, force=False):
-    """Write the set of ``plan`` with ``jobs`` processes, going on where an unfinished run stopped, and return the manifest.
+    """Write the set of ``plan`` with ``jobs`` processes, going on where an unfinished run stopped, and return the
+    manifest.
 
-    The bytes do not depend on ``jobs`` and interruptions. Raises UserError where files are in the way (``force`` replaces them), DataError where more than
-    the share ``max_bad`` of all images cannot be decoded; what is written by then stays, for a run that allows more.
+    The bytes do not depend on ``jobs`` and interruptions. Raises UserError where files are in the way (``force``
+    replaces them), DataError where more than the share ``max_bad`` of all images cannot be decoded; what is written by
+    then stays, for a run that allows more.
     """
     if not force:
         refuse_finished(prefix)
@@ -83,7 +91,12 @@ def _task(plan):
     names = hashlib.sha256()
     for image, label in zip(plan.images, plan.labels):
         names.update(f'{label}\t{image.name}\n'.encode())
-    return {'images': names.hexdigest(), '--resize': plan.short_side, '--quality': plan.quality, 'Pillow': PIL.__version__}
+    return {
+        'images': names.hexdigest(),
+        '--resize': plan.short_side,
+        '--quality': plan.quality,
+        'Pillow': PIL.__version__,
+    }
 
 
 def _tasks(plan, done):
@@ -119,8 +132,11 @@ def _log_odd(plan, begin, part):
 
 def _require_good(prefix, bad, total, max_bad):
     if bad > max_bad * total:
-        raise DataError(f'{bad} of {total} images cannot be decoded, which is more than --max-bad {max_bad:g} allows; the log names them: mend them, remove '
-                        f'{partial_paths(prefix)[1]} and begin anew, or repeat this with a larger --max-bad to go on')
+        raise DataError(
+            f'{bad} of {total} images cannot be decoded, which is more than --max-bad {max_bad:g} allows; the log '
+            'names them: mend them, remove '
+            f'{partial_paths(prefix)[1]} and begin anew, or repeat this with a larger --max-bad to go on'
+        )
 
 
 def _finish(prefix, plan, partial):

@@ -1,4 +1,7 @@
-"""One run of a sweep, from the first epoch to ``result.json``: trained, stripped, proved, evaluated, drawn, each by the command line that does it."""
+"""One run of a sweep, from the first epoch to ``result.json``: trained, stripped, proved, evaluated, drawn, each by the
+command line that does it.
+"""
+
 import contextlib
 import datetime
 import glob
@@ -20,8 +23,9 @@ RECIPES = os.path.join(ROOT, 'train', 'recipes')
 
 
 class Plan(NamedTuple):
-    """What a run is made by: the folder that it writes to, its recipe, the ``overrides`` that follow the recipe on the command line, and the stripping's;
-    and whether the stripped network is scored in ONNX Runtime too."""
+    """What a run is made by: the folder that it writes to, its recipe, the ``overrides`` that follow the recipe on the
+    command line, and the stripping's; and whether the stripped network is scored in ONNX Runtime too.
+    """
 
     folder: str
     recipe: str
@@ -60,7 +64,9 @@ def script_of(recipe):
 
 
 def claim(plan):
-    """Write down what the run is, so that nobody goes on with another one in its place. Raises UserError where the folder belongs to a different run."""
+    """Write down what the run is, so that nobody goes on with another one in its place. Raises UserError where the
+    folder belongs to a different run.
+    """
     path, text = os.path.join(plan.folder, 'plan.json'), json.dumps(plan.description(), indent=1) + '\n'
     if not os.path.exists(path):
         write_text(path, text)
@@ -76,7 +82,9 @@ def result_path(plan):
 
 
 def carry_out(plan, execute):
-    """Do what is left to do of a run, and write its result. ``execute(command, log)`` runs one command line (a list), see ``Steps``. Raises StepError."""
+    """Do what is left to do of a run, and write its result. ``execute(command, log)`` runs one command line (a list),
+    see ``Steps``. Raises StepError.
+    """
     steps = Steps(plan, execute)
     prefix, stripped = os.path.join(plan.folder, 'run'), os.path.join(plan.folder, 'stripped')
     # A run without an epoch to go on from leaves nothing but a symbol and a log, and starts over.
@@ -85,17 +93,45 @@ def carry_out(plan, execute):
     said, last = _first_line(f'{prefix}.log'), _last_epoch(f'{prefix}-metrics.jsonl')
     data = _data_flags(said['arguments'])
     at_epoch = ['--prefix', prefix, '--epoch', str(said['arguments']['num_epochs'])]
-    stripping = json.loads(steps.do('strip', 'tools/strip_params.py', *at_epoch, '--out', stripped, '--force', '--json', *_renamed(data), *plan.strip_flags))
-    scores = json.loads(steps.do('evaluate', 'tools/evaluate.py', '--prefix', stripped, '--epoch', '0', '--json', *data)) if data else last['validation']
+    stripping = json.loads(
+        steps.do(
+            'strip',
+            'tools/strip_params.py',
+            *at_epoch,
+            '--out',
+            stripped,
+            '--force',
+            '--json',
+            *_renamed(data),
+            *plan.strip_flags,
+        )
+    )
+    scores = (
+        json.loads(steps.do('evaluate', 'tools/evaluate.py', '--prefix', stripped, '--epoch', '0', '--json', *data))
+        if data
+        else last['validation']
+    )
     elsewhere = _score_in_onnx_runtime(steps, stripped, data) if plan.onnx and data else {}
     steps.do('plot', 'tools/plot.py', prefix, '--out', os.path.join(plan.folder, 'training.png'))
-    write_text(result_path(plan), json.dumps(_result(plan, steps, said, last, stripping, {**scores, **elsewhere}), indent=1, sort_keys=True) + '\n')
+    write_text(
+        result_path(plan),
+        json.dumps(_result(plan, steps, said, last, stripping, {**scores, **elsewhere}), indent=1, sort_keys=True)
+        + '\n',
+    )
     steps.remove_log()
 
 
 def _score_in_onnx_runtime(steps, stripped, data):
     steps.do('convert', 'tools/convert.py', stripped, '0', '--to', 'onnx', '--out', f'{stripped}.onnx', '--force')
-    said = steps.do('compare', 'tools/compare_checkpoints.py', f'{stripped}:0', f'{stripped}.onnx', '--outputs-only', '--json', *_renamed(data))
+    said = steps.do(
+        'compare',
+        'tools/compare_checkpoints.py',
+        f'{stripped}:0',
+        f'{stripped}.onnx',
+        '--outputs-only',
+        '--json',
+        *_renamed(data),
+    )
     return {'onnx': json.loads(said)['accuracy']['b']}
 
 
@@ -127,12 +163,26 @@ class Steps:
 
 def _result(plan, steps, said, last, stripping, scores):
     unstripped = stripping.get('accuracy', {}).get('before', last['validation']['accuracy'])
-    commands = {step: f'OMP_NUM_THREADS={said["versions"]["threads"]} {command}' for step, command in steps.commands.items()}
-    return {**plan.description(), 'commands': commands, 'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-            'arguments': said['arguments'], 'versions': said['versions'], 'seconds': _training_seconds(plan), 'log': 'run.log',
-            'images': scores.get('images', last['validation_images']), 'error': {**_errors(scores), 'unstripped': _error(unstripped)},
-            'full': stripping['before'], 'left': stripping['after'], 'blocks': blocks_left(stripping), 'alive': _alive(plan, stripping, last),
-            'proof': stripping['proof'], 'threshold_cost': stripping.get('threshold_cost')}
+    commands = {
+        step: f'OMP_NUM_THREADS={said["versions"]["threads"]} {command}' for step, command in steps.commands.items()
+    }
+    return {
+        **plan.description(),
+        'commands': commands,
+        'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+        'arguments': said['arguments'],
+        'versions': said['versions'],
+        'seconds': _training_seconds(plan),
+        'log': 'run.log',
+        'images': scores.get('images', last['validation_images']),
+        'error': {**_errors(scores), 'unstripped': _error(unstripped)},
+        'full': stripping['before'],
+        'left': stripping['after'],
+        'blocks': blocks_left(stripping),
+        'alive': _alive(plan, stripping, last),
+        'proof': stripping['proof'],
+        'threshold_cost': stripping.get('threshold_cost'),
+    }
 
 
 def _errors(scores):
@@ -145,9 +195,11 @@ def _error(accuracy):
 
 
 def _alive(plan, stripping, last):
-    """How many structures of each kind are alive: by the threshold where there is one, else as training counted them."""
+    """How many structures of each kind are alive: by the threshold if given, else as training counted them."""
     if not plan.strip_flags:
-        return {kind: {'alive': found['alive'], 'total': found['total']} for kind, found in last.get('lambda', {}).items()}
+        return {
+            kind: {'alive': found['alive'], 'total': found['total']} for kind, found in last.get('lambda', {}).items()
+        }
     kinds = {}
     for factors in stripping['lambdas'].values():
         counts = kinds.setdefault(factors['kind'], {'alive': 0, 'total': 0})
@@ -157,7 +209,9 @@ def _alive(plan, stripping, last):
 
 
 def _data_flags(arguments):
-    """The test images that a run was validated on, as flags of ``tools/evaluate.py``; none where they are not among its data sets."""
+    """The test images that a run was validated on, as flags of ``tools/evaluate.py``; none where they are not among its
+    data sets.
+    """
     if 'dataset' not in arguments:
         return []
     flags = ['--dataset', arguments['dataset']]
@@ -189,10 +243,11 @@ def _last_epoch(metrics):
 
 
 def run_command(command, log, threads, running):
-    """(exit code, stdout) of a command line; its stderr goes to the file ``log``. ``running`` (a set) holds its process while it lasts, to be stopped.
+    """(exit code, stdout) of a command line; its stderr goes to the file ``log``. ``running`` (a set) holds its process
+    while it lasts, to be stopped.
 
-    ``threads`` None leaves their number to the program. It is the head of a process group of its own: Ctrl-C reaches it once, from us, and a
-    trainer that is told once saves first.
+    ``threads`` None leaves their number to the program. It is the head of a process group of its own: Ctrl-C reaches it
+    once, from us, and a trainer that is told once saves first.
     """
     environment = dict(os.environ)
     if threads:
@@ -200,7 +255,9 @@ def run_command(command, log, threads, running):
     elif not THREADS_GIVEN:
         # Importing runtime has set it for this process; in the trainer it would look like the user's wish.
         environment.pop('OMP_NUM_THREADS', None)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True, text=True
+    )
     running.add(process)
     try:
         output, _ = process.communicate()

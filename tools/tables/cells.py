@@ -1,4 +1,7 @@
-"""The cells of a table: beside each published number ours, once computed from the published structure and once measured by our run."""
+"""The cells of a table: beside each published number ours, once computed from the published structure and once measured
+by our run.
+"""
+
 from typing import Callable, NamedTuple
 
 from .results import result_of
@@ -6,7 +9,9 @@ from .structures import Cost, structure_cost
 
 
 class Column(NamedTuple):
-    """A column: its heading, how our value follows from a structure (a ``Cost``), which of a run's errors it is, and the digits where nothing is published."""
+    """A column: its heading, how our value follows from a structure (a ``Cost``), which of a run's errors it is, and
+    the digits where nothing is published.
+    """
 
     heading: str
     of_cost: Callable = None
@@ -20,10 +25,16 @@ COLUMNS = {
     'params': Column('parameters (M)', lambda cost: cost.left['params_without_bn'] / 1e6, digits=3),
     'macs': Column('MACs (G)', lambda cost: cost.left['macs'] / 1e9, digits=4),
     'macs_m': Column('MACs (M)', lambda cost: cost.left['macs'] / 1e6, digits=1),
-    'macs_and_bias': Column('MACs and bias additions (G)', lambda cost: (cost.left['macs'] + cost.left['bias_adds']) / 1e9),
-    'flops': Column('multiplications and additions (G)', lambda cost: 2 * (cost.left['macs'] + cost.left['bias_adds']) / 1e9),
+    'macs_and_bias': Column(
+        'MACs and bias additions (G)', lambda cost: (cost.left['macs'] + cost.left['bias_adds']) / 1e9
+    ),
+    'flops': Column(
+        'multiplications and additions (G)', lambda cost: 2 * (cost.left['macs'] + cost.left['bias_adds']) / 1e9
+    ),
     'others_flops': Column('FLOPs (G)'),
-    'params_kept': Column('parameters kept (%)', lambda cost: 100 * cost.left['params_without_bn'] / cost.full['params_without_bn']),
+    'params_kept': Column(
+        'parameters kept (%)', lambda cost: 100 * cost.left['params_without_bn'] / cost.full['params_without_bn']
+    ),
     'macs_kept': Column('MACs kept (%)', lambda cost: 100 * cost.left['macs'] / cost.full['macs']),
     'blocks': Column('blocks kept', lambda cost: ','.join(map(str, cost.blocks))),
     'scratch_e': Column('top-1 accuracy from scratch, E (%)'),
@@ -32,7 +43,9 @@ COLUMNS = {
 
 
 class Cell(NamedTuple):
-    """One value of ours: a number, or the text of ``blocks``; its ``Value`` of the published table, if there is one; and else the digits to show."""
+    """One value of ours: a number, or the text of ``blocks``; its ``Value`` of the published table, if there is one;
+    and else the digits to show.
+    """
 
     ours: object
     published: object = None
@@ -40,7 +53,9 @@ class Cell(NamedTuple):
 
     @property
     def agreement(self):
-        """'=' where all printed digits agree, '= cut' where they do when ours is cut, not rounded; else the difference as text; None: nothing to compare."""
+        """'=' where all printed digits agree, '= cut' where they do when ours is cut, not rounded; else the difference
+        as text; None: nothing to compare.
+        """
         if self.published is None:
             return None
         if isinstance(self.ours, str):
@@ -48,7 +63,7 @@ class Cell(NamedTuple):
         digits = self.published.digits
         if f'{self.ours:.{digits}f}' == self.published.text:
             return '='
-        if f'{int(self.ours * 10 ** digits) / 10 ** digits:.{digits}f}' == self.published.text:
+        if f'{int(self.ours * 10**digits) / 10**digits:.{digits}f}' == self.published.text:
             return '= cut'
         return f'{self.ours - self.published.number:+.{digits}f}'
 
@@ -63,7 +78,9 @@ class Cell(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Our values of a row by column, and where they come from: 'structure' or 'run', with the run's folder in ``source``."""
+    """Our values of a row by column, and where they come from: 'structure' or 'run', with the run's folder in
+    ``source``.
+    """
 
     origin: str
     cells: dict
@@ -71,13 +88,17 @@ class Line(NamedTuple):
 
 
 def lines_of(row, columns, results):
-    """The Lines of a row: one from its structure where that was published, one from its newest run where there is one."""
+    """The Lines of a row: one from its published structure and one from its newest run, where they exist."""
     lines = []
     if row.network and row.keep:
         lines.append(Line('structure', _from_cost(row, columns, structure_cost(row.network, row.keep))))
     result = result_of(row, results) if row.recipe else None
     if result:
-        lines.append(Line('run', {**_errors(row, columns, result), **_from_cost(row, columns, cost_of(result))}, result['folder']))
+        lines.append(
+            Line(
+                'run', {**_errors(row, columns, result), **_from_cost(row, columns, cost_of(result))}, result['folder']
+            )
+        )
     return lines
 
 
@@ -87,7 +108,11 @@ def cost_of(result):
 
 
 def _from_cost(row, columns, cost):
-    return {name: Cell(COLUMNS[name].of_cost(cost), row.values.get(name), COLUMNS[name].digits) for name in columns if COLUMNS[name].of_cost}
+    return {
+        name: Cell(COLUMNS[name].of_cost(cost), row.values.get(name), COLUMNS[name].digits)
+        for name in columns
+        if COLUMNS[name].of_cost
+    }
 
 
 def _errors(row, columns, result):

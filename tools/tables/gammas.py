@@ -1,4 +1,7 @@
-"""What each γ took: how early γ alone would have killed everything, what was alive then, and what was left and lost at the end."""
+"""What each γ took: how early γ alone would have killed everything, what was alive then, and what was left and lost at
+the end.
+"""
+
 from types import SimpleNamespace
 
 from optimizers.rules import RULES
@@ -9,8 +12,19 @@ from .cells import COLUMNS, cost_of
 from .render import lost_against_baseline, markdown, runs_order
 from .results import epochs_of, is_baseline, network_of
 
-NAMES = ['network', 'selects', 'λ rule', 'epochs', 'of them at the first rate', 'γ', 'γ alone needs (epochs)', 'alive after one epoch (%)', 'alive (%)',
-         'MACs kept (%)', 'lost (points)']
+NAMES = [
+    'network',
+    'selects',
+    'λ rule',
+    'epochs',
+    'of them at the first rate',
+    'γ',
+    'γ alone needs (epochs)',
+    'alive after one epoch (%)',
+    'alive (%)',
+    'MACs kept (%)',
+    'lost (points)',
+]
 
 
 def gammas_markdown(results):
@@ -24,7 +38,8 @@ def gammas_json(results):
 
 
 def epochs_of_gamma_alone(result):
-    """The epochs, in parts too, after which γ would have taken a λ from 1 to 0 if nothing had held it up; None where the run was too short for that.
+    """The epochs, in parts too, after which γ would have taken a λ from 1 to 0 if nothing had held it up; None where
+    the run was too short for that.
 
     Section 3.3 of the paper: APG takes ηγ / (1 - μ) a step in the long run.
     """
@@ -47,7 +62,13 @@ def _rows(results):
 def _selection(result):
     arguments = result['arguments']
     at_first_rate = min([arguments['num_epochs'], *arguments['lr_step_epochs']])
-    return [arguments.get('scale') or '', arguments['lambda_rule'], str(arguments['num_epochs']), str(at_first_rate), f'{arguments["gamma"]:g}']
+    return [
+        arguments.get('scale') or '',
+        arguments['lambda_rule'],
+        str(arguments['num_epochs']),
+        str(at_first_rate),
+        f'{arguments["gamma"]:g}',
+    ]
 
 
 def _course(result):
@@ -56,7 +77,11 @@ def _course(result):
 
 
 def _end(result, results):
-    return [_alive(result['alive']), f'{COLUMNS["macs_kept"].of_cost(cost_of(result)):.1f}', lost_against_baseline(result, results)]
+    return [
+        _alive(result['alive']),
+        f'{COLUMNS["macs_kept"].of_cost(cost_of(result)):.1f}',
+        lost_against_baseline(result, results),
+    ]
 
 
 def _alive(kinds):

@@ -1,4 +1,7 @@
-"""The measurements of ``tools/benchmark.py --json results/benchmarks/NAME.json``, as passages of a Markdown file named benchmark-NAME."""
+"""The measurements of ``tools/benchmark.py --json results/benchmarks/NAME.json``, as passages of a Markdown file named
+benchmark-NAME.
+"""
+
 import glob
 import json
 import os
@@ -10,7 +13,9 @@ from tools.benchmarks.report import as_markdown
 def measurements(results):
     """A dict from benchmark-NAME to a function that gives the table of that file below the folder ``results``."""
     paths = sorted(glob.glob(os.path.join(glob.escape(results), 'benchmarks', '*.json')))
-    return {f'benchmark-{os.path.splitext(os.path.basename(path))[0]}': lambda path=path: _table(path) for path in paths}
+    return {
+        f'benchmark-{os.path.splitext(os.path.basename(path))[0]}': lambda path=path: _table(path) for path in paths
+    }
 
 
 def _table(path):

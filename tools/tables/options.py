@@ -1,4 +1,5 @@
 """Every flag of the two training scripts as Markdown, with its default and its reason, read from their parsers."""
+
 import argparse
 
 from train import train_cifar, train_imagenet
@@ -12,7 +13,11 @@ def options_markdown():
     shared = {title: actions for title, actions in cifar.items() if title in imagenet}
     sections = [_section(title, actions, imagenet[title]) for title, actions in shared.items()]
     for script, groups in (('train_cifar.py', cifar), ('train_imagenet.py', imagenet)):
-        sections += [_section(f'{title}, only in {script}', actions, {}) for title, actions in groups.items() if title not in shared]
+        sections += [
+            _section(f'{title}, only in {script}', actions, {})
+            for title, actions in groups.items()
+            if title not in shared
+        ]
     return '\n\n'.join(sections)
 
 
@@ -27,8 +32,10 @@ def _groups(parser):
 
 
 def _section(title, actions, others):
-    rows = [[f'`{flag}{_values(action)}`', _defaults(action, others.get(flag)), _help(action)]
-            for flag, action in actions.items()]
+    rows = [
+        [f'`{flag}{_values(action)}`', _defaults(action, others.get(flag)), _help(action)]
+        for flag, action in actions.items()
+    ]
     return f'### {title[0].upper()}{title[1:]}\n\n{markdown(["flag", "default", "what it is for"], rows, aligned=3)}'
 
 

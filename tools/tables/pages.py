@@ -1,4 +1,7 @@
-"""Generated passages in a Markdown file: what stands between ``<!-- table: NAME -->`` and ``<!-- /table -->`` is made by ``tools/reproduce_tables.py``."""
+"""Generated passages in a Markdown file: what stands between ``<!-- table: NAME -->`` and ``<!-- /table -->`` is made
+by ``tools/reproduce_tables.py``.
+"""
+
 import re
 
 from runtime.errors import DataError
@@ -7,10 +10,12 @@ PASSAGE = re.compile(r'(<!-- table: (\S+) -->\n)(.*?)(<!-- /table -->)', re.DOTA
 
 
 def refreshed(text, make):
-    """``text`` with every generated passage made anew; ``make`` is a dict from NAME to a function that gives its Markdown.
+    """``text`` with every generated passage made anew; ``make`` is a dict from NAME to a function that gives its
+    Markdown.
 
     Raises DataError for a NAME that nobody makes, and for a passage without an end.
     """
+
     def passage(match):
         begin, name, _, end = match.groups()
         if name not in make:
@@ -24,5 +29,5 @@ def refreshed(text, make):
 def _require_ends(text):
     marks = re.findall(r'<!-- (table: \S+|/table) -->', text)
     for position, mark in enumerate(marks):
-        if mark != '/table' and marks[position + 1:position + 2] != ['/table']:
+        if mark != '/table' and marks[position + 1 : position + 2] != ['/table']:
             raise DataError(f'<!-- {mark} --> has no <!-- /table --> after it')

@@ -1,4 +1,5 @@
 """The published numbers: read from published.yaml, never typed into code."""
+
 import os
 import re
 from typing import NamedTuple
@@ -29,8 +30,9 @@ class Value(NamedTuple):
 class Row(NamedTuple):
     """A row of a table: the model, its published ``values`` by column, and what it takes to compute or to measure ours.
 
-    ``network`` are arguments of ``symbols.get_symbol`` (empty for a network that we do not have); ``keep`` is the structure, a text of 1 and 0 for each block
-    ('000 1111 111111 111'), 'all', or None where it was not published; ``recipe`` is the path of the training run, or None.
+    ``network`` are arguments of ``symbols.get_symbol`` (empty for a network that we do not have); ``keep`` is the
+    structure, a text of 1 and 0 for each block ('000 1111 111111 111'), 'all', or None where it was not published;
+    ``recipe`` is the path of the training run, or None.
     """
 
     table: str
@@ -64,18 +66,31 @@ def read_tables(path=PATH):
 
 
 def find_row(tables, name):
-    """The Row of this name; a cell's name, row and column ('imagenet-resnet/sss-resnet-41/top1'), will do. Raises DataError, which lists what there is."""
+    """The Row of this name; a cell's name, row and column ('imagenet-resnet/sss-resnet-41/top1'), will do. Raises
+    DataError, which lists what there is.
+    """
     rows = {row.name: row for table in tables.values() for row in table.rows}
     wanted = '/'.join(name.split('/')[:2])
     if wanted not in rows:
-        raise DataError(f'no row {name!r}; those that can be run: {", ".join(row.name for row in rows.values() if row.recipe)}')
+        raise DataError(
+            f'no row {name!r}; those that can be run: {", ".join(row.name for row in rows.values() if row.recipe)}'
+        )
     return rows[wanted]
 
 
 def _table(name, content):
     shared = content.get('network', {})
-    rows = [Row(name, row['model'], {column: _value(row[column], row['model']) for column in content['columns'] if column in row},
-                {**shared, **row.get('network', {})} if content.get('network') else {}, row.get('keep'), row.get('recipe')) for row in content['rows']]
+    rows = [
+        Row(
+            name,
+            row['model'],
+            {column: _value(row[column], row['model']) for column in content['columns'] if column in row},
+            {**shared, **row.get('network', {})} if content.get('network') else {},
+            row.get('keep'),
+            row.get('recipe'),
+        )
+        for row in content['rows']
+    ]
     return Table(name, content['title'], content.get('note', ''), tuple(content['columns']), tuple(rows))
 
 

@@ -1,4 +1,5 @@
 """What was really run: every ``result.json`` below ``results/``, written by ``tools/sweep.py``."""
+
 import glob
 import json
 import os
@@ -13,7 +14,8 @@ FREE = flags(COMPUTE | OUTPUT)
 
 
 def read_results(folder=FOLDER):
-    """Every finished run below ``folder``, as the dicts that ``tools/sweep.py`` wrote and 'folder', where each lies; in the order of their folders.
+    """Every finished run below ``folder``, as the dicts that ``tools/sweep.py`` wrote and 'folder', where each lies; in
+    the order of their folders.
 
     Raises DataError for a file that is no such result.
     """
@@ -26,7 +28,9 @@ def read_results(folder=FOLDER):
             if not {'recipe', 'overrides', 'arguments', 'error', 'full', 'left'} <= set(result):
                 raise ValueError('it lacks what a finished run has')
         except (ValueError, TypeError) as error:
-            raise DataError(f'{path}: not the result of a run ({error}); remove it, and let tools/sweep.py make it again') from None
+            raise DataError(
+                f'{path}: not the result of a run ({error}); remove it, and let tools/sweep.py make it again'
+            ) from None
         found.append(result)
     return found
 
@@ -38,12 +42,18 @@ def result_of(row, results):
 
 
 def is_by_recipe(result, free=FREE):
-    """Whether a run's overrides are but ``free`` flags (where to compute, what to keep), or repeat what the recipe says (of a grid, the γ that it has)."""
+    """Whether a run's overrides are but ``free`` flags (where to compute, what to keep), or repeat what the recipe says
+    (of a grid, the γ that it has).
+    """
     with open(os.path.join(ROOT, result['recipe']), encoding='utf-8') as lines:
         words = [word for line in lines for word in line.split('#')[0].split()]
     said = dict(zip(words, words[1:]))
     overrides = result['overrides']
-    return all(flag in free or said.get(flag, '') == value for flag, value in zip(overrides, [*overrides[1:], None]) if flag.startswith('--'))
+    return all(
+        flag in free or said.get(flag, '') == value
+        for flag, value in zip(overrides, [*overrides[1:], None])
+        if flag.startswith('--')
+    )
 
 
 def baseline_of(result, results):
@@ -59,7 +69,11 @@ def is_baseline(result):
 def network_of(result):
     """(network, depth, data set) for people: 'resnet-20 on cifar10', or 'resnet-v1-20 on cifar10, fine-tuned'."""
     arguments = result['arguments']
-    network = os.path.basename(arguments['network']) if arguments['network'].endswith('.json') else f'{arguments["network"]}-{arguments["num_layers"]}'
+    network = (
+        os.path.basename(arguments['network'])
+        if arguments['network'].endswith('.json')
+        else f'{arguments["network"]}-{arguments["num_layers"]}'
+    )
     return f'{network} on {arguments.get("dataset", "imagenet")}{", fine-tuned" if arguments.get("finetune") else ""}'
 
 
@@ -75,4 +89,3 @@ def epochs_of(result):
         return []
     with open(path, encoding='utf-8') as lines:
         return [json.loads(line) for line in lines]
-

@@ -1,4 +1,7 @@
-"""What a published structure costs: the network is built, its dead λ are set to 0, and it is stripped; nothing is typed."""
+"""What a published structure costs: the network is built, its dead λ are set to 0, and it is stripped; nothing is
+typed.
+"""
+
 import functools
 import json
 import re
@@ -12,8 +15,9 @@ from symbols import get_symbol, parse_image_shape
 
 
 class Cost(NamedTuple):
-    """``full`` and ``left`` are dicts with params_without_bn, macs and bias_adds, of the whole network and of what is left; ``blocks`` are the residual blocks
-    left of each stage."""
+    """``full`` and ``left`` are dicts with params_without_bn, macs and bias_adds, of the whole network and of what is
+    left; ``blocks`` are the residual blocks left of each stage.
+    """
 
     full: dict
     left: dict
@@ -21,7 +25,9 @@ class Cost(NamedTuple):
 
 
 def structure_cost(network, keep):
-    """The Cost of ``network`` (arguments of ``get_symbol``) in which the blocks stay that ``keep`` says (see ``published.Row``)."""
+    """The Cost of ``network`` (arguments of ``get_symbol``) in which the blocks stay that ``keep`` says (see
+    ``published.Row``).
+    """
     return _structure_cost(json.dumps(network, sort_keys=True), keep)
 
 
@@ -40,10 +46,14 @@ def _structure_cost(network, keep):
 
 
 def random_network(network, keep):
-    """(symbol, arg_params, aux_params) of such a network with random weights, λ 1 for what ``keep`` keeps and 0 for the rest: what speed can be measured on."""
+    """(symbol, arg_params, aux_params) of such a network with random weights, λ 1 for what ``keep`` keeps and 0 for the
+    rest: what speed can be measured on.
+    """
     symbol = get_symbol(**network)
     module = mx.mod.Module(symbol)
-    module.bind([('data', (1, *parse_image_shape(network['image_shape'])))], [('softmax_label', (1,))], for_training=False)
+    module.bind(
+        [('data', (1, *parse_image_shape(network['image_shape'])))], [('softmax_label', (1,))], for_training=False
+    )
     module.init_params(mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2))
     arg_params, aux_params = module.get_params()
     if keep != 'all':
@@ -52,7 +62,9 @@ def random_network(network, keep):
 
 
 def blocks_left(report):
-    """How many residual blocks of each stage have a branch left, by the report of ``strip``; () for a network without such blocks."""
+    """How many residual blocks of each stage have a branch left, by the report of ``strip``; () for a network without
+    such blocks.
+    """
     return _blocks((layer['name'], layer['kept'] > 0) for layer in report['layers'])
 
 
@@ -69,7 +81,11 @@ def _blocks(layers):
 def _ones(symbol, shapes):
     """Parameters none of which is zero."""
     arguments, _, states = symbol.infer_shape(**shapes)
-    arg_params = {name: mx.nd.ones(shape) for name, shape in zip(symbol.list_arguments(), arguments) if name not in shapes and name != 'softmax_label'}
+    arg_params = {
+        name: mx.nd.ones(shape)
+        for name, shape in zip(symbol.list_arguments(), arguments)
+        if name not in shapes and name != 'softmax_label'
+    }
     return arg_params, {name: mx.nd.ones(shape) for name, shape in zip(symbol.list_auxiliary_states(), states)}
 
 

@@ -1,4 +1,5 @@
-"""From stored pixels to what a network is trained on: normalisation, random shifts, mirroring, a whole batch at a time."""
+"""Augmentation of whole batches: normalisation, random shifts, mirroring."""
+
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -13,13 +14,15 @@ RGB_STD = (58.395, 57.12, 57.375)
 class Augmentation(NamedTuple):
     """What may happen to a training image; the default is nothing."""
 
-    shift: int = 0  # up to so many pixels in each direction, each shift equally likely: padding by `shift` and cropping at random
+    # up to so many pixels in each direction, each shift equally likely: padding by `shift` and cropping at random
+    shift: int = 0
     mirror: bool = False  # left and right swapped, half of the time
     border: Optional[float] = None  # the raw value (0..255) that a shift moves in; None: the mean pixel
 
 
-# The recipe of He et al. 2015, §4.2, that the paper follows. What is moved in is 0 *after* normalisation, the mean pixel: that is what most published CIFAR
-# results were made with, and a black bar would be a feature that no test image has.
+# The recipe of He et al. 2015, §4.2, that the paper follows. What is moved in is 0 *after* normalisation, the mean
+# pixel: that is what most published CIFAR results were made with, and a black bar would be a feature that no test image
+# has.
 CIFAR_AUGMENTATION = Augmentation(shift=4, mirror=True)
 # A mirrored 2 is no 2, and digits lie on black. Two pixels of 32 are half a pixel of the original 8 x 8.
 DIGITS_AUGMENTATION = Augmentation(shift=2, border=0)
@@ -62,11 +65,13 @@ class Preprocessor:
         return normal
 
     def augmented(self, images, draws):
-        """Normalise and augment ``images`` (B, C, H, W) uint8 by ``draws``; returns float32 of the same shape. ``images`` is mirrored in place."""
+        """Normalise and augment ``images`` (B, C, H, W) uint8 by ``draws``; returns float32 of the same shape.
+        ``images`` is mirrored in place.
+        """
         images[draws.mirrored] = images[draws.mirrored][..., ::-1]
         canvas = self._blank_canvas(len(images))
         shift = self.augmentation.shift
-        inner = canvas[:, :, shift:shift + self._height, shift:shift + self._width]
+        inner = canvas[:, :, shift : shift + self._height, shift : shift + self._width]
         # Straight into the canvas: without a buffer in between this is two and a half times as fast.
         np.subtract(images, self.mean, out=inner)
         inner /= self.std
@@ -90,5 +95,7 @@ class Preprocessor:
     def _per_channel(self, values, what):
         values = np.array(values, np.float32).reshape(-1)
         if len(values) not in (1, self._channels) or not np.isfinite(values).all():
-            raise DataError(f'the {what} needs one number, or one for each of the {self._channels} channels, not {values.tolist()}')
+            raise DataError(
+                f'the {what} needs one number, or one for each of the {self._channels} channels, not {values.tolist()}'
+            )
         return values.reshape(-1, 1, 1)

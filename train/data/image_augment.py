@@ -1,8 +1,11 @@
-"""What the authors' pipeline does to an image, to the letter of MXNet's ``ImageRecordIter``: random crops, colours and mirroring; the centre for validation.
+"""What the authors' pipeline does to an image, to the letter of MXNet's ``ImageRecordIter``: random crops, colours and
+mirroring; the centre for validation.
 
-The letter includes what looks odd: grey is weighed as if blue were red, and the noise on colours is rounded down. (tests/test_data_image_stock.py holds this
-beside MXNet's iterator.) Nothing here draws a random number: ``draw`` draws for many images at once, and what is done to one follows from its row.
+The letter includes what looks odd: grey is weighed as if blue were red, and the noise on colours is rounded down.
+(tests/test_data_image_stock.py holds this beside MXNet's iterator.) Nothing here draws a random number: ``draw`` draws
+for many images at once, and what is done to one follows from its row.
 """
+
 import itertools
 from typing import NamedTuple, Tuple
 
@@ -15,19 +18,25 @@ from .augment import RGB_MEAN, RGB_STD
 from .image_decode import decode, inspect
 
 ATTEMPTS = 10
-# A row of draws: areas, aspects and swaps of each attempt, where the crop lies, mirror, magnitudes and order of the colours, all uniform; then the normal ones.
+# A row of draws: areas, aspects and swaps of each attempt, where the crop lies, mirror, magnitudes and order of the
+# colours, all uniform; then the normal ones.
 AREA, ASPECT, SWAP, TOP, LEFT = 0, ATTEMPTS, 2 * ATTEMPTS, 3 * ATTEMPTS, 3 * ATTEMPTS + 1
 MIRROR, COLOURS, ORDER, NOISE = LEFT + 1, LEFT + 2, LEFT + 5, LEFT + 6
 DRAWS = NOISE + 3
-# The principal components of ImageNet's colours (Krizhevsky et al. 2012), each times its eigenvalue; rows are red, green, blue.
-COMPONENTS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]) * (55.46, 4.794, 1.148)
+# The principal components of ImageNet's colours (Krizhevsky et al. 2012), each times its eigenvalue; rows are red,
+# green, blue.
+COMPONENTS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]) * (
+    55.46,
+    4.794,
+    1.148,
+)
 ORDERS = tuple(itertools.permutations(range(3)))
 
 
 class ImageAugmentation(NamedTuple):
     """What may happen to a training image; the default is the authors' recipe."""
 
-    area: Tuple[float, float] = (0.08, 1.)  # of the crop, relative to the image
+    area: Tuple[float, float] = (0.08, 1.0)  # of the crop, relative to the image
     aspect: Tuple[float, float] = (3 / 4, 4 / 3)  # of the crop; it is turned half of the time
     brightness: float = 0.4  # multiplied by 1 ± so much
     contrast: float = 0.4
@@ -51,7 +60,9 @@ class RandomView:
         self._levels = _normalised(np.arange(-255, 511).clip(0, 255), mean, std)
 
     def __call__(self, data, draws, out):
-        """Decode the image file ``data`` and write it, augmented by a row of ``draws`` and normalised, into ``out``, float32 (3, height, width), RGB."""
+        """Decode the image file ``data`` and write it, augmented by a row of ``draws`` and normalised, into ``out``,
+        float32 (3, height, width), RGB.
+        """
         draws = draws.tolist()
         image = self._colours(self._crop(data, draws), draws)
         if self._augmentation.mirror and draws[MIRROR] < 0.5:
@@ -68,7 +79,9 @@ class RandomView:
             return self._resized(decode(data, frame), None)
         top, left, height, width = box
         # Nothing of what the network sees is lost at half the size, and decoding takes half the time.
-        reduction = next((factor for factor in (4, 2) if height >= factor * self._height and width >= factor * self._width), 1)
+        reduction = next(
+            (factor for factor in (4, 2) if height >= factor * self._height and width >= factor * self._width), 1
+        )
         image = decode(data, frame, top + height, reduction)
         return self._resized(image, tuple(side // reduction for side in box))
 
@@ -79,7 +92,7 @@ class RandomView:
         if box is None:
             return _centre(_at_least(image, self._height, self._width), self._height, self._width)
         top, left, height, width = box
-        return _resize(image[top:top + height, left:left + width], self._height, self._width)
+        return _resize(image[top : top + height, left : left + width], self._height, self._width)
 
     def _colours(self, image, draws):
         recipe = self._augmentation
@@ -94,11 +107,13 @@ class RandomView:
     def _table(self, normals):
         """What each of the 256 levels of red, green and blue becomes: three float32 (256,)."""
         shifts = np.floor(COMPONENTS @ normals * self._augmentation.pca_noise).clip(-255, 255).astype(int) + 255
-        return [levels[shift:shift + 256] for levels, shift in zip(self._levels, shifts.tolist())]
+        return [levels[shift : shift + 256] for levels, shift in zip(self._levels, shifts.tolist())]
 
 
 class CentreView:
-    """Images to validate with: the shorter side becomes ``resize`` pixels, and the centre of ``image_shape`` is cut out."""
+    """Images to validate with: the shorter side becomes ``resize`` pixels, and the centre of ``image_shape`` is cut
+    out.
+    """
 
     def __init__(self, image_shape, resize, mean=RGB_MEAN, std=RGB_STD):
         _, self._height, self._width = image_shape
@@ -118,7 +133,9 @@ class CentreView:
 
 
 def random_box(height, width, draws, augmentation):
-    """(top, left, height, width) of a crop of an image, by a row of ``draws``; None where no attempt fitted in, and the centre is to be taken."""
+    """(top, left, height, width) of a crop of an image, by a row of ``draws``; None where no attempt fitted in, and the
+    centre is to be taken.
+    """
     (least, most), (flattest, steepest) = augmentation.area, augmentation.aspect
     for attempt in range(ATTEMPTS):
         area = height * width * (least + (most - least) * draws[AREA + attempt])
@@ -167,11 +184,13 @@ def _at_least(image, height, width):
 
 def _centre(image, height, width):
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top:top + height, left:left + width]
+    return image[top : top + height, left : left + width]
 
 
 def _normalise(image, table, out):
-    """Look up each level of ``image``, uint8 (H, W, 3) BGR, in the ``table`` of 256 for each of red, green and blue, and write to ``out`` (3, H, W)."""
+    """Look up each level of ``image``, uint8 (H, W, 3) BGR, in the ``table`` of 256 for each of red, green and blue,
+    and write to ``out`` (3, H, W).
+    """
     for plane, levels, target in zip(reversed(cv2.split(image)), table, out):
         cv2.LUT(plane, levels, target)
 

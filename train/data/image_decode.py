@@ -1,7 +1,10 @@
-"""From the bytes of an image file to pixels: broken files are found, and no more of a JPEG is decoded than will be looked at.
+"""From the bytes of an image file to pixels: broken files are found, and no more of a JPEG is decoded than will be
+looked at.
 
-OpenCV decodes the first half of a JPEG that was cut in two, without a word; so the structure is followed here first, which takes a hundredth of the time.
+OpenCV decodes the first half of a JPEG that was cut in two, without a word; so the structure is followed here first,
+which takes a hundredth of the time.
 """
+
 from typing import NamedTuple, Optional
 
 import cv2
@@ -20,7 +23,9 @@ REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_RED
 
 
 class Frame(NamedTuple):
-    """What the header of a baseline JPEG says: its size in pixels, where in the file its height stands, and how many rows are coded together."""
+    """What the header of a baseline JPEG says: its size in pixels, where in the file its height stands, and how many
+    rows are coded together.
+    """
 
     height: int
     width: int
@@ -29,7 +34,9 @@ class Frame(NamedTuple):
 
 
 def inspect(data):
-    """The Frame of a JPEG that can be decoded in part, None for an image that can only be decoded whole. Raises DataError for a broken JPEG or PNG."""
+    """The Frame of a JPEG that can be decoded in part, None for an image that can only be decoded whole. Raises
+    DataError for a broken JPEG or PNG.
+    """
     if data.startswith(JPEG):
         return _frame(data)
     if data.startswith(PNG) and PNG_END not in data[-64:]:
@@ -38,17 +45,19 @@ def inspect(data):
 
 
 def decode(data, frame=None, bottom=None, reduction=1):
-    """The pixels of an image file, uint8 (height, width, 3) in the order BGR; an orientation in its EXIF data is followed, as MXNet does.
+    """The pixels of an image file, uint8 (height, width, 3) in the order BGR; an orientation in its EXIF data is
+    followed, as MXNet does.
 
-    With its ``frame``, a JPEG may be decoded from the top to row ``bottom`` alone (some rows more may come), and at a ``reduction`` of 2 or 4 in both
-    directions. Raises DataError where there is no image.
+    With its ``frame``, a JPEG may be decoded from the top to row ``bottom`` alone (some rows more may come), and at a
+    ``reduction`` of 2 or 4 in both directions. Raises DataError where there is no image.
     """
     if bottom is not None:
-        # A JPEG whose header claims fewer rows is decoded so far and no further. One row more than asked for: the last one lacks its neighbour's colour.
+        # A JPEG whose header claims fewer rows is decoded so far and no further. One row more than asked for: the last
+        # one lacks its neighbour's colour.
         rows = -(-(bottom + 1) // frame.rows) * frame.rows
         if rows < frame.height:
             data = bytearray(data)
-            data[frame.height_at:frame.height_at + 2] = rows.to_bytes(2, 'big')
+            data[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, 'big')
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[reduction])
     except cv2.error as error:
@@ -69,7 +78,7 @@ def _frame(data) -> Optional[Frame]:
             if marker in FRAMES:
                 frame = _size(data, place) if marker in BASELINE else False
             has_exif |= marker == EXIF and data.startswith(b'Exif', place + 4)
-            place += 2 if marker in ALONE else 2 + int.from_bytes(data[place + 2:place + 4], 'big')
+            place += 2 if marker in ALONE else 2 + int.from_bytes(data[place + 2 : place + 4], 'big')
     except IndexError:
         raise DataError('is a JPEG that ends inside its header') from None
     if frame is None:
@@ -81,7 +90,11 @@ def _frame(data) -> Optional[Frame]:
 
 
 def _size(data, place):
-    height, width, components = int.from_bytes(data[place + 5:place + 7], 'big'), int.from_bytes(data[place + 7:place + 9], 'big'), data[place + 9]
+    height, width, components = (
+        int.from_bytes(data[place + 5 : place + 7], 'big'),
+        int.from_bytes(data[place + 7 : place + 9], 'big'),
+        data[place + 9],
+    )
     sampling = max((data[place + 11 + 3 * component] & 15 for component in range(components)), default=0)
     if not (height and width and 0 < sampling <= 4):
         raise DataError('is a JPEG without a size')

@@ -1,7 +1,10 @@
-"""Batches of image files, decoded ahead of time by a ``DecoderPool``; like those in ``iterators``, each a pure function of the seed, the epoch and its number.
+"""Batches of image files, decoded ahead of time by a ``DecoderPool``; like those in ``iterators``, each a pure function
+of the seed, the epoch and its number.
 
-Damaged images are left out, named in the log and counted. In training another one takes the place, chosen by the seed; in validation the place stays blank.
+Damaged images are left out, named in the log and counted. In training another one takes the place, chosen by the seed;
+in validation the place stays blank.
 """
+
 import logging
 
 import numpy as np
@@ -17,7 +20,9 @@ REPLACEMENTS = 20  # in a row, for one place; the share of damaged images that i
 
 
 class Damage:
-    """The damaged images of a data set of ``count``: each is named once an epoch, and more than the share ``limit`` of them end the run."""
+    """The damaged images of a data set of ``count``: each is named once an epoch, and more than the share ``limit`` of
+    them end the run.
+    """
 
     def __init__(self, what, count, limit):
         self._what, self._count, self._limit = what, count, limit
@@ -34,14 +39,19 @@ class Damage:
         self._named.add(position)
         self._known.add(position)
         if len(self._known) > self._limit * self._count:
-            raise DataError(f'{len(self._known)} of {self._count} {self._what} images are damaged, which is more than --max-bad {self._limit:g} allows; the '
-                            f'last one: {reason}')
+            raise DataError(
+                f'{len(self._known)} of {self._count} {self._what} images are damaged, which is more than --max-bad '
+                f'{self._limit:g} allows; the '
+                f'last one: {reason}'
+            )
 
 
 class ImageIterator(BatchIterator):
-    """Batches that ``pool`` reads with its reader number ``reader``; up to AHEAD of them are under way while one is in use.
+    """Batches that ``pool`` reads with its reader number ``reader``; up to AHEAD of them are under way while one is in
+    use.
 
-    As with MXNet's own iterators, the images of a batch are there until the next one is asked for; after that, their memory holds others.
+    As with MXNet's own iterators, the images of a batch are there until the next one is asked for; after that, their
+    memory holds others.
     """
 
     def __init__(self, pool, reader, image_shape, batch_size, damage):
@@ -73,27 +83,39 @@ class ImageIterator(BatchIterator):
                 self._jobs[upcoming] = self._submit(upcoming)
         self._in_use = self._jobs.pop(number)
         labels, index = self._filled_up(self._in_use.count, *self._pool.finish(self._in_use))
-        return mx.io.DataBatch(data=[self._pool.as_ndarray(self._in_use)], label=[mx.nd.array(labels)], pad=self.batch_size - len(index), index=index,
-                               provide_data=self.provide_data, provide_label=self.provide_label)
+        return mx.io.DataBatch(
+            data=[self._pool.as_ndarray(self._in_use)],
+            label=[mx.nd.array(labels)],
+            pad=self.batch_size - len(index),
+            index=index,
+            provide_data=self.provide_data,
+            provide_label=self.provide_label,
+        )
 
     def _submit(self, number):
         raise NotImplementedError
 
     def _filled_up(self, count, images, labels, positions):
-        """Of the first ``count`` images (B, …), move what is intact to the front and blank the rest; returns labels (B,) and the positions of the intact."""
+        """Of the first ``count`` images (B, …), move what is intact to the front and blank the rest; returns labels
+        (B,) and the positions of the intact.
+        """
         intact = np.flatnonzero(labels[:count] != NO_CLASS)
         missing = self.batch_size - len(intact)
         if not missing:
             return labels, positions.copy()
-        images[:len(intact)] = images[intact]
-        images[len(intact):] = 0
+        images[: len(intact)] = images[intact]
+        images[len(intact) :] = 0
         return np.pad(labels[intact], (0, missing), constant_values=NO_CLASS), positions[intact]
 
 
 class ImageTrainIterator(ImageIterator):
-    """Shuffled, augmented batches of ``count`` images; ``examples`` of them (None: all) are an epoch. Workers share it as in ``train_iterator``."""
+    """Shuffled, augmented batches of ``count`` images; ``examples`` of them (None: all) are an epoch. Workers share it
+    as in ``train_iterator``.
+    """
 
-    def __init__(self, pool, reader, image_shape, batch_size, damage, count, seed, part_index=0, num_parts=1, examples=None):
+    def __init__(
+        self, pool, reader, image_shape, batch_size, damage, count, seed, part_index=0, num_parts=1, examples=None
+    ):
         super().__init__(pool, reader, image_shape, batch_size, damage)
         self._count = count
         self._shuffle = Shuffle(count, batch_size, seed, part_index, num_parts, examples)
@@ -102,7 +124,9 @@ class ImageTrainIterator(ImageIterator):
         return len(self._shuffle)
 
     def decisions(self, number):
-        """(positions of the images (B,), draws (B, DRAWS) about them): all that chance decides about batch ``number`` of this epoch."""
+        """(positions of the images (B,), draws (B, DRAWS) about them): all that chance decides about batch ``number``
+        of this epoch.
+        """
         draws = image_augment.draw(self._shuffle.generator(self.epoch, 1 + number), self._shuffle.step)
         return self._shuffle.index(self.epoch, number), draws[self._shuffle.share]
 
@@ -113,15 +137,22 @@ class ImageTrainIterator(ImageIterator):
             self._damage.note(epoch, position, reason)
             attempts[place] = attempts.get(place, 0) + 1
             if attempts[place] > REPLACEMENTS:
-                raise DataError(f'{REPLACEMENTS} images that were to replace a damaged one are damaged too; the last one: {reason}')
+                raise DataError(
+                    f'{REPLACEMENTS} images that were to replace a damaged one are damaged too; the last one: {reason}'
+                )
             # Counted through all workers, a place draws the same replacements however many of them there are.
-            return int(self._shuffle.generator(epoch, 1 + number, 1 + self._shuffle.share.start + place, attempts[place]).integers(self._count))
+            return int(
+                self._shuffle.generator(
+                    epoch, 1 + number, 1 + self._shuffle.share.start + place, attempts[place]
+                ).integers(self._count)
+            )
 
         return self._pool.submit(self._reader, *self.decisions(number), replace)
 
 
 class ImageEvalIterator(ImageIterator):
-    """Every image once, in order; a batch is filled up with blanks, which ``pad`` counts: the last one, and those that had a damaged image.
+    """Every image once, in order; a batch is filled up with blanks, which ``pad`` counts: the last one, and those that
+    had a damaged image.
 
     Worker ``part_index`` of ``num_parts`` gets images of its own; together they get all.
     """
@@ -137,5 +168,5 @@ class ImageEvalIterator(ImageIterator):
         def replace(place, position, reason):
             self._damage.note(self.epoch, position, reason)
 
-        positions = self._share[number * self.batch_size:(number + 1) * self.batch_size]
+        positions = self._share[number * self.batch_size : (number + 1) * self.batch_size]
         return self._pool.submit(self._reader, positions, None, replace)

@@ -1,4 +1,7 @@
-"""Where images come from: record files or folders. A source has a length, and for each position the bytes of an image, its class, and a name for the log."""
+"""Where images come from: record files or folders. A source has a length, and for each position the bytes of an image,
+its class, and a name for the log.
+"""
+
 import os
 
 import numpy as np
@@ -10,7 +13,9 @@ ENDINGS = ('.jpeg', '.jpg', '.png', '.bmp')
 
 
 class RecordSource:
-    """The images of ``rec``, whose index is ``idx``, or the file of the same name that ends in .idx; where there is none, the records are searched for."""
+    """The images of ``rec``, whose index is ``idx``, or the file of the same name that ends in .idx; where there is
+    none, the records are searched for.
+    """
 
     def __init__(self, rec, idx=None):
         beside = os.path.splitext(rec)[0] + '.idx'
@@ -22,7 +27,9 @@ class RecordSource:
         return len(self._file)
 
     def read(self, position):
-        """(bytes of the image, label as a float). Raises DataError where the record is damaged, or its label is not one number."""
+        """(bytes of the image, label as a float). Raises DataError where the record is damaged, or its label is not one
+        number.
+        """
         record = self._file.read(position)
         if len(record.label) != 1:
             raise DataError(f'{self.name(position)}: its label has {len(record.label)} numbers, not one')
@@ -34,17 +41,30 @@ class RecordSource:
 
 
 class FolderSource:
-    """The images of ``folder``, which holds a folder for each class; the classes are numbered in the order of their names, ``classes``."""
+    """The images of ``folder``, which holds a folder for each class; the classes are numbered in the order of their
+    names, ``classes``.
+    """
 
     def __init__(self, folder):
         if not os.path.isdir(folder):
-            raise DataError(f'{folder}: no such folder; --data-dir wants a folder with train/ and val/ in it, which hold a folder of images for each class')
+            raise DataError(
+                f'{folder}: no such folder; --data-dir wants a folder with train/ and val/ in it, which hold a folder '
+                'of images for each class'
+            )
         self._folder = folder
         self.classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
         if not self.classes:
-            raise DataError(f'{folder}: there are no class folders in it; sort the images into one folder a class, or make record files '
-                            '(tools/make_record.py)')
-        names = [sorted(entry.name for entry in os.scandir(os.path.join(folder, name)) if entry.name.lower().endswith(ENDINGS)) for name in self.classes]
+            raise DataError(
+                f'{folder}: there are no class folders in it; sort the images into one folder a class, or make record '
+                'files '
+                '(tools/make_record.py)'
+            )
+        names = [
+            sorted(
+                entry.name for entry in os.scandir(os.path.join(folder, name)) if entry.name.lower().endswith(ENDINGS)
+            )
+            for name in self.classes
+        ]
         # Arrays, not lists: processes share them, and a million strings would take each of them 100 MB.
         self._labels = np.repeat(np.arange(len(names)), [len(files) for files in names])
         self._names = np.array([os.fsencode(name) for files in names for name in files])
@@ -68,16 +88,23 @@ class FolderSource:
 
 
 class ImageReader:
-    """A source seen by a view (``image_augment``): what a process needs to turn a position into pixels and a class of ``num_classes``."""
+    """A source seen by a view (``image_augment``): what a process needs to turn a position into pixels and a class of
+    ``num_classes``.
+    """
 
     def __init__(self, source, view, num_classes):
         self.source, self._view, self._num_classes = source, view, num_classes
 
     def read_into(self, out, position, draws):
-        """Write the image at ``position`` to ``out``, float32 (3, height, width), and return its class. Raises DataError, naming it, where it is damaged."""
+        """Write the image at ``position`` to ``out``, float32 (3, height, width), and return its class. Raises
+        DataError, naming it, where it is damaged.
+        """
         data, label = self.source.read(position)
         if not (label.is_integer() and 0 <= label < self._num_classes):
-            raise DataError(f'{self.source.name(position)}: its label is {label:g}, which is none of the {self._num_classes} classes')
+            raise DataError(
+                f'{self.source.name(position)}: its label is {label:g}, which is none of the {self._num_classes} '
+                'classes'
+            )
         try:
             self._view(data, draws, out)
         except DataError as error:

@@ -1,9 +1,10 @@
 """Batches for MXNet, each a pure function of the seed, the epoch and its place in the epoch.
 
-There is no prefetching thread. A batch of 64 CIFAR images takes 0.6 ms (``measure_throughput``), MXNet computes asynchronously meanwhile,
-and on a machine whose cores MXNet already uses a second thread only takes them away. It also means that nothing is ever half prepared when a run is
-stopped or resumed.
+There is no prefetching thread. A batch of 64 CIFAR images takes 0.6 ms (``measure_throughput``), MXNet computes
+asynchronously meanwhile, and on a machine whose cores MXNet already uses a second thread only takes them away. It also
+means that nothing is ever half prepared when a run is stopped or resumed.
 """
+
 import logging
 import time
 
@@ -14,12 +15,15 @@ from runtime.errors import DataError
 
 from .augment import Draws, Preprocessor
 
-# A label that no class has, for what only fills up a batch: who forgets to leave it out gets a worse score, never a better one.
+# A label that no class has, for what only fills up a batch: who forgets to leave it out gets a worse score, never a
+# better one.
 NO_CLASS = -1
 
 
 class BatchIterator(mx.io.DataIter):
-    """Batches of one size with 'data' (B, C, H, W) float32 and 'softmax_label' (B,), numbered from 0 in each epoch. ``len`` is batches per epoch."""
+    """Batches of one size with 'data' (B, C, H, W) float32 and 'softmax_label' (B,), numbered from 0 in each epoch.
+    ``len`` is batches per epoch.
+    """
 
     def __init__(self, image_shape, batch_size):
         super().__init__(batch_size)
@@ -51,14 +55,22 @@ class BatchIterator(mx.io.DataIter):
         return batch
 
     def _pack(self, images, labels, pad, index):
-        return mx.io.DataBatch(data=[mx.nd.array(images)], label=[mx.nd.array(labels)], pad=pad, index=index,
-                               provide_data=self.provide_data, provide_label=self.provide_label)
+        return mx.io.DataBatch(
+            data=[mx.nd.array(images)],
+            label=[mx.nd.array(labels)],
+            pad=pad,
+            index=index,
+            provide_data=self.provide_data,
+            provide_label=self.provide_label,
+        )
 
 
 class Shuffle:
-    """Which of ``count`` images a step takes, and the share of one worker in it: a pure function of the seed, the epoch and the number of the step.
+    """Which of ``count`` images a step takes, and the share of one worker in it: a pure function of the seed, the epoch
+    and the number of the step.
 
-    An epoch takes ``examples`` images (None: all), as many as fill whole steps; ``len`` is its steps. Raises DataError where there are too few.
+    An epoch takes ``examples`` images (None: all), as many as fill whole steps; ``len`` is its steps. Raises DataError
+    where there are too few.
     """
 
     def __init__(self, count, batch_size, seed, part_index=0, num_parts=1, examples=None):
@@ -68,7 +80,10 @@ class Shuffle:
         if examples > count:
             raise DataError(f'--num-examples {examples}: there are {count} training images')
         if batch_size < 1 or examples < batch_size * num_parts:
-            raise DataError(f'a batch size of {batch_size} on {num_parts} worker(s) does not fit {examples} training images; use a smaller --batch-size')
+            raise DataError(
+                f'a batch size of {batch_size} on {num_parts} worker(s) does not fit {examples} training images; use a '
+                'smaller --batch-size'
+            )
         self._count, self._seed = count, seed
         self.step = batch_size * num_parts  # images that all workers together take in one step
         self.share = slice(part_index * batch_size, (part_index + 1) * batch_size)
@@ -80,7 +95,7 @@ class Shuffle:
 
     def index(self, epoch, number):
         """The images (B,) that this worker takes in step ``number``."""
-        return self._epoch_order(epoch)[number * self.step:(number + 1) * self.step][self.share]
+        return self._epoch_order(epoch)[number * self.step : (number + 1) * self.step][self.share]
 
     def generator(self, epoch, *stream):
         """The generator of a stream of chance, named by one number or more; stream 0 is the order's."""
@@ -105,8 +120,11 @@ class TrainIterator(BatchIterator):
         return len(self._shuffle)
 
     def decisions(self, number):
-        """(indices of the images (B,), ``Draws`` about them): all that chance decides about batch ``number`` of this epoch."""
-        # The decisions for all workers are drawn, and each takes its share: however many workers there are, a step sees the same images, shifted alike.
+        """(indices of the images (B,), ``Draws`` about them): all that chance decides about batch ``number`` of this
+        epoch.
+        """
+        # The decisions for all workers are drawn, and each takes its share: however many workers there are, a step sees
+        # the same images, shifted alike.
         draws = self.preprocessor.draw(self._shuffle.generator(self.epoch, 1 + number), self._shuffle.step)
         return self._shuffle.index(self.epoch, number), Draws(*(decision[self._shuffle.share] for decision in draws))
 
@@ -117,7 +135,8 @@ class TrainIterator(BatchIterator):
 
 
 class EvalIterator(BatchIterator):
-    """Every image once, in order; the last batch is filled up with blanks, which ``pad`` counts. ``epoch`` changes nothing.
+    """Every image once, in order; the last batch is filled up with blanks, which ``pad`` counts. ``epoch`` changes
+    nothing.
 
     Of ``num_parts`` workers, number ``part_index`` takes every ``num_parts``-th image.
     """
@@ -133,7 +152,7 @@ class EvalIterator(BatchIterator):
         return -(-len(self._share) // self.batch_size)
 
     def _batch(self, number):
-        index = self._share[number * self.batch_size:(number + 1) * self.batch_size]
+        index = self._share[number * self.batch_size : (number + 1) * self.batch_size]
         images = self.preprocessor.plain(self.images[index])
         pad = self.batch_size - len(index)
         images = np.pad(images, [(0, pad)] + [(0, 0)] * 3)
@@ -160,7 +179,9 @@ class SyntheticIterator(BatchIterator):
 
 
 class Recycled:
-    """``count`` images that are a few of them, ``pool`` (K, C, H, W), again and again: a data set of any size in little memory."""
+    """``count`` images that are a few of them, ``pool`` (K, C, H, W), again and again: a data set of any size in little
+    memory.
+    """
 
     def __init__(self, pool, count):
         self._pool = pool
@@ -174,7 +195,8 @@ class Recycled:
 
 
 def test_io(iterator, frequent=20):  # noqa: PT028  (the name is that of MXNet's option, it is no test)
-    """Run through one epoch of ``iterator`` with no network and log its speed every ``frequent`` batches, as MXNet's ``--test-io 1`` does.
+    """Run through one epoch of ``iterator`` with no network and log its speed every ``frequent`` batches, as MXNet's
+    ``--test-io 1`` does.
 
     Returns images per second over the whole epoch.
     """
@@ -185,7 +207,12 @@ def test_io(iterator, frequent=20):  # noqa: PT028  (the name is that of MXNet's
         batch.data[0].wait_to_read()
         if batches % frequent == 0:
             now = time.perf_counter()
-            logging.info('Epoch[%d] Batch [%d]\tSpeed: %.2f samples/sec', iterator.epoch, batches, frequent * iterator.batch_size / (now - tick))
+            logging.info(
+                'Epoch[%d] Batch [%d]\tSpeed: %.2f samples/sec',
+                iterator.epoch,
+                batches,
+                frequent * iterator.batch_size / (now - tick),
+            )
             tick = now
     return batches * iterator.batch_size / (time.perf_counter() - start)
 
@@ -195,7 +222,8 @@ test_io.__test__ = False
 
 
 def measure_throughput(dataset, augmentation, batch_size=64, batches=2000):
-    """Images that one core turns into shuffled, augmented, normalised float32 batches in MXNet's memory, per second of processor time.
+    """Images that one core turns into shuffled, augmented, normalised float32 batches in MXNet's memory, per second of
+    processor time.
 
     Processor time is what the network does without, whatever else the machine is busy with.
     """

@@ -57,7 +57,6 @@ def require_horovod():
         import horovod.mxnet
     except ImportError as error:
         raise MissingDependencyError(
-            f'--kv-store horovod needs Horovod, built for MXNet ({error}); docs/distributed.md says '
-            f'how'
+            f'--kv-store horovod needs Horovod, built for MXNet ({error}); docs/distributed.md says how'
         ) from None
     return horovod.mxnet

@@ -1,17 +1,22 @@
-"""How far the loss is scaled in float16, so that small gradients do not vanish: by a power of two, which moves with what the gradients bear."""
+"""How far the loss is scaled in float16, so that small gradients do not vanish: by a power of two, which moves with
+what the gradients bear.
+"""
+
 import math
 
 from runtime.errors import TrainingError
 
 # PyTorch's choices, here for both engines: of a mean loss, so of a sum over the batch divided by the batch.
-FIRST, FACTOR, PATIENCE = 2. ** 16, 2., 2000
-LARGEST, SMALLEST = 2. ** 24, 2. ** -14
+FIRST, FACTOR, PATIENCE = 2.0**16, 2.0, 2000
+LARGEST, SMALLEST = 2.0**24, 2.0**-14
 STATE = 'loss_scale'
 
 
 def first_scale(batch_size):
-    """The scale to begin with, for a loss that is summed over ``batch_size`` images: a power of two, so that scaling rounds nothing."""
-    return 2. ** math.floor(math.log2(FIRST / batch_size))
+    """The scale to begin with, for a loss that is summed over ``batch_size`` images: a power of two, so that scaling
+    rounds nothing.
+    """
+    return 2.0 ** math.floor(math.log2(FIRST / batch_size))
 
 
 class LossScale:
@@ -37,8 +42,11 @@ class LossScale:
         if not are_finite:
             self.value, self._steady, self.skipped = self.value / FACTOR, 0, self.skipped + 1
             if self.value < SMALLEST:
-                raise TrainingError(f'the gradients are not finite in float16 however small the loss is scaled ({self.skipped} steps skipped); lower --lr, '
-                                    'or train with --dtype float32')
+                raise TrainingError(
+                    f'the gradients are not finite in float16 however small the loss is scaled ({self.skipped} steps '
+                    'skipped); lower --lr, '
+                    'or train with --dtype float32'
+                )
             return
         self._steady += 1
         if self._steady == PATIENCE:

@@ -1,7 +1,9 @@
 """The arithmetic of training, on MXNet: a bound network, its optimizer, and their state.
 
-``train.fit`` is written against this interface alone. What ``step`` and ``predict`` return is an array of the engine's own, for its ``tally`` to count.
+``train.fit`` is written against this interface alone. What ``step`` and ``predict`` return is an array of the engine's
+own, for its ``tally`` to count.
 """
+
 import json
 import pickle
 
@@ -26,7 +28,8 @@ class MXNetEngine:
     contexts : list of devices; each takes an equal share of the batch.
     data_shapes, label_shapes : what the iterators provide.
     kvstore : MXNet's store that sums gradients over devices, or its name ('local', 'device').
-    group : the workers that train together. What is collective, ``start``, ``step``, ``end_epoch``, ``parameters`` and ``optimizer_state``, all must call.
+    group : the workers that train together. What is collective, ``start``, ``step``, ``end_epoch``, ``parameters`` and
+    ``optimizer_state``, all must call.
     """
 
     def __init__(self, symbol, contexts, data_shapes, label_shapes, kvstore='local', group=ALONE):
@@ -34,13 +37,20 @@ class MXNetEngine:
         self._kvstore, self._group = kvstore, group
         self._contexts = contexts
         self._replicas = len(contexts) * group.size
-        self._module = mx.mod.Module(symbol, context=contexts, label_names=[label[0] for label in label_shapes], compression_params=group.compression)
+        self._module = mx.mod.Module(
+            symbol,
+            context=contexts,
+            label_names=[label[0] for label in label_shapes],
+            compression_params=group.compression,
+        )
         self._module.bind(data_shapes=data_shapes, label_shapes=label_shapes)
         self._proved = False
         self._is_random = any(node['op'] == 'Dropout' for node in json.loads(symbol.tojson())['nodes'])
 
     def start(self, optimizer, arg_params=None, aux_params=None, state=None):
-        """Set parameters (None: initialise as the authors do) and the optimizer, with its ``state`` where a run is resumed."""
+        """Set parameters (None: initialise as the authors do) and the optimizer, with its ``state`` where a run is
+        resumed.
+        """
         if arg_params is None:
             self._module.init_params(INITIALIZER)
         else:
@@ -77,7 +87,8 @@ class MXNetEngine:
     def step(self, batch, seed):
         """One pass forward and backward and one update; the class probabilities (N, K) before it, as a NumPy array.
 
-        Dropout draws from a generator whose state cannot be saved; so ``seed`` sets it, and a step depends on nothing that came before.
+        Dropout draws from a generator whose state cannot be saved; so ``seed`` sets it, and a step depends on nothing
+        that came before.
         """
         if self._is_random:
             self.seed(seed)
@@ -110,7 +121,7 @@ class MXNetEngine:
     def predict(self, batch):
         """The class probabilities (N - pad, K) of a batch, by the moving statistics, as a NumPy array."""
         self._module.forward(batch, is_train=False)
-        return self._module.get_outputs()[0].asnumpy()[:batch.data[0].shape[0] - batch.pad]
+        return self._module.get_outputs()[0].asnumpy()[: batch.data[0].shape[0] - batch.pad]
 
     def labels(self, batch):
         """The labels (N,) of a batch, as a NumPy array."""
@@ -121,20 +132,24 @@ class MXNetEngine:
         mx.nd.waitall()
 
     def end_epoch(self):
-        """``settle``, and let all devices of all workers go on from the mean of their moving statistics, which each takes of its own images alone."""
+        """``settle``, and let all devices of all workers go on from the mean of their moving statistics, which each
+        takes of its own images alone.
+        """
         self.settle()
         for name, array in _means(self._statistics()).items():
             for device in self._module._exec_group.aux_arrays[self._module._aux_names.index(name)]:
                 device[:] = array
 
     def parameters(self):
-        """(arg_params, aux_params), copies on the CPU; moving statistics are the mean over the devices of all workers."""
+        """(arg_params, aux_params), copies on the CPU; moving statistics are the mean over all devices."""
         self.settle()
         arg_params, aux_params = self._module.get_params()
         return arg_params, {**aux_params, **_means(self._statistics())}
 
     def lambdas(self):
-        """The scaling factors, or what the optimizer selects structures by in their place: dict from name to NumPy array."""
+        """The scaling factors, or what the optimizer selects structures by in their place: dict from name to NumPy
+        array.
+        """
         names = [name for name in self._module._param_names if self._optimizer.lambda_name in name]
         return self._optimizer.magnitudes(names, lambda name: self._weight(name).asnumpy())
 
@@ -146,11 +161,15 @@ class MXNetEngine:
                 device[:] = values
 
     def set_bounds(self, bounds):
-        """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays 0."""
+        """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays
+        0.
+        """
         self._optimizer.bounds = {name: mx.nd.array(bound) for name, bound in bounds.items()}
 
     def set_gamma(self, gamma, weights=None):
-        """Penalise λ by ``gamma`` from the next step on, times ``weights`` (dict from name to NumPy array) where they are given."""
+        """Penalise λ by ``gamma`` from the next step on, times ``weights`` (dict from name to NumPy array) where they
+        are given.
+        """
         self._optimizer.gamma = gamma
         if weights is not None:
             self._optimizer.gamma_weights = {name: mx.nd.array(weight) for name, weight in weights.items()}
@@ -166,8 +185,8 @@ class MXNetEngine:
     def optimizer_state(self):
         """(number of updates done, dict from parameter name to its state): see ``APG`` for what a state is.
 
-        With several devices, the moving statistics of each are there too: a list under the name of their mean. On workers besides the first, the dict may be
-        None.
+        With several devices, the moving statistics of each are there too: a list under the name of their mean. On
+        workers besides the first, the dict may be None.
         """
         self.settle()
         statistics = self._statistics()
@@ -175,7 +194,9 @@ class MXNetEngine:
             states = self._group.states({name: self._weight(name).shape for name in self._module._param_names})
         else:
             known = self._updater().states
-            states = {name: known[self._keys(name)[0]] for name in self._module._param_names if self._keys(name)[0] in known}
+            states = {
+                name: known[self._keys(name)[0]] for name in self._module._param_names if self._keys(name)[0] in known
+            }
         return self._optimizer.num_update, states if states is None else {**states, **statistics}
 
     def _restore(self, states):
@@ -183,7 +204,7 @@ class MXNetEngine:
         for name, devices in zip(self._module._aux_names, self._module._exec_group.aux_arrays):
             of_each = states.get(name, ())
             if len(of_each) == self._replicas:
-                for device, array in zip(devices, of_each[self._group.rank * len(devices):]):
+                for device, array in zip(devices, of_each[self._group.rank * len(devices) :]):
                     array.copyto(device)
         states = {name: state for name, state in states.items() if name in self._module._param_names}
         if self._on_servers:
@@ -197,10 +218,15 @@ class MXNetEngine:
                 updater.states_synced[key] = False
 
     def _statistics(self):
-        """The moving statistics of every device of every worker: dict from name to list of arrays; nothing where there is one device."""
+        """The moving statistics of every device of every worker: dict from name to list of arrays; nothing where there
+        is one device.
+        """
         if self._replicas == 1:
             return {}
-        here = {name: [device.asnumpy() for device in devices] for name, devices in zip(self._module._aux_names, self._module._exec_group.aux_arrays)}
+        here = {
+            name: [device.asnumpy() for device in devices]
+            for name, devices in zip(self._module._aux_names, self._module._exec_group.aux_arrays)
+        }
         of_all = self._group.exchange(here)
         return {name: [mx.nd.array(array) for worker in of_all for array in worker[name]] for name in here}
 
@@ -221,7 +247,9 @@ class MXNetEngine:
         return self._module._exec_group.param_names.index(name)
 
     def _expected_update(self):
-        """What one update by the rule, carried out here, makes of the smallest weight and the smallest λ: dict from name to array."""
+        """What one update by the rule, carried out here, makes of the smallest weight and the smallest λ: dict from
+        name to array.
+        """
         by_size = sorted(self._module._exec_group.param_names, key=lambda name: self._weight(name).size)
         is_lambda = [name for name in by_size if self._optimizer.lambda_name in name]
         others = [name for name in by_size if self._optimizer.lambda_name not in name]
@@ -229,7 +257,9 @@ class MXNetEngine:
         return {name: self._updated(twin, name) for name in is_lambda[:1] + others[:1]}
 
     def _updated(self, twin, name):
-        gradient = mx.nd.array(sum(self._as_sent(grad.asnumpy()) for grad in self._module._exec_group.grad_arrays[self._position(name)]))
+        gradient = mx.nd.array(
+            sum(self._as_sent(grad.asnumpy()) for grad in self._module._exec_group.grad_arrays[self._position(name)])
+        )
         weight = self._weight(name).copyto(mx.cpu())
         key, states = self._keys(name)[0], self._updater().states
         state = _copy(states[key]) if key in states else twin.create_state_multi_precision(name, weight)
@@ -244,11 +274,16 @@ class MXNetEngine:
         return threshold * (gradient >= threshold) - threshold * (gradient <= -threshold)
 
     def _prove(self, expected):
-        """An optimizer that fails inside a kvstore leaves weights as they were, or worse, and says nothing; so the first update is compared."""
+        """An optimizer that fails inside a kvstore leaves weights as they were, or worse, and says nothing; so the
+        first update is compared.
+        """
         for name, weight in expected.items():
             if not np.allclose(self._weight(name).asnumpy(), weight, rtol=1e-4, atol=1e-6, equal_nan=True):
-                raise TrainingError(f'the first update did not move {name} by the rule of the optimizer: it does not run inside kvstore {self._kvstore!r}; '
-                                    'look above for an exception that was ignored, and check that every process can import optimizers')
+                raise TrainingError(
+                    f'the first update did not move {name} by the rule of the optimizer: it does not run inside '
+                    f'kvstore {self._kvstore!r}; '
+                    'look above for an exception that was ignored, and check that every process can import optimizers'
+                )
         self._proved = True
 
 
@@ -268,7 +303,10 @@ def initial_parameters(symbol, data_shapes, label_shapes):
 
 def _means(statistics):
     # In float64, where the mean of equal numbers is that number, of however many.
-    return {name: mx.nd.array(np.mean([array.asnumpy() for array in arrays], axis=0, dtype=np.float64)) for name, arrays in statistics.items()}
+    return {
+        name: mx.nd.array(np.mean([array.asnumpy() for array in arrays], axis=0, dtype=np.float64))
+        for name, arrays in statistics.items()
+    }
 
 
 def _copy(thing):

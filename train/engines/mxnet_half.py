@@ -1,4 +1,5 @@
 """The arithmetic of training in half precision, on MXNet: a scaled loss, and updates of what did not overflow."""
+
 import logging
 from itertools import chain
 
@@ -10,16 +11,20 @@ from .mxnet import MXNetEngine
 
 
 class HalfEngine(MXNetEngine):
-    """``MXNetEngine`` of a symbol that ``half`` made: parameters, their gradients and updates are float32, and so are files and what every method returns.
+    """``MXNetEngine`` of a symbol that ``half`` made: parameters, their gradients and updates are float32, and so are
+    files and what every method returns.
 
-    A step whose gradients overflow float16 is left out: only the schedule and the statistics of batch normalisation move, and the log says so. Where other
-    processes wait for this one's gradients, it gives zeros instead, and the step is theirs alone.
+    A step whose gradients overflow float16 is left out: only the schedule and the statistics of batch normalisation
+    move, and the log says so. Where other processes wait for this one's gradients, it gives zeros instead, and the step
+    is theirs alone.
     """
 
     def __init__(self, symbol, contexts, data_shapes, label_shapes, *others, **named):
         batch_size = label_shapes[0][1][0]
         self._scale, self._scales = LossScale(batch_size), mx.nd.empty((batch_size,))
-        super().__init__(symbol, contexts, data_shapes, [*label_shapes, mx.io.DataDesc(LOSS_SCALE, (batch_size,))], *others, **named)
+        super().__init__(
+            symbol, contexts, data_shapes, [*label_shapes, mx.io.DataDesc(LOSS_SCALE, (batch_size,))], *others, **named
+        )
 
     def start(self, optimizer, arg_params=None, aux_params=None, state=None):
         super().start(optimizer, arg_params, aux_params, state)
@@ -40,7 +45,11 @@ class HalfEngine(MXNetEngine):
         scale, are_finite = self._scale.value, all(map(_are_finite, on_devices))
         self._scale.learn(are_finite)
         if not are_finite:
-            logging.info('Gradients overflow float16: the step is left out, %d so far; the loss is now scaled by %g', self._scale.skipped, self._scale.value)
+            logging.info(
+                'Gradients overflow float16: the step is left out, %d so far; the loss is now scaled by %g',
+                self._scale.skipped,
+                self._scale.value,
+            )
             if self._is_alone():
                 self._count_update()
                 return False

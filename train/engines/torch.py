@@ -1,8 +1,10 @@
 """The arithmetic of training, on PyTorch: for cards that MXNet's wheels have no kernels for.
 
-The network is still an MXNet symbol, the optimizer still equations 10 to 12 and the authors' NAG, and a checkpoint is the same files: what one engine wrote,
-the other goes on from. The interface is that of ``train.engines.mxnet.MXNetEngine``.
+The network is still an MXNet symbol, the optimizer still equations 10 to 12 and the authors' NAG, and a checkpoint is
+the same files: what one engine wrote, the other goes on from. The interface is that of
+``train.engines.mxnet.MXNetEngine``.
 """
+
 import json
 
 import torch
@@ -20,7 +22,8 @@ from .torch_tally import DeviceTally
 
 
 class TorchEngine:
-    """One ``TorchGraph`` on one device. On a card, nothing here waits for it but ``settle`` and what returns values to the CPU.
+    """One ``TorchGraph`` on one device. On a card, nothing here waits for it but ``settle`` and what returns values to
+    the CPU.
 
     Parameters
     ----------
@@ -31,7 +34,7 @@ class TorchEngine:
     macs_in_run : multiply-adds of the whole run, by which ``--compile auto`` decides.
     """
 
-    def __init__(self, symbol, gpus, data_shapes, label_shapes, arithmetic=None, macs_in_run=0.):
+    def __init__(self, symbol, gpus, data_shapes, label_shapes, arithmetic=None, macs_in_run=0.0):
         self.symbol = symbol
         self._arithmetic = arithmetic or Arithmetic()
         self._device = self.check(gpus, self._arithmetic)
@@ -46,8 +49,9 @@ class TorchEngine:
 
     @staticmethod
     def check(gpus, arithmetic=None):
-        """The device that ``--gpus`` names; for the CPU, the process is set up for it. Raises UserError where there is no such device, or it cannot do the
-        arithmetic."""
+        """The device that ``--gpus`` names; for the CPU, the process is set up for it. Raises UserError where there is
+        no such device, or it cannot do the arithmetic.
+        """
         device = _device(gpus)
         if device.type == 'cpu':
             configure_process()
@@ -61,10 +65,17 @@ class TorchEngine:
         device = _device(gpus)
         if device.type == 'cpu':
             return {'torch': torch.__version__, 'card': None}
-        return {'torch': torch.__version__, 'card': torch.cuda.get_device_name(device), 'cuda': torch.version.cuda, 'cudnn': torch.backends.cudnn.version()}
+        return {
+            'torch': torch.__version__,
+            'card': torch.cuda.get_device_name(device),
+            'cuda': torch.version.cuda,
+            'cudnn': torch.backends.cudnn.version(),
+        }
 
     def start(self, optimizer, arg_params=None, aux_params=None, state=None):
-        """Set parameters (None: those that MXNet would start from after the same ``seed``) and the optimizer, by the settings of MXNet's one."""
+        """Set parameters (None: those that MXNet would start from after the same ``seed``) and the optimizer, by the
+        settings of MXNet's one.
+        """
         if arg_params is None:
             arg_params, aux_params = initial_parameters(self.symbol, *self._shapes)
         layout = {'memory_format': torch.channels_last} if self._arithmetic.channels_last else {}
@@ -73,16 +84,29 @@ class TorchEngine:
         self._rate = None
         # A recorded step reads the rate where it stands; a number would be recorded with it.
         rate = torch.tensor(optimizer.learning_rate, device=self._device) if self._recorder else optimizer.learning_rate
-        self._optimizer = APG(self._net.mxnet_parameters(), lr=rate, gamma=optimizer.gamma, momentum=optimizer.momentum, wd=optimizer.wd,
-                              lambda_name=optimizer.lambda_name, nonnegative=optimizer.nonnegative, rescale_grad=optimizer.rescale_grad,
-                              clip_gradient=optimizer.clip_gradient, lr_mult=optimizer.lr_mult, wd_mult=optimizer.wd_mult, rule=optimizer.rule,
-                              structures=getattr(optimizer, 'structures', None))
+        self._optimizer = APG(
+            self._net.mxnet_parameters(),
+            lr=rate,
+            gamma=optimizer.gamma,
+            momentum=optimizer.momentum,
+            wd=optimizer.wd,
+            lambda_name=optimizer.lambda_name,
+            nonnegative=optimizer.nonnegative,
+            rescale_grad=optimizer.rescale_grad,
+            clip_gradient=optimizer.clip_gradient,
+            lr_mult=optimizer.lr_mult,
+            wd_mult=optimizer.wd_mult,
+            rule=optimizer.rule,
+            structures=getattr(optimizer, 'structures', None),
+        )
         self._lambda_name, self._magnitudes = optimizer.lambda_name, optimizer.magnitudes
         self._scaler = self._arithmetic.scaler(self._device, self._shapes[0][0].shape[0])
         self._losses, probabilities = self._loss_and_probabilities, self._inferred
         if self._compiles:
             self._losses = Compiled(self._losses, 'training step', self._try_training_step)
-            probabilities = Compiled(probabilities, 'evaluation step', lambda function: function(self._blank_batch()[0]))
+            probabilities = Compiled(
+                probabilities, 'evaluation step', lambda function: function(self._blank_batch()[0])
+            )
         self._learn, self._infer = Replayed(self._learned, self._recorder), Replayed(probabilities, self._recorder)
         if state is not None:
             self._num_update, states = state
@@ -94,7 +118,9 @@ class TorchEngine:
         torch.manual_seed(number)
 
     def set_threads(self, number):
-        """Compute with ``number`` threads on the CPU from the next step on. A compiled step is compiled anew for a number that it has not had."""
+        """Compute with ``number`` threads on the CPU from the next step on. A compiled step is compiled anew for a
+        number that it has not had.
+        """
         torch.set_num_threads(number)
 
     def prepare_iterator(self, iterator):
@@ -106,7 +132,9 @@ class TorchEngine:
         return DeviceTally(top_k, self._device)
 
     def step(self, batch, seed):
-        """One pass forward and backward and one update; the class probabilities (N, K) before it, on the device, until the next step."""
+        """One pass forward and backward and one update; the class probabilities (N, K) before it, on the device, until
+        the next step.
+        """
         if self._is_random:
             torch.manual_seed(seed)
         self._num_update += 1
@@ -121,10 +149,12 @@ class TorchEngine:
 
     @torch.no_grad()
     def predict(self, batch):
-        """The class probabilities (N - pad, K) of a batch, by the moving statistics, on the device, until the next call."""
+        """The class probabilities (N - pad, K) of a batch, by the moving statistics, on the device, until the next
+        call.
+        """
         self._train(False)
         images, _ = self._on_device(batch)
-        return self._infer(images)[:len(images) - batch.pad]
+        return self._infer(images)[: len(images) - batch.pad]
 
     def labels(self, batch):
         """The labels (N,) of a batch, on the device."""
@@ -146,7 +176,10 @@ class TorchEngine:
     def lambdas(self):
         """The scaling factors, or what the rule selects structures by in their place: dict from name to NumPy array."""
         arrays = dict(self._net.mxnet_parameters())
-        return self._magnitudes([name for name in arrays if self._lambda_name in name], lambda name: arrays[name].detach().cpu().numpy().copy())
+        return self._magnitudes(
+            [name for name in arrays if self._lambda_name in name],
+            lambda name: arrays[name].detach().cpu().numpy().copy(),
+        )
 
     @torch.no_grad()
     def set_lambdas(self, lambdas):
@@ -156,7 +189,9 @@ class TorchEngine:
             arrays[name].copy_(torch.as_tensor(values))
 
     def set_bounds(self, bounds):
-        """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays 0."""
+        """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays
+        0.
+        """
         for name, bound in bounds.items():
             known = self._optimizer.bounds.get(name)
             tensor = torch.as_tensor(bound, dtype=torch.float32, device=self._device)
@@ -167,11 +202,16 @@ class TorchEngine:
                 known.copy_(tensor)
 
     def set_gamma(self, gamma, weights=None):
-        """Penalise λ by ``gamma`` from the next step on, times ``weights`` (dict from name to NumPy array) where they are given."""
+        """Penalise λ by ``gamma`` from the next step on, times ``weights`` (dict from name to NumPy array) where they
+        are given.
+        """
         for group in self._optimizer.param_groups:
             group['gamma'] = gamma
         if weights is not None:
-            self._optimizer.gamma_weights = {name: torch.as_tensor(weight, dtype=torch.float32, device=self._device) for name, weight in weights.items()}
+            self._optimizer.gamma_weights = {
+                name: torch.as_tensor(weight, dtype=torch.float32, device=self._device)
+                for name, weight in weights.items()
+            }
         self._record_anew()
 
     def note_importance(self, is_on):
@@ -192,7 +232,9 @@ class TorchEngine:
         return self._num_update, self._optimizer.mxnet_state()
 
     def _learned(self, images, labels):
-        """The body of ``step``, which may be recorded: nothing here may wait for the card or depend on what is not in a tensor."""
+        """The body of ``step``, which may be recorded: nothing here may wait for the card or depend on what is not in a
+        tensor.
+        """
         self._optimizer.zero_grad(set_to_none=True)
         loss, probabilities = self._losses(images, labels)
         self._scaler.scale(loss).backward()
@@ -207,7 +249,7 @@ class TorchEngine:
         return self._net.loss(logits, labels), torch.softmax(logits.detach(), dim=1)
 
     def _try_training_step(self, function):
-        """A pass forward and backward that changes nothing: gradients are dropped, and the moving statistics put back."""
+        """One forward and backward pass without effect: gradients dropped, moving statistics restored."""
         statistics = [buffer.clone() for buffer in self._net.buffers()]
         try:
             function(*self._blank_batch())[0].backward()
@@ -263,5 +305,8 @@ def _device(gpus):
     if not gpus.isdecimal():
         raise UserError(f'--gpus {gpus}: --engine torch computes on one card; give its number, as in --gpus 0')
     if int(gpus) >= torch.cuda.device_count():
-        raise UserError(f'--gpus {gpus}: PyTorch {torch.__version__} sees {torch.cuda.device_count()} cards; leave --gpus out to compute on the CPU')
+        raise UserError(
+            f'--gpus {gpus}: PyTorch {torch.__version__} sees {torch.cuda.device_count()} cards; leave --gpus out to '
+            'compute on the CPU'
+        )
     return torch.device('cuda', int(gpus))

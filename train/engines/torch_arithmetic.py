@@ -1,4 +1,5 @@
-"""What PyTorch computes in: the number format, the memory layout, TF32, and whether steps are recorded as CUDA graphs."""
+"""PyTorch's number format, memory layout, TF32, and whether steps are recorded as CUDA graphs."""
+
 from typing import NamedTuple
 
 import torch
@@ -31,19 +32,28 @@ class Arithmetic(NamedTuple):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.allow_tf32
 
     def autocast(self, device):
-        """A context in which convolutions and matrix products take ``dtype``. Parameters, λ, moving statistics and sums stay in float32.
+        """A context in which convolutions and matrix products take ``dtype``. Parameters, λ, moving statistics and sums
+        stay in float32.
 
         Nothing is cached: a weight is used once a pass, and a recorded graph must not read what was cast outside it.
         """
-        return torch.autocast(device.type, dtype=getattr(torch, self.dtype), enabled=self.dtype != 'float32', cache_enabled=False)
+        return torch.autocast(
+            device.type, dtype=getattr(torch, self.dtype), enabled=self.dtype != 'float32', cache_enabled=False
+        )
 
     def scaler(self, device, batch_size):
         """What scales the loss so that gradients do not vanish in float16; for the other formats it does nothing.
 
         It begins and moves as MXNet's does (``train.engines.loss_scale``).
         """
-        return torch.amp.GradScaler(device.type, init_scale=first_scale(batch_size), growth_factor=FACTOR, backoff_factor=1 / FACTOR, growth_interval=PATIENCE,
-                                    enabled=self.dtype == 'float16')
+        return torch.amp.GradScaler(
+            device.type,
+            init_scale=first_scale(batch_size),
+            growth_factor=FACTOR,
+            backoff_factor=1 / FACTOR,
+            growth_interval=PATIENCE,
+            enabled=self.dtype == 'float16',
+        )
 
     def laid_out(self, images):
         """``images`` (N, C, H, W) in the memory layout that is asked for."""

@@ -1,7 +1,10 @@
-"""Training with PyTorch on the CPU: process settings that decide the speed, and ``torch.compile`` for the body of a step.
+"""Training with PyTorch on the CPU: process settings that decide the speed, and ``torch.compile`` for the body of a
+step.
 
-Measured with ResNet-20, batch 64, bfloat16, channels last, on two cores: 480 images/s without any of this, 860 with all of it.
+Measured with ResNet-20, batch 64, bfloat16, channels last, on two cores: 480 images/s without any of this, 860 with all
+of it.
 """
+
 import ctypes
 import logging
 import os
@@ -11,22 +14,27 @@ import time
 from runtime import mx
 from runtime.errors import UserError
 
-# Compiling takes up to 75 seconds. It makes a bfloat16 step about a third faster, so a shorter run than this does not get the time back.
+# Compiling takes up to 75 seconds. It makes a bfloat16 step about a third faster, so a shorter run than this does not
+# get the time back.
 WORTH_COMPILING_SECONDS = 600
-# Multiply-adds per second of an uncompiled bfloat16 training step on two cores: an estimate that only has to be right within a factor of two.
+# Multiply-adds per second of an uncompiled bfloat16 training step on two cores: an estimate that only has to be right
+# within a factor of two.
 EAGER_MACS_PER_SECOND = 6e10
 
 
 def configure_process():
-    """Set what PyTorch needs on a CPU: one pool of threads, and memory that is kept instead of being returned to the system and faulted in again.
+    """Set what PyTorch needs on a CPU: one pool of threads, and memory that is kept instead of being returned to the
+    system and faulted in again.
 
-    MXNet's engine computes in a thread of its own. Where it has computed with OpenMP, there is a second pool of threads; GNU OpenMP then counts more threads
-    than cores, stops waiting actively, and each parallel loop costs two context switches. MXNet's synchronous engine computes in the calling thread instead.
-    It takes effect where MXNet has not computed yet; otherwise nothing changes but speed.
+    MXNet's engine computes in a thread of its own. Where it has computed with OpenMP, there is a second pool of
+    threads; GNU OpenMP then counts more threads than cores, stops waiting actively, and each parallel loop costs two
+    context switches. MXNet's synchronous engine computes in the calling thread instead. It takes effect where MXNet has
+    not computed yet; otherwise nothing changes but speed.
     """
     if 'MXNET_ENGINE_TYPE' not in os.environ:
         os.environ['MXNET_ENGINE_TYPE'] = 'NaiveEngine'
-        mx.nd.waitall()  # MXNet reads the variable once, when its engine starts; other processes that we start must not read it
+        # MXNet reads the variable once, when its engine starts; other processes that we start must not read it
+        mx.nd.waitall()
         del os.environ['MXNET_ENGINE_TYPE']
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -34,7 +42,7 @@ def configure_process():
         return
     trim_threshold, mmap_max, arena_max = -1, -4, -8
     mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2 ** 31 - 1)
+    mallopt(trim_threshold, 2**31 - 1)
     mallopt(arena_max, 1)
 
 
@@ -46,13 +54,17 @@ def compiler():
 def check_compile(choice, device):
     """Raise UserError where ``--compile on`` is not possible."""
     if choice == 'on' and device.type != 'cpu':
-        raise UserError('--compile on is for the CPU; on a card, leave it out: steps are recorded as CUDA graphs (--cuda-graphs)')
+        raise UserError(
+            '--compile on is for the CPU; on a card, leave it out: steps are recorded as CUDA graphs (--cuda-graphs)'
+        )
     if choice == 'on' and not compiler():
         raise UserError('--compile on needs a C++ compiler; install g++, or set CXX to one, or leave --compile out')
 
 
 def should_compile(choice, dtype, device, macs_in_run):
-    """Whether ``--compile choice`` ('auto', 'on', 'off') compiles a run of ``macs_in_run`` multiply-adds. Where 'auto' does not, the log says why."""
+    """Whether ``--compile choice`` ('auto', 'on', 'off') compiles a run of ``macs_in_run`` multiply-adds. Where 'auto'
+    does not, the log says why.
+    """
     if choice != 'auto' or device.type != 'cpu':
         return choice == 'on'
     if dtype != 'bfloat16':
@@ -76,7 +88,8 @@ class Compiled:
     ----------
     function : from tensors to tensors.
     name : what it is, for the log.
-    trial : called once with the compiled function before its first real use. Compiling happens inside it, so it must leave no trace in the parameters.
+    trial : called once with the compiled function before its first real use. Compiling happens inside it, so it must
+    leave no trace in the parameters.
     """
 
     def __init__(self, function, name, trial):
@@ -96,7 +109,9 @@ class Compiled:
         try:
             self._trial(self._compiled)
         except (RuntimeError, torch._dynamo.exc.TorchDynamoException, OSError) as error:
-            logging.warning('The %s could not be compiled, so it runs uncompiled: %s', self._name, str(error).partition('\n')[0])
+            logging.warning(
+                'The %s could not be compiled, so it runs uncompiled: %s', self._name, str(error).partition('\n')[0]
+            )
             self._compiled = self._function
             return
         logging.info('Compiled the %s in %.0f seconds', self._name, time.time() - started)

@@ -1,7 +1,10 @@
-"""Data sets that fit there, on the device: images are uploaded once, as bytes, and shuffled, shifted, mirrored and normalised where they are trained on.
+"""Data sets that fit there, on the device: images are uploaded once, as bytes, and shuffled, shifted, mirrored and
+normalised where they are trained on.
 
-What happens to an image is decided by the very code that decides it for MXNet (``TrainIterator.decisions``), so that both see the same batches, to the bit.
+What happens to an image is decided by the very code that decides it for MXNet (``TrainIterator.decisions``), so that
+both see the same batches, to the bit.
 """
+
 import numpy as np
 import torch
 
@@ -24,7 +27,9 @@ class DeviceIterator(BatchIterator):
         super().__init__(iterator.images.shape[1:], iterator.batch_size)
         self._iterator, self._device = iterator, device
         # As int32: bytes cannot be indices of classes beyond 255.
-        self._images, self._labels = (torch.as_tensor(array, device=device) for array in (iterator.images, iterator.labels.astype(np.int32)))
+        self._images, self._labels = (
+            torch.as_tensor(array, device=device) for array in (iterator.images, iterator.labels.astype(np.int32))
+        )
         self._pixels = DevicePreprocessor(iterator.preprocessor, device)
 
     def __len__(self):
@@ -39,7 +44,9 @@ class DeviceIterator(BatchIterator):
 
 
 class DeviceTrainIterator(DeviceIterator):
-    """The decisions for a whole epoch are made at its start and uploaded together: from then on the device waits for nothing."""
+    """The decisions for a whole epoch are made at its start and uploaded together: from then on the device waits for
+    nothing.
+    """
 
     _decisions = None
 
@@ -56,7 +63,9 @@ class DeviceTrainIterator(DeviceIterator):
         """The decisions of every batch: (batches, 4, B) integers on the device."""
         if self._decisions is None:
             decided = (self._iterator.decisions(number) for number in range(len(self)))
-            self._decisions = torch.as_tensor(np.array([(index, *draws) for index, draws in decided]), device=self._device)
+            self._decisions = torch.as_tensor(
+                np.array([(index, *draws) for index, draws in decided]), device=self._device
+            )
         return self._decisions
 
 
@@ -73,7 +82,10 @@ class DevicePreprocessor:
     """What a ``Preprocessor`` does, on tensors on ``device``, rounding as it rounds."""
 
     def __init__(self, preprocessor, device):
-        self._mean, self._std, self._canvas = (torch.as_tensor(array, device=device) for array in (preprocessor.mean, preprocessor.std, preprocessor.blank()))
+        self._mean, self._std, self._canvas = (
+            torch.as_tensor(array, device=device)
+            for array in (preprocessor.mean, preprocessor.std, preprocessor.blank())
+        )
         self._shift = preprocessor.augmentation.shift
 
     def plain(self, images):
@@ -81,11 +93,13 @@ class DevicePreprocessor:
         return (images.float() - self._mean) / self._std
 
     def augmented(self, images, rows, columns, mirrored):
-        """Normalise and augment ``images`` (B, C, H, W) uint8 by the decisions (B,) about each; float32 of the same shape."""
+        """Normalise and augment ``images`` (B, C, H, W) uint8 by the decisions (B,) about each; float32 of the same
+        shape.
+        """
         count, channels, height, width = images.shape
         images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
         canvas = self._canvas.expand(count, -1, -1, -1).clone()
-        canvas[:, :, self._shift:self._shift + height, self._shift:self._shift + width] = self.plain(images)
+        canvas[:, :, self._shift : self._shift + height, self._shift : self._shift + width] = self.plain(images)
         batch, channel, y, x = (torch.arange(size, device=images.device) for size in (count, channels, height, width))
         y, x = y + rows[:, None], x + columns[:, None]
         return canvas[batch.view(-1, 1, 1, 1), channel.view(-1, 1, 1), y[:, None, :, None], x[:, None, None, :]]

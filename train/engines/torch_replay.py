@@ -1,9 +1,10 @@
-"""A step of a small network takes the processor longer to launch, kernel by kernel, than the card to compute. So it is recorded once, as a CUDA graph, and
-replayed by a single launch.
+"""A step of a small network takes the processor longer to launch, kernel by kernel, than the card to compute. So it is
+recorded once, as a CUDA graph, and replayed by a single launch.
 
-What a graph may hold is PyTorch's rule (its notes on CUDA semantics, "CUDA Graphs"): tensors at fixed addresses, no waiting for the card, warmed up on a
-stream of its own.
+What a graph may hold is PyTorch's rule (its notes on CUDA semantics, "CUDA Graphs"): tensors at fixed addresses, no
+waiting for the card, warmed up on a stream of its own.
 """
+
 import logging
 
 import torch
@@ -12,8 +13,9 @@ import torch
 class Replayed:
     """A function of tensors whose shapes never change, recorded at its fourth call.
 
-    The first three calls are real ones, so that recording, which computes nothing, needs no undoing. What is returned belongs to the recording: the next
-    call writes over it. Where recording fails, that is said once, and every call is computed as the first were.
+    The first three calls are real ones, so that recording, which computes nothing, needs no undoing. What is returned
+    belongs to the recording: the next call writes over it. Where recording fails, that is said once, and every call is
+    computed as the first were.
 
     Parameters
     ----------
@@ -53,14 +55,19 @@ class Replayed:
         try:
             self._replay, self._outputs = self._recorder.record(self._on_inputs)
         except RuntimeError as error:
-            logging.warning('This network cannot be recorded as a CUDA graph, so its kernels are launched one by one: %s', str(error).partition('\n')[0])
+            logging.warning(
+                'This network cannot be recorded as a CUDA graph, so its kernels are launched one by one: %s',
+                str(error).partition('\n')[0],
+            )
             self._recorder = None
             return False
         return True
 
 
 class CudaRecorder:
-    """Records on a stream of its own on ``device``, which must be the current one; warm-up takes the same stream, for gradients remember theirs."""
+    """Records on a stream of its own on ``device``, which must be the current one; warm-up takes the same stream, for
+    gradients remember theirs.
+    """
 
     def __init__(self, device):
         self._device, self._stream = device, torch.cuda.Stream(device)
@@ -75,7 +82,9 @@ class CudaRecorder:
         return outputs
 
     def record(self, function):
-        """(a function that replays ``function()``, the outputs that each replay fills). Raises RuntimeError for what cannot be recorded."""
+        """(a function that replays ``function()``, the outputs that each replay fills). Raises RuntimeError for what
+        cannot be recorded.
+        """
         graph = torch.cuda.CUDAGraph()
         # The outer context gives the stream back when recording fails: PyTorch's own does not.
         with torch.cuda.stream(self._stream), torch.cuda.graph(graph, stream=self._stream):

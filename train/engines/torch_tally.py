@@ -1,4 +1,7 @@
-"""Accuracy and loss, counted where the probabilities are: a card is asked for the sums only when somebody wants to see them."""
+"""Accuracy and loss, counted where the probabilities are: a card is asked for the sums only when somebody wants to see
+them.
+"""
+
 import torch
 
 from train.metrics import Tally
@@ -32,8 +35,12 @@ class DeviceTally(Tally):
         """The sums so far, all of them read."""
         if self._unread_count:
             correct, in_top_k, loss = self._unread.tolist()
-            self._sums = {'count': self._sums['count'] + self._unread_count, 'correct': self._sums['correct'] + int(correct),
-                          'in_top_k': self._sums['in_top_k'] + int(in_top_k), 'loss': self._sums['loss'] + loss}
+            self._sums = {
+                'count': self._sums['count'] + self._unread_count,
+                'correct': self._sums['correct'] + int(correct),
+                'in_top_k': self._sums['in_top_k'] + int(in_top_k),
+                'loss': self._sums['loss'] + loss,
+            }
             self._forget()
         return self._sums
 
