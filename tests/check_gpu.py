@@ -15,7 +15,7 @@ import time
 os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import gpu_checks as checks  # noqa: E402  (MXNet is loaded with it)
+from helpers import gpu_checks as checks  # noqa: E402  (MXNet is loaded with it)
 
 from bootstrap import cards  # noqa: E402
 from runtime import mx  # noqa: E402

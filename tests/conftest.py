@@ -20,8 +20,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile('steady')
 
-import image_batches  # noqa: E402  (MXNet reads the number of threads when it is loaded)
-from tiny_runs import refused, train  # noqa: E402
+from helpers import image_batches  # noqa: E402  (MXNet reads the number of threads when it is loaded)
+from helpers.tiny_runs import refused, train  # noqa: E402
 
 
 def pytest_make_parametrize_id(config, val, argname):

@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 
-from fuzz_worker import CASE
+from helpers.fuzz_worker import CASE
 from tqdm import tqdm
 
 from runtime import usable_cores
 from runtime.cli import run
 
-WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'fuzz_worker.py')
+TESTS = os.path.dirname(os.path.abspath(__file__))
+WORKER = os.path.join(TESTS, 'helpers', 'fuzz_worker.py')
 
 
 class Worker:
@@ -37,7 +38,8 @@ class Worker:
     def start(self, first):
         self.first = first
         # Two threads a process would only stand in one another's way.
-        environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+        path = os.pathsep.join(filter(None, (TESTS, os.environ.get('PYTHONPATH'))))
+        environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': path}
         command = [
             sys.executable,
             WORKER,

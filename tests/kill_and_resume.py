@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-from tiny_runs import DIGITS, checkpoint, metrics, save_network
+from helpers.tiny_runs import DIGITS, checkpoint, metrics, save_network
 
 from train import train_cifar
 

@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 
-from clustered_runs import cluster, kill
-from tiny_runs import DIGITS, checkpoint, save_network, train
+from helpers.clustered_runs import cluster, kill
+from helpers.tiny_runs import DIGITS, checkpoint, save_network, train
 
 from train.checkpoint import Checkpoints
 from train.launch import GRACE_SECONDS

@@ -1,10 +1,10 @@
 """The authors' graph and ours with ``--lambda-placement output`` are one network: names, outputs, gradients, strip."""
 
-import authors_graph
 import numpy as np
 import pytest
-from strip_networks import assert_same_function, random_parameters, strip_twice, with_dead
-from training_step import drawn_values, ran
+from helpers import authors_graph
+from helpers.strip_networks import assert_same_function, random_parameters, strip_twice, with_dead
+from helpers.training_step import drawn_values, ran
 
 from graphs.alive import AliveCounter
 from graphs.complexity import complexity

@@ -2,12 +2,12 @@
 
 import json
 
-import authors_graph
 import numpy as np
 import pytest
-from old_files import params_v1, symbol_of_0_8, symbol_of_0_11
-from strip_networks import random_parameters, with_dead
-from tiny_runs import DIGITS, NOISE, log_lines, metrics, train
+from helpers import authors_graph
+from helpers.old_files import params_v1, symbol_of_0_8, symbol_of_0_11
+from helpers.strip_networks import random_parameters, with_dead
+from helpers.tiny_runs import DIGITS, NOISE, log_lines, metrics, train
 
 from formats.checkpoint_files import load_checkpoint, save_model
 from runtime import mx

@@ -5,8 +5,8 @@ what was not tried.
 import re
 
 import check_gpu
-import gpu_checks
 import pytest
+from helpers import gpu_checks
 
 from bootstrap.cards import Card, Driver
 from graphs.graph import Graph

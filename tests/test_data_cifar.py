@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from cifar_fakes import archive_bytes, expected_arrays, fake_cifar, python2_pickle, write_folder
+from helpers.cifar_fakes import archive_bytes, expected_arrays, fake_cifar, python2_pickle, write_folder
 
 from runtime import mx
 from runtime.errors import DataError

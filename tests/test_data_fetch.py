@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from cifar_fakes import archive_bytes, expected_arrays, fake_cifar, npm_package_bytes, write_folder
+from helpers.cifar_fakes import archive_bytes, expected_arrays, fake_cifar, npm_package_bytes, write_folder
 
 from runtime.errors import DataError
 from train.data import cifar_cache, fetch

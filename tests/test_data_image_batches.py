@@ -7,8 +7,8 @@ import os
 
 import numpy as np
 import pytest
-from image_batches import COUNT, SHAPE, assert_same, contents, epoch_of
-from jpegs import jpeg, offsets, overwrite, save_folders, save_records
+from helpers.image_batches import COUNT, SHAPE, assert_same, contents, epoch_of
+from helpers.jpegs import jpeg, offsets, overwrite, save_folders, save_records
 
 from formats.record_file import RecordFile
 from runtime.errors import DataError

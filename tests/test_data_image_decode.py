@@ -6,7 +6,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-from jpegs import jpeg, picture
+from helpers.jpegs import jpeg, picture
 from PIL import Image
 
 from runtime.errors import DataError

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from image_batches import assert_same, contents, epoch_of
-from jpegs import Poisoned
+from helpers.image_batches import assert_same, contents, epoch_of
+from helpers.jpegs import Poisoned
 
 from runtime.errors import TrainingError
 from train.data import decoder_pool

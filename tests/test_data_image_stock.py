@@ -5,7 +5,7 @@ colours, noise, mirroring, centres.
 import cv2
 import numpy as np
 import pytest
-from jpegs import picture, save_records
+from helpers.jpegs import picture, save_records
 
 from runtime import mx
 from train.data import image_augment

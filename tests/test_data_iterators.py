@@ -4,9 +4,9 @@ import logging
 
 import numpy as np
 import pytest
+from helpers.image_batches import assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from image_batches import assert_same
 
 from runtime import mx
 from runtime.errors import DataError

@@ -3,8 +3,8 @@
 """
 
 import fuzz_files
-import fuzz_worker
 import pytest
+from helpers import fuzz_worker
 
 from runtime.errors import CheckpointError
 

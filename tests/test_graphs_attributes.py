@@ -5,7 +5,15 @@ import re
 
 import numpy as np
 import pytest
-from strip_networks import SHAPES, assert_same_function, predict, random_parameters, small, strip_twice, with_dead
+from helpers.strip_networks import (
+    SHAPES,
+    assert_same_function,
+    predict,
+    random_parameters,
+    small,
+    strip_twice,
+    with_dead,
+)
 
 from formats.symbol_operators import lone_node
 from graphs.attributes import flag, integers, number, text

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from mxnet_twin import FAMILIES, OPERATOR_CASES, PLACEMENTS, Pass, random_params, small_network
+from helpers.mxnet_twin import FAMILIES, OPERATOR_CASES, PLACEMENTS, Pass, random_params, small_network
 
 from graphs.strip import strip
 from interop import onnx_export

@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from mxnet_twin import FAMILIES, Pass, random_images, random_params, small_network
-from trained_digits import SHAPE, trained_network
+from helpers.mxnet_twin import FAMILIES, Pass, random_images, random_params, small_network
+from helpers.trained_digits import SHAPE, trained_network
 
 from formats.checkpoint_files import save_model
 from graphs.graph import Graph

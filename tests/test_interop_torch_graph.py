@@ -4,9 +4,19 @@ the loss, and names.
 
 import numpy as np
 import pytest
-from mxnet_twin import CIFAR, FAMILIES, OPERATOR_CASES, PLACEMENTS, Pass, random_images, random_params, small_network
+from helpers.mxnet_twin import (
+    CIFAR,
+    FAMILIES,
+    OPERATOR_CASES,
+    PLACEMENTS,
+    Pass,
+    half_dead,
+    random_images,
+    random_params,
+    small_network,
+    smooth,
+)
 
-from graphs.graph import Graph
 from graphs.heads import logits_graph
 from graphs.strip import strip
 from interop.gluon_zoo import zoo_network
@@ -15,6 +25,7 @@ from runtime.errors import CheckpointError, GraphError
 from symbols import get_symbol
 
 torch = pytest.importorskip('torch')
+
 
 from interop.torch_graph import TorchGraph  # noqa: E402  (needs PyTorch)
 
@@ -64,15 +75,6 @@ def test_in_single_precision_too(family):
     compare(smooth(symbol), *random_params(symbol, shape, 'float32'), *random_images(shape, 'float32'), tolerance=1e-4)
 
 
-def smooth(symbol):
-    """The network with softplus for ReLU: where an activation is within rounding of 0, ReLU's gradient jumps."""
-    graph = Graph.from_symbol(symbol)
-    for node in graph.nodes():
-        if node.op == 'Activation':
-            node.attrs['act_type'] = 'softrelu'
-    return graph.to_symbol()
-
-
 @pytest.mark.parametrize('family', FAMILIES)
 def test_the_logits_are_mxnets(family):
     symbol, shape = small_network(family)
@@ -109,18 +111,6 @@ def test_a_stripped_network_for_inference(family, fold_bn):
     assert_close(net(images), full.detach().numpy(), 1e-4)
     with pytest.raises(GraphError, match='for-training'):
         net.loss(full, torch.zeros(len(images)))
-
-
-def half_dead(arg_params, aux_params):
-    """The parameters with every second λ zero."""
-
-    def halved(values):
-        values.reshape(-1)[::2] = 0
-        return mx.nd.array(values, dtype=values.dtype)
-
-    return {
-        name: halved(array.asnumpy()) if 'lambda' in name else array for name, array in arg_params.items()
-    }, aux_params
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ float64.
 
 import numpy as np
 import pytest
-from mxnet_twin import BATCH, FAMILIES, random_images, random_params, small_network
+from helpers.mxnet_twin import BATCH, FAMILIES, random_images, random_params, small_network
 
 from graphs.strip import strip
 from optimizers import APG as MXNetAPG

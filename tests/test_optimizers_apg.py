@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from apg_twin import Twin
+from helpers.apg_twin import Twin
 
 import optimizers
 from runtime import mx

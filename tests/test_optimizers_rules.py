@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from apg_twin import Twin
-from strip_networks import SHAPES, assert_same_function, random_parameters, small
-from tiny_runs import checkpoint, log_lines, metrics, save_network, train
+from helpers.apg_twin import Twin
+from helpers.strip_networks import SHAPES, assert_same_function, random_parameters, small
+from helpers.tiny_runs import checkpoint, log_lines, metrics, save_network, train
 
 from formats.checkpoint_files import load_checkpoint
 from graphs.scaled_parameters import scaled_parameters

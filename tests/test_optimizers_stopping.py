@@ -2,34 +2,16 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
-from cluster import Cluster
-from test_optimizers_paths import batches, initial, module, moved
+from helpers.cluster import Cluster
+from helpers.kvstores import KEYS, store_with, train
+from helpers.schedules import batches, initial, module, moved
 
 import optimizers  # noqa: F401  (registers 'apg')
 from optimizers.stopping import stops_training
 from runtime import mx
 from runtime.errors import TrainingError
-
-KEYS = (3, 4, 5, 6)
-
-
-def store_with(optimizer, kind='local'):
-    store = mx.kv.create(kind)
-    store.set_optimizer(optimizer)
-    for key in KEYS:
-        store.init(key, mx.nd.ones((2,)))
-    return store
-
-
-def train(store, seconds=20):
-    """Steps until something stops them, or for ``seconds``."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        store.push(list(KEYS), [mx.nd.ones((2,))] * len(KEYS))
-        store.pull(list(KEYS), [mx.nd.ones((2,)) for _ in KEYS])
 
 
 @pytest.mark.parametrize('kind', ['local', 'device'])
@@ -76,7 +58,7 @@ TRAINING_SCRIPT = """
 from runtime import mx
 from runtime.cli import run
 import optimizers
-from test_optimizers_stopping import store_with, train
+from helpers.kvstores import store_with, train
 
 def main(argv):
     train(store_with(mx.optimizer.create('apg')), 60)

@@ -14,8 +14,8 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from pages import PAGES, ROOT, commands, commands_of, fences, text_of
-from tiny_runs import save_network, train
+from helpers.pages import PAGES, ROOT, commands, commands_of, fences, text_of
+from helpers.tiny_runs import save_network, train
 
 from runtime.errors import UserError
 from symbols import parse_image_shape

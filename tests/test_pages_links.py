@@ -5,7 +5,7 @@ import os
 import re
 
 import pytest
-from pages import PAGES, ROOT, anchors, fences, links, text_of
+from helpers.pages import PAGES, ROOT, anchors, fences, links, text_of
 
 
 @pytest.mark.parametrize('page', PAGES)

@@ -4,6 +4,7 @@ import each other.
 
 import ast
 import os
+import re
 
 import pytest
 
@@ -46,6 +47,16 @@ def imports(module, path, known):
 def graph():
     known = modules()
     return {module: sorted(set(imports(module, path, known)) - {module}) for module, path in known.items()}
+
+
+def test_tests_do_not_import_tests():
+    """What test modules share is in ``tests/helpers``; code in strings, which tests run in processes, counts too."""
+    found = []
+    for folder, _, names in os.walk(os.path.join(ROOT, 'tests')):
+        for name in (name for name in names if name.endswith('.py')):
+            with open(os.path.join(folder, name), encoding='utf-8') as source:
+                found += [(name, line.strip()) for line in source if re.match(r'\s*(from|import) test_', line)]
+    assert found == []
 
 
 def test_arrows_run_one_way(graph):

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from strip_networks import SHAPES, images, operators, predict, random_parameters, small, strip_twice, with_dead
+from helpers.strip_networks import SHAPES, images, operators, predict, random_parameters, small, strip_twice, with_dead
 
 from graphs.alive import AliveCounter, alive_complexity
 from graphs.complexity import complexity

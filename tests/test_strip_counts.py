@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from random_graphs import Drawing
-from strip_networks import SHAPES, random_parameters, with_dead
+from helpers.random_graphs import Drawing
+from helpers.strip_networks import SHAPES, random_parameters, with_dead
 
 from graphs.alive import NOTHING, AliveCounter
 from graphs.complexity import complexity

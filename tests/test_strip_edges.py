@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from strip_networks import (
+from helpers.strip_networks import (
     IMAGE,
     SHAPES,
     assert_same_function,

@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from strip_networks import IMAGE, SIDE, assert_same_function, operators, random_parameters, strip_twice, with_dead
+from helpers.strip_networks import (
+    IMAGE,
+    SIDE,
+    assert_same_function,
+    operators,
+    random_parameters,
+    strip_twice,
+    with_dead,
+)
 
 from runtime import mx
 

@@ -4,9 +4,7 @@ left to strip.
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from strip_networks import (
+from helpers.strip_networks import (
     SHAPES,
     assert_same_function,
     images,
@@ -16,6 +14,8 @@ from strip_networks import (
     strip_twice,
     with_dead,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from graphs.alive import AliveCounter
 from graphs.complexity import complexity

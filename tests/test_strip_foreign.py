@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from strip_networks import assert_same_function, images, operators, predict, random_parameters, strip_twice, with_dead
+from helpers.strip_networks import (
+    assert_same_function,
+    images,
+    operators,
+    predict,
+    random_parameters,
+    strip_twice,
+    with_dead,
+)
 
 from interop.gluon_zoo import zoo_network
 from runtime import mx

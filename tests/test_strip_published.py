@@ -4,7 +4,7 @@ without BN and MACs to every digit.
 
 import numpy as np
 import pytest
-from strip_networks import random_parameters, with_dead
+from helpers.strip_networks import random_parameters, with_dead
 
 from graphs.alive import AliveCounter
 from graphs.strip import strip

@@ -1,10 +1,10 @@
 """Random graphs of every kind of layer, λ at random places and random channels dead, strip to the same function."""
 
 import numpy as np
+from helpers.random_graphs import Drawing
+from helpers.strip_networks import SHAPES, images, predict, random_parameters, strip_twice, with_dead
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_graphs import Drawing
-from strip_networks import SHAPES, images, predict, random_parameters, strip_twice, with_dead
 
 from graphs.alive import AliveCounter
 from graphs.graph import Graph

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from strip_networks import images, predict, random_parameters, small, with_dead
+from helpers.strip_networks import images, predict, random_parameters, small, with_dead
 
 import tools.strip_params as tool
 from formats.checkpoint_files import load_checkpoint, save_model

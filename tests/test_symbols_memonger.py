@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from mxnet_twin import BATCH, FAMILIES, PLACEMENTS, Pass, random_images, random_params, small_network
+from helpers.mxnet_twin import BATCH, FAMILIES, PLACEMENTS, Pass, random_images, random_params, small_network
 
 from graphs.half import LOSS_SCALE, half
 from graphs.memonger import recomputed

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from training_step import drawn_values, ran
+from helpers.training_step import drawn_values, ran
 
 from symbols import get_symbol, resnet, resnext
 

@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from mxnet_twin import random_images, random_params, small_network
-from trained_digits import trained_network
+from helpers.mxnet_twin import random_images, random_params, small_network
+from helpers.trained_digits import trained_network
 
 from formats.checkpoint_files import load_checkpoint, save_model
 from interop.runners import MXNetRunner

@@ -8,7 +8,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-from image_fakes import (
+from helpers.image_fakes import (
     WNIDS,
     class_folders,
     devkit_files,
@@ -20,9 +20,9 @@ from image_fakes import (
     validation_images,
     write_files,
 )
+from helpers.record_sets import decoded, make, manifest_of, records_of
+from helpers.tiny_runs import contents, open_bytes, refused
 from PIL import Image
-from record_sets import decoded, make, manifest_of, records_of
-from tiny_runs import contents, open_bytes, refused
 
 from formats.record_file import RecordFile
 from runtime import mx

@@ -9,7 +9,7 @@ import os
 import tarfile
 
 import pytest
-from image_fakes import (
+from helpers.image_fakes import (
     WNIDS,
     class_folders,
     devkit_files,
@@ -19,8 +19,8 @@ from image_fakes import (
     validation_images,
     write_files,
 )
-from record_sets import make, manifest_of
-from tiny_runs import open_bytes, refused
+from helpers.record_sets import make, manifest_of
+from helpers.tiny_runs import open_bytes, refused
 
 from formats.record_file import RecordFile, RecordWriter
 from runtime.cli import run

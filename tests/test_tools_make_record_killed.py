@@ -13,8 +13,8 @@ import sys
 import time
 
 import pytest
-from image_fakes import WNIDS, class_folders, odd_images, write_files
-from tiny_runs import contents, refused
+from helpers.image_fakes import WNIDS, class_folders, odd_images, write_files
+from helpers.tiny_runs import contents, refused
 
 from runtime.cli import run
 from tools import make_record

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from tiny_runs import save_network, save_plain_network
+from helpers.tiny_runs import save_network, save_plain_network
 
 from formats.checkpoint_files import load_checkpoint
 from runtime.errors import UserError

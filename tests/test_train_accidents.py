@@ -12,7 +12,7 @@ import sys
 import kill_and_resume
 import numpy as np
 import pytest
-from tiny_runs import BATCHES, LOG_LINE, NOISE, checkpoint, contents, manifests, save_network, train
+from helpers.tiny_runs import BATCHES, LOG_LINE, NOISE, checkpoint, contents, manifests, save_network, train
 
 from runtime import files
 from runtime.cli import run as run_script

@@ -10,7 +10,17 @@ import signal
 import mxnet
 import numpy as np
 import pytest
-from tiny_runs import BATCHES, checkpoint, contents, log_lines, manifests, metrics, open_bytes, save_network, train
+from helpers.tiny_runs import (
+    BATCHES,
+    checkpoint,
+    contents,
+    log_lines,
+    manifests,
+    metrics,
+    open_bytes,
+    save_network,
+    train,
+)
 
 from runtime import mx
 from runtime.errors import CheckpointError

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
+from helpers.tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
 
 from runtime.errors import CheckpointError
 from train.checkpoint import Checkpoints, _sealed

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_runs import save_network
+from helpers.tiny_runs import save_network
 
 from formats.symbol_file import load_symbol
 from graphs.proof import Network, run_to_logits

@@ -6,7 +6,7 @@ import os
 import re
 
 import pytest
-from tiny_runs import NOISE, save_network, save_plain_network, train
+from helpers.tiny_runs import NOISE, save_network, save_plain_network, train
 
 from runtime import mx
 from train import train_cifar, train_imagenet

@@ -5,8 +5,8 @@ resumes).
 import random
 
 import pytest
+from helpers.tiny_runs import save_network
 from kill_cluster import FAULTS, suffer
-from tiny_runs import save_network
 
 
 @pytest.mark.parametrize('name', ['worker killed', 'server cut off'])

@@ -3,7 +3,7 @@
 import mxnet
 import numpy as np
 import pytest
-from tiny_runs import DIGITS, checkpoint, log_lines, metrics, save_network, train
+from helpers.tiny_runs import DIGITS, checkpoint, log_lines, metrics, save_network, train
 
 # At a learning rate of 0 an epoch changes nothing but the statistics of batch normalisation.
 STILL = ['--num-epochs', 1, '--lr', 0]

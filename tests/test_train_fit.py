@@ -11,7 +11,17 @@ import sys
 import mxnet
 import numpy as np
 import pytest
-from tiny_runs import BATCHES, DIGITS, NOISE, checkpoint, log_lines, metrics, save_network, save_plain_network, train
+from helpers.tiny_runs import (
+    BATCHES,
+    DIGITS,
+    NOISE,
+    checkpoint,
+    log_lines,
+    metrics,
+    save_network,
+    save_plain_network,
+    train,
+)
 
 from graphs.complexity import complexity
 from runtime.errors import TrainingError

@@ -5,8 +5,8 @@ it still.
 import signal
 
 import pytest
-from clustered_runs import cluster
-from tiny_runs import DIGITS, checkpoint, log_lines, manifests, metrics, save_network, train
+from helpers.clustered_runs import cluster
+from helpers.tiny_runs import DIGITS, checkpoint, log_lines, manifests, metrics, save_network, train
 
 FLAGS = ['--num-epochs', '3', '--lr-step-epochs', '2', '--gamma', '0.05', '--disp-batches', '5']
 OF_TWO = [*DIGITS, *FLAGS, '--batch-size', '32']

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_runs import BATCHES, IMAGE_SHAPE, NOISE, checkpoint, log_lines, refused, save_network, train
+from helpers.tiny_runs import BATCHES, IMAGE_SHAPE, NOISE, checkpoint, log_lines, refused, save_network, train
 
 from formats.params_file import load_params
 from graphs.half import half

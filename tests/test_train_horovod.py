@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-from tiny_runs import DIGITS, checkpoint, save_network, train
+from helpers.tiny_runs import DIGITS, checkpoint, save_network, train
 
 from train import train_cifar
 

@@ -12,9 +12,9 @@ import signal
 import cv2
 import numpy as np
 import pytest
-from image_fakes import tar_of_tars
-from jpegs import jpeg, offsets, overwrite, save_folders, save_records
-from tiny_runs import LOG_LINE, checkpoint, log_lines, metrics
+from helpers.image_fakes import tar_of_tars
+from helpers.jpegs import jpeg, offsets, overwrite, save_folders, save_records
+from helpers.tiny_runs import LOG_LINE, checkpoint, log_lines, metrics
 
 from formats.checkpoint_files import load_checkpoint, save_model
 from graphs.strip import strip

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from clustered_runs import Launched, kill, read
+from helpers.clustered_runs import Launched, kill, read
 
 from runtime.errors import AnotherEndedError
 from train import launch

@@ -4,7 +4,7 @@ given no gradient.
 
 import mxnet
 import pytest
-from tiny_runs import log_lines, save_network, train
+from helpers.tiny_runs import log_lines, save_network, train
 
 from formats.symbol_file import load_symbol
 from train.arguments import training_parser

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
+from helpers.tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
 
 from graphs.complexity import complexity
 from runtime import mx

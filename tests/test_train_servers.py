@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from clustered_runs import Launched, cluster
-from tiny_runs import DIGITS, metrics, save_network
+from helpers.clustered_runs import Launched, cluster
+from helpers.tiny_runs import DIGITS, metrics, save_network
 
 from runtime.errors import MissingDependencyError, UserError
 from train import train_cifar

@@ -11,9 +11,9 @@ import sys
 import time
 
 import pytest
-from clustered_runs import Launched, cluster
-from ps_lite_peer import GREETING, listening_ports, send_command
-from tiny_runs import DIGITS, checkpoint, metrics, save_network
+from helpers.clustered_runs import Launched, cluster
+from helpers.ps_lite_peer import GREETING, listening_ports, send_command
+from helpers.tiny_runs import DIGITS, checkpoint, metrics, save_network
 
 from optimizers.apg import APG
 from runtime import mx

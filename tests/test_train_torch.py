@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_runs import refused, save_network, train
+from helpers.tiny_runs import refused, save_network, train
 
 torch = pytest.importorskip('torch')
 

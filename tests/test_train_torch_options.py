@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
+from helpers.tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
 
 from train import train_cifar
 from train.arguments import TORCH_ONLY

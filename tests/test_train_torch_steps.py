@@ -6,8 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from mxnet_twin import BATCH, FAMILIES, random_images, random_params, small_network
-from test_interop_torch_graph import half_dead, smooth
+from helpers.mxnet_twin import BATCH, FAMILIES, half_dead, random_images, random_params, small_network, smooth
 
 from graphs.strip import strip
 from optimizers import APG

@@ -42,7 +42,7 @@ class Cluster:
         return subprocess.Popen(
             [sys.executable, '-c', self._code],
             env={**os.environ, **self._address, 'DMLC_ROLE': role},
-            cwd=pathlib.Path(__file__).parent,
+            cwd=pathlib.Path(__file__).parents[1],  # where the code finds `helpers`
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,8 +1,8 @@
 """Random networks of every kind of layer, with λ at random places and in every form that it may be written in."""
 
 import numpy as np
-from strip_networks import IMAGE
 
+from helpers.strip_networks import IMAGE
 from runtime import mx
 
 BLOCKS, ROWS, GROUPS = 4, 3, 2

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from graphs.graph import Graph
 from runtime import mx
 from symbols import NETWORKS, get_symbol, resnet, vgg
 
@@ -210,3 +211,24 @@ def _arithmetic():
 
 
 OPERATOR_CASES = {**_layers(), **_poolings(), **_shapes(), **_arithmetic()}
+
+
+def smooth(symbol):
+    """The network with softplus for ReLU: where an activation is within rounding of 0, ReLU's gradient jumps."""
+    graph = Graph.from_symbol(symbol)
+    for node in graph.nodes():
+        if node.op == 'Activation':
+            node.attrs['act_type'] = 'softrelu'
+    return graph.to_symbol()
+
+
+def half_dead(arg_params, aux_params):
+    """The parameters with every second λ zero."""
+
+    def halved(values):
+        values.reshape(-1)[::2] = 0
+        return mx.nd.array(values, dtype=values.dtype)
+
+    return {
+        name: halved(array.asnumpy()) if 'lambda' in name else array for name, array in arg_params.items()
+    }, aux_params

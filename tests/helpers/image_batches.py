@@ -5,8 +5,8 @@ make, and what is in them.
 import argparse
 
 import numpy as np
-from jpegs import jpeg, save_records
 
+from helpers.jpegs import jpeg, save_records
 from train.data.imagenet import add_imagenet_args, imagenet_from_args
 
 SHAPE = (3, 32, 32)

@@ -3,8 +3,8 @@
 import functools
 
 import numpy as np
-from mxnet_twin import random_params
 
+from helpers.mxnet_twin import random_params
 from runtime import mx
 from symbols import vgg
 from train.data.datasets import load_dataset, train_iterator

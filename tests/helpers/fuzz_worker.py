@@ -14,13 +14,13 @@ import sys
 import time
 
 import numpy as np
-from fuzz_cases import Corpus
 
 from formats.foreign_files import load_onnx, load_safetensors, load_torch_state
 from formats.params_file import load_params
 from formats.symbol_file import load_symbol
 from formats.symbol_fit import check_fit, expected_shapes
 from formats.symbol_shapes import check_shapes
+from helpers.fuzz_cases import Corpus
 from runtime import mx
 from runtime.errors import UserError
 

@@ -8,13 +8,13 @@ it cannot be asked.
 from typing import NamedTuple
 
 import numpy as np
-import test_train_engine as several
-from apg_twin import Twin
-from mxnet_twin import BATCH, FAMILIES, PLACEMENTS, random_images, random_params, small_network
 
 from graphs.half import LOSS_SCALE, half
 from graphs.memonger import recomputed
 from graphs.strip import strip
+from helpers import several_devices as several
+from helpers.apg_twin import Twin
+from helpers.mxnet_twin import BATCH, FAMILIES, PLACEMENTS, random_images, random_params, small_network
 from optimizers import APG
 from runtime import mx
 from train.engines.mxnet import MXNetEngine

@@ -1,0 +1,1 @@
+"""What several test modules share: networks, data, runs and twins of equations."""
