@@ -9,7 +9,7 @@ help:
 	@echo 'make demo             train ResNet-20 on real handwritten digits and watch it choose its structure (minutes)'
 	@echo 'make cifar EPOCHS=3   the same on CIFAR-10, which is fetched (without EPOCHS: the whole schedule)'
 	@echo 'make test             run the tests'
-	@echo 'make lint             check the style'
+	@echo 'make lint             check the style and the types'
 	@echo 'make fuzz             feed the file readers 100,000 damaged files'
 	@echo 'make venv             only make .venv, which all of the above do first'
 	@echo '     PYTHON=/path/to/python3.11   with this Python instead of the first of 3.11, 3.10, 3.9, 3.8 that runs'
@@ -41,6 +41,7 @@ test: venv
 lint: venv
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check --quiet .
+	$(RUN) -m mypy
 
 fuzz: venv
 	$(RUN) tests/fuzz_files.py
@@ -58,5 +59,5 @@ check-cu112:
 	@PYTHON='$(PYTHON)' bash tests/check_cu112.sh
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -15,9 +15,15 @@ OLDEST_CUDA = (11, 0)
 
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
-Card = collections.namedtuple('Card', 'name capability')
-Card.__doc__ = 'One graphics card: its name, and its compute capability as (major, minor).'
-Card.__str__ = lambda card: '{} (sm_{}{})'.format(card.name, *card.capability)
+
+class Card(collections.namedtuple('Card', 'name capability')):
+    """One graphics card: its name, and its compute capability as (major, minor)."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        return '{} (sm_{}{})'.format(self.name, *self.capability)
+
 
 Driver = collections.namedtuple('Driver', 'cuda cards')
 Driver.__doc__ = (

@@ -63,7 +63,7 @@ class Output(NamedTuple):
     """One output of a node: what another node reads."""
 
     node: Node
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # the field hides the method of tuples, which nobody needs here
 
 
 class Graph:

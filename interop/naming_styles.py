@@ -10,7 +10,7 @@ ours.
 
 import re
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Callable, Optional
 
 from symbols import NETWORKS, vgg
 
@@ -44,7 +44,7 @@ class Style:
     depths: tuple
     roles: dict
     outside: dict
-    unit: Callable = None
+    unit: Optional[Callable] = None
     inside: dict = field(default_factory=dict)
 
     def rename(self, name):

@@ -8,7 +8,7 @@ and meaning; states convert to and from theirs.
 """
 
 from collections import defaultdict
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 import torch
 
@@ -266,7 +266,7 @@ def _move_structures(weight, gradient, v, eta, group, factors):
 class Rule(NamedTuple):
     """The λ rule: ``move(lambdas, gradients, states, eta, group)``, whether λ has a state, whether λ moves."""
 
-    move: Callable
+    move: Optional[Callable]
     has_state: bool = True
     moves_lambda: bool = True
 

@@ -2,7 +2,7 @@
 by our run.
 """
 
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 from .results import result_of
 from .structures import Cost, structure_cost
@@ -14,8 +14,8 @@ class Column(NamedTuple):
     """
 
     heading: str
-    of_cost: Callable = None
-    error: str = None
+    of_cost: Optional[Callable] = None
+    error: Optional[str] = None
     digits: int = 2
 
 

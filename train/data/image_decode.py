@@ -5,7 +5,7 @@ OpenCV decodes the first half of a JPEG that was cut in two, without a word; so 
 which takes a hundredth of the time.
 """
 
-from typing import NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional, Union
 
 import cv2
 import numpy as np
@@ -68,7 +68,8 @@ def decode(data, frame=None, bottom=None, reduction=1):
 
 
 def _frame(data) -> Optional[Frame]:
-    place, frame, has_exif = 2, None, False
+    place, has_exif = 2, False
+    frame: Union[Frame, Literal[False], None] = None  # False: a kind that is only decoded whole
     try:
         while data[place + 1] != START_OF_SCAN or data[place] != 0xFF:
             if data[place] != 0xFF or data[place + 1] in (0x00, 0xFF):

@@ -218,7 +218,7 @@ def test_io(iterator, frequent=20):  # noqa: PT028  (the name is that of MXNet's
 
 
 # Where a test file imports it, pytest must not take it for a test either.
-test_io.__test__ = False
+test_io.__test__ = False  # type: ignore[attr-defined]
 
 
 def measure_throughput(dataset, augmentation, batch_size=64, batches=2000):

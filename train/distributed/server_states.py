@@ -1,5 +1,7 @@
 """The states of the optimizer on a parameter server, and the way between them and NumPy."""
 
+from typing import Any, Dict
+
 import numpy as np
 
 from runtime import mx
@@ -12,7 +14,7 @@ class Updater(mx.optimizer.Updater):
     shows how much of an array lies here.
     """
 
-    _resumed = {}
+    _resumed: Dict[int, Any] = {}
 
     def resume(self, server, num_servers, is_compressed, states):
         """``states``: dict key → state of a whole parameter, its arrays flat, in NumPy."""
