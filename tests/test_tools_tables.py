@@ -19,7 +19,7 @@ from tools.tables.options import options_markdown
 from tools.tables.pages import refreshed
 from tools.tables.published import Value, find_row, read_tables
 from tools.tables.render import longest_runs_markdown, runs_markdown
-from tools.tables.results import baseline_of, read_results
+from tools.tables.results import Point, baseline_of, points_of, read_results
 from tools.tables.structures import structure_cost
 from train import train_cifar, train_imagenet
 
@@ -210,17 +210,36 @@ def test_runs_are_set_against_their_baseline(tmp_path):
     write_result(tmp_path, 'b', arguments={**baseline, 'num_epochs': 240}, error={'top1': 7.0, 'unstripped': 7.0})
     write_result(tmp_path, 'c', error={'top1': 9.25, 'unstripped': 9.26, 'onnx': 9.27})
     results = read_results(str(tmp_path))
-    assert [
-        os.path.basename(baseline_of(found, results)['folder']) if baseline_of(found, results) else None
-        for found in results
-    ] == [None, None, 'a']
+    baselines = [baseline_of(Point([found]), results) for found in results]
+    assert baselines[:2] == [None, None]
+    assert [os.path.basename(run['folder']) for run in baselines[2].runs] == ['a']
     table = runs_markdown(results, str(tmp_path))
     assert re.findall(r'\[(.)\]\(', table) == ['a', 'c', 'b']  # a baseline before what is set against it
     (line,) = (line for line in table.splitlines() if '[c](c)' in line)
     assert line.startswith(
-        '| resnet-20 on cifar10 | apg | 0.02 | 30 | 9.26 | 9.25 | 9.27 | +1.25 | 0.150 | 75.00 | 20.0 | 50.00 | block '
-        '5/6 |'
+        '| resnet-20 on cifar10 | apg | γ = 0.02 | 30 | 9.26 | 9.25 | 9.27 | +1.25 | 0.150 | 75.00 | 20.0 | 50.00 '
+        '| block 5/6 |'
     )
+
+
+def test_seeds_are_one_row(tmp_path):
+    """8.0, 8.2 and 8.4 have the mean 8.2 and the sample deviation 0.2; the runs to a budget lose 9.5 - 8.2."""
+    baseline = {'optimizer': 'nag', 'scale': 'none'}
+    budget = {'target_macs': 0.5, 'gamma': 0.001}
+    for seed, error in enumerate((8.0, 8.2, 8.4)):
+        errors = {'top1': error, 'unstripped': error}
+        write_result(tmp_path, f'full{seed}', arguments={**baseline, 'seed': seed}, error=errors)
+    for seed, error in enumerate((9.0, 10.0)):
+        errors = {'top1': error, 'unstripped': error}
+        write_result(tmp_path, f'half{seed}', arguments={**budget, 'seed': seed, 'threads': seed}, error=errors)
+    write_result(tmp_path, 'other', arguments={**budget, 'target_macs': 0.3}, error={'top1': 11.0, 'unstripped': 11.0})
+    results = read_results(str(tmp_path))
+    assert [len(point.runs) for point in points_of(results)] == [3, 2, 1]
+    rows = [line.split(' | ') for line in longest_runs_markdown(results, str(tmp_path)).splitlines()[2:]]
+    assert [(row[2], *row[6:9]) for row in rows] == [
+        ('50 % of the MACs', '9.50 ± 0.71 (2)', '8.20 ± 0.20 (3)', '+1.30'),
+        ('30 % of the MACs', '11.00', '8.20 ± 0.20 (3)', '+2.80'),
+    ]
 
 
 def test_a_damaged_result_is_named(tmp_path):
@@ -377,14 +396,16 @@ def test_the_longest_run_of_each_network_that_lost_something_is_shown(tmp_path):
     write_result(
         tmp_path,
         'long-and-whole',
-        arguments={'num_epochs': 240},
+        arguments={'num_epochs': 240, 'gamma': 0.001},
         error={'top1': 7.1, 'unstripped': 7.1},
         left=result()['full'],
     )
     write_result(tmp_path, 'without-baseline', arguments={'num_epochs': 300}, error={'top1': 6.0, 'unstripped': 6.0})
     write_result(tmp_path, 'short')
     *_, line = longest_runs_markdown(read_results(str(tmp_path)), str(tmp_path)).splitlines()
-    assert line == '| resnet-20 on cifar10 | 240 | 7.00 | 9.50 | 9.50 | 50.0 | 75.0 | [long](long) |'
+    assert line == (
+        '| resnet-20 on cifar10 | blocks | γ = 0.02 | 240 | 50.0 | 75.0 | 9.50 | 7.00 | +2.50 | [long](long) |'
+    )
 
 
 def test_every_flag_is_among_the_options():

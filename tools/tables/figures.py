@@ -10,7 +10,16 @@ from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen 
 from runtime.files import written_whole  # noqa: E402
 
 from .cells import COLUMNS, cost_of  # noqa: E402
-from .results import FREE, epochs_of, is_baseline, is_by_recipe, network_of, same_schedule  # noqa: E402
+from .render import budget_of  # noqa: E402
+from .results import (  # noqa: E402
+    FREE,
+    epochs_of,
+    is_baseline,
+    is_by_recipe,
+    network_of,
+    points_of,
+    same_schedule,
+)
 from .structures import structure_cost  # noqa: E402
 
 # Colours that stay apart for colour-blind readers (Okabe & Ito).
@@ -126,8 +135,8 @@ def structure(tables):
 
 
 def frontier(results):
-    """Error of our runs against their MACs, a panel a network, a curve a rule for λ, every point with its γ; the
-    baselines as stars.
+    """Error of our runs against their MACs: a panel for each network, a curve for each rule and schedule, every point
+    with its γ or budget. Runs that differ in their seed are one point, their mean. The baselines are stars.
     """
     networks = sorted({network_of(result) for result in results})
     columns = min(2, len(networks))
@@ -174,8 +183,8 @@ def lambdas(results):
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylim(top=max(panel.get_ylim()[1], 0.1))
         panel.set_title(
-            f'{network_of(result)}, {arguments["lambda_rule"]}, γ = {arguments["gamma"]:g}, {arguments["num_epochs"]} '
-            'epochs',
+            f'{network_of(result)}, {arguments["lambda_rule"]}, {budget_of(arguments) or _gamma(arguments)}, '
+            f'{arguments["num_epochs"]} epochs',
             fontsize=9,
         )
         panel.legend(frameon=False, fontsize=7, ncol=5, loc='lower center', bbox_to_anchor=(0.5, 1.08))
@@ -193,9 +202,7 @@ def rules(results):
     for number, result in enumerate(compared):
         epochs = epochs_of(result)
         arguments, colour = result['arguments'], COLOURS[number % len(COLOURS)]
-        label = (
-            'baseline, without λ' if is_baseline(result) else f'{arguments["lambda_rule"]}, γ = {arguments["gamma"]:g}'
-        )
+        label = 'baseline, without λ' if is_baseline(result) else f'{arguments["lambda_rule"]}, {_gamma(arguments)}'
         style = {
             'color': 'black' if is_baseline(result) else colour,
             'linestyle': '--' if is_baseline(result) else '-',
@@ -347,43 +354,47 @@ def _our_points(panel, results, column):
 
 
 def _frontier_of(panel, results):
-    selected = [result for result in results if not is_baseline(result)]
-    for number, rule in enumerate(sorted({_series(result) for result in selected})):
+    baselines = points_of([result for result in results if is_baseline(result)])
+    selected = points_of([result for result in results if not is_baseline(result)])
+    for number, series in enumerate(sorted({_series(point.runs[0]) for point in selected})):
+        colour = COLOURS[number % len(COLOURS)]
         points = sorted(
-            (result['arguments']['gamma'], result['left']['macs'] / 1e6, result['error']['top1'])
-            for result in selected
-            if _series(result) == rule
+            (
+                (point.mean(_macs_left), point.error(), point.arguments)
+                for point in selected
+                if _series(point.runs[0]) == series
+            ),
+            key=lambda point: point[:2],
         )
-        panel.plot(
-            [x for _, x, _ in points],
-            [y for _, _, y in points],
-            MARKERS[number % 7] + '-',
-            color=COLOURS[number % 7],
-            label=rule,
-        )
-        for gamma, x, y in points:
+        xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
+        panel.plot(xs, ys, MARKERS[number % len(MARKERS)] + '-', color=colour, label=series)
+        for x, y, arguments in points:
             # Points of two curves may lie close together, above all where nothing died: the second writes below its
             # points.
-            panel.annotate(
-                f'{gamma:g}',
-                (x, y),
-                xytext=(4, -10 if number % 2 else 4),
-                textcoords='offset points',
-                fontsize=7,
-                color=COLOURS[number % 7],
-            )
-    baselines = [(result['full']['macs'] / 1e6, result['error']['top1']) for result in results if is_baseline(result)]
+            offset = (4, -10 if number % 2 else 4)
+            name = (budget_of(arguments) or f'{arguments["gamma"]:g}').partition(' of')[0]
+            panel.annotate(name, (x, y), xytext=offset, textcoords='offset points', fontsize=7, color=colour)
     if baselines:
-        panel.plot(*zip(*baselines), '*', color='black', markersize=11, linestyle='', label='baseline, without λ')
+        stars = [(point.mean(lambda run: run['full']['macs']) / 1e6, point.error()) for point in baselines]
+        panel.plot(*zip(*stars), '*', color='black', markersize=11, linestyle='', label='baseline, without λ')
     if selected:
-        panel.plot([], [], ' ', label='numbers: γ')
+        panel.plot([], [], ' ', label='numbers: γ, or the budget in %')
+
+
+def _macs_left(run):
+    return run['left']['macs'] / 1e6
+
+
+def _gamma(arguments):
+    return f'γ = {arguments["gamma"]:g}'
 
 
 def _series(result):
-    """What a curve stands for: the rule, what it selects and for how long."""
+    """What a curve stands for: the rule, what it selects, by a γ or to a budget, and for how long."""
     arguments = result['arguments']
-    scale = f', {arguments["scale"]}' if arguments.get('scale') else ''
-    return f'{arguments["lambda_rule"]}{scale}, {arguments["num_epochs"]} epochs'
+    scale = f', {arguments["scale"]}s' if arguments.get('scale') else ''
+    way = 'budget' if budget_of(arguments) else 'fixed γ'
+    return f'{arguments["lambda_rule"]}{scale}, {way}, {arguments["num_epochs"]} epochs'
 
 
 def _last_epoch(result):

@@ -9,8 +9,8 @@ from train.argument_kinds import ADDED_LATER
 from train.build import cumulative_shrinkage
 
 from .cells import COLUMNS, cost_of
-from .render import lost_against_baseline, markdown, runs_order
-from .results import epochs_of, is_baseline, network_of
+from .render import budget_of, lost_against_baseline, markdown, runs_order
+from .results import Point, epochs_of, is_baseline, network_of
 
 NAMES = [
     'network',
@@ -28,7 +28,7 @@ NAMES = [
 
 
 def gammas_markdown(results):
-    """A row for every finished run that was to select something and whose epochs were kept."""
+    """A row for every finished run by a fixed γ whose epochs were kept; to a budget, γ decides nothing."""
     return markdown(NAMES, _rows(results), aligned=3)
 
 
@@ -55,7 +55,11 @@ def epochs_of_gamma_alone(result):
 
 
 def _rows(results):
-    chosen = [result for result in sorted(results, key=runs_order) if not is_baseline(result) and epochs_of(result)]
+    chosen = [
+        result
+        for result in sorted(results, key=runs_order)
+        if not is_baseline(result) and not budget_of(result['arguments']) and epochs_of(result)
+    ]
     return [[network_of(result), *_selection(result), *_course(result), *_end(result, results)] for result in chosen]
 
 
@@ -80,7 +84,7 @@ def _end(result, results):
     return [
         _alive(result['alive']),
         f'{COLUMNS["macs_kept"].of_cost(cost_of(result)):.1f}',
-        lost_against_baseline(result, results),
+        lost_against_baseline(Point([result]), results),
     ]
 
 

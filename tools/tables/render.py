@@ -3,7 +3,7 @@
 import os
 
 from .cells import COLUMNS, cost_of, lines_of
-from .results import baseline_of, is_baseline, network_of
+from .results import baseline_of, is_baseline, network_of, points_of
 
 ORIGINS = {'structure': 'ours', 'run': 'our run'}
 LEGEND = (
@@ -61,7 +61,7 @@ def runs_markdown(results, base='.'):
     names = [
         'network',
         'λ rule',
-        'γ',
+        'γ or budget',
         'epochs',
         'error (%)',
         'stripped (%)',
@@ -76,64 +76,72 @@ def runs_markdown(results, base='.'):
     ]
     rows = [
         [
-            network_of(result),
-            *_selection(result),
-            str(result['arguments']['num_epochs']),
-            *_error(result, results),
-            *_cost(result),
-            _alive(result),
-            _link(result['folder'], base),
+            network_of(point.runs[0]),
+            *_selection(point.runs[0]),
+            str(point.arguments['num_epochs']),
+            *(point.error_text(name) for name in ('unstripped', 'top1', 'onnx')),
+            lost_against_baseline(point, results),
+            *_cost(point),
+            '; '.join(dict.fromkeys(_alive(run) for run in point.runs)),
+            ' '.join(_link(run['folder'], base) for run in point.runs),
         ]
-        for result in sorted(results, key=runs_order)
+        for point in points_of(sorted(results, key=runs_order))
     ]
     return markdown(names, rows, aligned=3)
 
 
 def longest_runs_markdown(results, base='.'):
-    """Of each network the run with the longest schedule that APG removed something in, beside its baseline; of several
-    the one that lost least.
+    """Of each network the runs with the longest schedule in which APG removed something, beside their baseline: the
+    largest networks first.
     """
     names = [
         'network',
+        'selects',
+        'γ or budget',
         'epochs',
-        'baseline error (%)',
-        'error with λ (%)',
-        'error stripped (%)',
         'MACs kept (%)',
         'parameters kept (%)',
+        'error stripped (%)',
+        'baseline (%)',
+        'lost (points)',
         'run',
     ]
-    chosen = {}
-    for result in sorted(
-        results, key=lambda result: (-result['arguments']['num_epochs'], result['error']['top1'], result['folder'])
-    ):
-        if removed_something(result) and baseline_of(result, results):
-            chosen.setdefault(network_of(result), result)
+    points = [point for point in points_of(results) if removed_something(point) and baseline_of(point, results)]
+    longest = {}
+    for point in points:
+        network, epochs = network_of(point.runs[0]), point.arguments['num_epochs']
+        longest[network] = max(epochs, longest.get(network, 0))
     rows = []
-    for network, result in sorted(chosen.items()):
-        cost, error = cost_of(result), result['error']
-        rows.append(
-            [
-                network,
-                str(result['arguments']['num_epochs']),
-                f'{baseline_of(result, results)["error"]["top1"]:.2f}',
-                f'{error["unstripped"]:.2f}',
-                f'{error["top1"]:.2f}',
-                f'{COLUMNS["macs_kept"].of_cost(cost):.1f}',
-                f'{COLUMNS["params_kept"].of_cost(cost):.1f}',
-                f'[{os.path.basename(result["folder"])}]({os.path.relpath(result["folder"], base)})',
-            ]
-        )
-    return markdown(names, rows)
+    for point in sorted(points, key=lambda point: (network_of(point.runs[0]), -_kept('macs_kept', point))):
+        network, arguments = network_of(point.runs[0]), point.arguments
+        if arguments['num_epochs'] == longest[network]:
+            rows.append(
+                [
+                    network,
+                    f'{arguments["scale"]}s',
+                    _selection(point.runs[0])[1],
+                    str(arguments['num_epochs']),
+                    f'{_kept("macs_kept", point):.1f}',
+                    f'{_kept("params_kept", point):.1f}',
+                    point.error_text(),
+                    baseline_of(point, results).error_text(),
+                    lost_against_baseline(point, results),
+                    ' '.join(_link(run['folder'], base) for run in point.runs),
+                ]
+            )
+    return markdown(names, rows, aligned=2)
 
 
-def removed_something(result):
-    """Whether APG ended with fewer multiply-adds than the network began with."""
-    return (
-        result['arguments']['optimizer'] == 'apg'
-        and result['arguments']['lambda_rule'] == 'apg'
-        and result['left']['macs'] < result['full']['macs']
-    )
+def _kept(column, point):
+    """What is left of the network in %, the mean over seeds."""
+    return point.mean(lambda run: COLUMNS[column].of_cost(cost_of(run)))
+
+
+def removed_something(point):
+    """Whether APG ended with fewer MACs than the network began with, by every seed."""
+    arguments = point.arguments
+    is_apg = arguments['optimizer'] == 'apg' and arguments['lambda_rule'] == 'apg'
+    return is_apg and all(run['left']['macs'] < run['full']['macs'] for run in point.runs)
 
 
 def failures_markdown(failures, base='.'):
@@ -154,14 +162,24 @@ def markdown(names, rows, aligned=1):
 def runs_order(result):
     """Sorts runs: those of one network together, and of one schedule behind their baseline."""
     arguments = result['arguments']
-    selection = arguments['lambda_rule'], arguments.get('scale') or '', arguments['gamma']
+    selection = arguments['lambda_rule'], arguments.get('scale') or '', budget_of(arguments), arguments['gamma']
     return network_of(result), arguments['num_epochs'], not is_baseline(result), *selection, result['folder']
 
 
-def lost_against_baseline(result, results):
-    """The points of error that a run lost, as text; '–' without a baseline by the same schedule."""
-    baseline = baseline_of(result, results)
-    return f'{result["error"]["top1"] - baseline["error"]["top1"]:+.2f}' if baseline else '–'
+def budget_of(arguments: dict) -> str:
+    """'50 % of the MACs' for a run to a budget, '' for one by a fixed γ."""
+    for name, what in (('target_macs', 'MACs'), ('target_params', 'parameters')):
+        if arguments.get(name):
+            return f'{100 * arguments[name]:g} % of the {what}'
+    return ''
+
+
+def lost_against_baseline(point, results):
+    """The points of error that a run lost, as text; '–' without a baseline by the same schedule. Of several seeds the
+    means are compared.
+    """
+    baseline = baseline_of(point, results)
+    return f'{point.error() - baseline.error():+.2f}' if baseline else '–'
 
 
 def _published(value):
@@ -179,23 +197,18 @@ def _link(folder, base):
 
 def _selection(result):
     arguments = result['arguments']
-    return ['none (baseline)', '–'] if is_baseline(result) else [arguments['lambda_rule'], f'{arguments["gamma"]:g}']
+    if is_baseline(result):
+        return ['none (baseline)', '–']
+    return [arguments['lambda_rule'], budget_of(arguments) or f'γ = {arguments["gamma"]:g}']
 
 
-def _error(result, results):
-    errors = (
-        f'{result["error"][name]:.2f}' if name in result['error'] else '–' for name in ('unstripped', 'top1', 'onnx')
-    )
-    return [*errors, lost_against_baseline(result, results)]
-
-
-def _cost(result):
-    cost = cost_of(result)
+def _cost(point):
+    left = [point.mean(lambda run, name=name: run['left'][name]) / 1e6 for name in ('params_without_bn', 'macs')]
     return [
-        f'{cost.left["params_without_bn"] / 1e6:.3f}',
-        f'{COLUMNS["params_kept"].of_cost(cost):.2f}',
-        f'{cost.left["macs"] / 1e6:.1f}',
-        f'{COLUMNS["macs_kept"].of_cost(cost):.2f}',
+        f'{left[0]:.3f}',
+        f'{_kept("params_kept", point):.2f}',
+        f'{left[1]:.1f}',
+        f'{_kept("macs_kept", point):.2f}',
     ]
 
 

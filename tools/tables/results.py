@@ -3,6 +3,8 @@
 import glob
 import json
 import os
+import statistics
+from typing import List, NamedTuple, Optional
 
 from runtime.errors import DataError
 from train.argument_kinds import COMPUTE, OUTPUT, SELECTION, differing, flags
@@ -56,10 +58,56 @@ def is_by_recipe(result, free=FREE):
     )
 
 
-def baseline_of(result, results):
-    """The run without selection of the same network by the same schedule, or None."""
-    same = [other for other in results if is_baseline(other) and same_schedule(other, result)]
-    return same[0] if same and not is_baseline(result) else None
+class Point(NamedTuple):
+    """Runs that differ in nothing but their seed: one point of a figure, one row of a table."""
+
+    runs: List[dict]
+
+    @property
+    def arguments(self) -> dict:
+        return self.runs[0]['arguments']
+
+    def mean(self, value) -> float:
+        """The mean over the seeds of ``value(run)``."""
+        return statistics.fmean(value(run) for run in self.runs)
+
+    def error(self, name: str = 'top1') -> Optional[float]:
+        """The mean error (%) of a kind ('top1', 'unstripped', 'onnx'); None where a run lacks it."""
+        return self.mean(lambda run: run['error'][name]) if all(name in run['error'] for run in self.runs) else None
+
+    def error_text(self, name: str = 'top1') -> str:
+        """'8.13', or with several seeds '8.13 ± 0.11 (3)': mean, sample deviation, number of seeds; '–' for none."""
+        if self.error(name) is None:
+            return '–'
+        if len(self.runs) == 1:
+            return f'{self.error(name):.2f}'
+        deviation = statistics.stdev(run['error'][name] for run in self.runs)
+        return f'{self.error(name):.2f} ± {deviation:.2f} ({len(self.runs)})'
+
+
+def points_of(results: List[dict]) -> List[Point]:
+    """The results as Points, in the order of their first runs."""
+    found = []
+    for result in results:
+        same = next((point for point in found if _is_repeat(point.runs[0], result)), None)
+        if same:
+            same.runs.append(result)
+        else:
+            found.append(Point([result]))
+    return found
+
+
+def _is_repeat(result, other):
+    may_differ = COMPUTE | OUTPUT | {'seed'}
+    return result['recipe'] == other['recipe'] and not differing(result['arguments'], other['arguments'], may_differ)
+
+
+def baseline_of(point: Point, results: List[dict]) -> Optional[Point]:
+    """The runs without selection of the same network by the same schedule, or None; None for a baseline itself."""
+    if is_baseline(point.runs[0]):
+        return None
+    same = [other for other in results if is_baseline(other) and same_schedule(other, point.runs[0])]
+    return points_of(same)[0] if same else None
 
 
 def is_baseline(result):
