@@ -141,15 +141,28 @@ def test_a_grid_has_a_folder_for_each_gamma():
             '--',
             '--num-epochs',
             '3',
+            '--lambda-init',
+            '0.5',
         ]
     )
     plans = sweep.make_plans(args)
     assert [made.folder for made in plans] == [
-        'results/cifar10/resnet20-sss-gamma0.01',
-        'results/cifar10/resnet20-sss-gamma0.3',
+        'runs/sweep/cifar10/resnet20-baseline',
+        'runs/sweep/cifar10/resnet20-sss-gamma0.01',
+        'runs/sweep/cifar10/resnet20-sss-gamma0.3',
     ]
-    assert plans[1].overrides == ('--num-epochs', '3', '--gamma', '0.3')
-    assert plans[1].strip_flags == ('--threshold', '0.02')
+    assert plans[0].overrides == ('--num-epochs', '3')
+    assert plans[2].overrides == ('--num-epochs', '3', '--lambda-init', '0.5', '--gamma', '0.3')
+    assert plans[2].strip_flags == ('--threshold', '0.02')
+
+
+def test_recipes_share_their_baseline_of_each_seed():
+    recipes = [f'train/recipes/cifar10/resnet20-{name}.args' for name in ('sss', 'ista')]
+    plans = sweep.make_plans(sweep.parser().parse_args(['--recipe', *recipes, '--seed', '0,1', '--out', 'there']))
+    names = ('baseline-seed0', 'baseline-seed1', 'sss-seed0', 'sss-seed1', 'ista-seed0', 'ista-seed1')
+    assert [made.folder for made in plans] == [f'there/cifar10/resnet20-{name}' for name in names]
+    alone = sweep.make_plans(sweep.parser().parse_args(['--recipe', recipes[0], '--no-baseline', '--out', 'there']))
+    assert [made.folder for made in alone] == ['there/cifar10/resnet20-sss']
 
 
 def test_another_run_does_not_go_on_in_the_same_folder(tmp_path):

@@ -164,7 +164,7 @@ def test_run_starts_the_recipe_of_the_row(monkeypatch):
     started = []
     monkeypatch.setattr(sweep, 'main', lambda argv: started.append(argv) or 0)
     assert reproduce_tables.main(['--run', 'cifar10/sss-resnet-20/top1', '--results', 'there']) == 0
-    assert started == [['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--out', 'there']]
+    assert started == [['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--no-baseline', '--out', 'there']]
     with pytest.raises(DataError, match='imagenet-resnet/resnet-50'):
         reproduce_tables.main(['--run', 'cifar10/nothing'])
 
@@ -191,10 +191,10 @@ def test_a_run_fills_its_row(tables, tmp_path):
     ('overrides', 'fills'),
     [
         ([], True),
-        (['--gamma', '0.01'], True),
+        (['--gamma', '0.001'], True),
         (['--gamma', '0.02'], False),
         (['--num-epochs', '3'], False),
-        (['--engine', 'torch', '--gpus', '0', '--gamma', '0.01'], True),
+        (['--engine', 'torch', '--gpus', '0', '--gamma', '0.001'], True),
         (['--no-augment'], False),
     ],
 )

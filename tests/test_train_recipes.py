@@ -122,6 +122,8 @@ def test_its_baseline_has_the_same_schedule(name):
     schedule = 'strong-' if 'strong' in name else ''
     baseline = parse(os.path.join(os.path.dirname(name), f'{stem(args)}{schedule}baseline.args'))
     assert {name for name, value in vars(args).items() if vars(baseline)[name] != value} <= SELECTION | COMPUTE
+    said = re.search(r'^# Baseline: train/recipes/(\S+)$', text(name), re.MULTILINE).group(1)
+    assert said == os.path.join(os.path.dirname(name), f'{stem(args)}{schedule}baseline.args')
 
 
 def test_every_row_has_a_recipe_of_its_network():

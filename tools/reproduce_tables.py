@@ -44,7 +44,7 @@ def main(argv=None):
         row = find_row(tables, args.run)
         if not row.recipe:
             raise DataError(f'{row.name}: no recipe is known for it')
-        return sweep.main(['--recipe', row.recipe, '--out', args.results])
+        return sweep.main(['--recipe', row.recipe, '--no-baseline', '--out', args.results])
     results = read_results(args.results)
     if args.update:
         for page in args.update:

@@ -1,10 +1,10 @@
 """Train a list of recipes, or one over a grid of γ; strip, prove and evaluate each; and set error against MACs.
 
     python tools/sweep.py --recipe train/recipes/cifar10/resnet20-sss.args --gamma 0.01,0.02,0.05 --jobs 2
-    python tools/sweep.py --recipe train/recipes/cifar10/resnet20-*.args -- --num-epochs 30 --lr-step-epochs 15,23
+    python tools/sweep.py --recipe train/recipes/cifar10/resnet20-sss.args --seed 0,1,2 -- --num-epochs 30
 
-Each run has a folder below --out. The same command line goes on where it was stopped: finished runs are left alone,
-others resume at their last checkpoint.
+The baseline that a recipe names is trained too, by the same flags. Each run has a folder below --out. The same command
+line continues a sweep that was stopped: finished runs are left alone, others resume at their last checkpoint.
 """
 
 import argparse
@@ -21,14 +21,27 @@ from runtime import usable_cores
 from runtime.cli import run
 from runtime.errors import UserError
 from runtime.files import write_text
-from tools.sweeps.one_run import RECIPES, Plan, StepError, carry_out, claim, result_path, run_command, script_of, stop
+from tools.sweeps.one_run import (
+    RECIPES,
+    Plan,
+    StepError,
+    baseline_of,
+    carry_out,
+    claim,
+    result_path,
+    run_command,
+    script_of,
+    stop,
+)
 from tools.tables.figures import frontier, save
 from tools.tables.render import failures_markdown, runs_markdown
 from tools.tables.results import read_results
+from train.argument_kinds import SELECTION, flags
 from train.log import open_log
 
 # Options that take several values, each of which makes runs of its own, and what they are called in the name of a run's
 # folder.
+OUT = os.path.join('runs', 'sweep')
 GRID = {'gamma': 'gamma', 'target_macs': 'macs', 'seed': 'seed'}
 
 
@@ -52,9 +65,8 @@ def parser():
     made.add_argument(
         '--seed', type=numbers, default=(), metavar='N1,N2,...', help='train everything with each of these seeds'
     )
-    made.add_argument(
-        '--out', default='results', help='a folder for each run is made below this one (default: results)'
-    )
+    made.add_argument('--out', default=OUT, help=f'a folder for each run is made below this one (default: {OUT})')
+    made.add_argument('--no-baseline', action='store_true', help='do not train the baselines of the recipes')
     made.add_argument(
         '--jobs',
         type=int,
@@ -90,28 +102,44 @@ def main(argv=None):
 
 
 def make_plans(args):
-    """A Plan for every recipe, γ, target and seed. Raises UserError where two would be of one name."""
-    strip_flags = ('--threshold', f'{args.strip_threshold:g}') if args.strip_threshold else ()
-    plans = []
+    """A Plan for every recipe, γ, target and seed, behind those of its baseline. Raises UserError where two would be of
+    one name.
+    """
+    plans, baselines = [], set()
     for recipe in args.recipe:
-        for values in itertools.product(*(getattr(args, name) or (None,) for name in GRID)):
-            chosen = [(name, value) for name, value in zip(GRID, values) if value is not None]
-            ending = ''.join(f'-{GRID[name]}{value:g}' for name, value in chosen)
-            overrides = [word for name, value in chosen for word in (f'--{name.replace("_", "-")}', f'{value:g}')]
-            plans.append(
-                Plan(
-                    os.path.join(args.out, _name_of(recipe) + ending),
-                    recipe,
-                    (*args.flags, *overrides),
-                    strip_flags,
-                    args.onnx,
-                )
-            )
+        baseline = None if args.no_baseline else baseline_of(recipe)
+        # Recipes of one network share their baseline.
+        if baseline and baseline not in baselines.union(args.recipe):
+            baselines.add(baseline)
+            plans += _grid(args, baseline, ('seed',), without_selection(args.flags))
+        plans += _grid(args, recipe, GRID, args.flags)
     folders = [plan.folder for plan in plans]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice:
         raise UserError(f'{twice} would be the folder of two runs: give each recipe, γ, target and seed once')
     return plans
+
+
+def _grid(args, recipe, names, flags_of_all):
+    """The Plans of one recipe, over the values of the options ``names``."""
+    strip_flags = ('--threshold', f'{args.strip_threshold:g}') if args.strip_threshold else ()
+    for values in itertools.product(*(getattr(args, name) or (None,) for name in names)):
+        chosen = [(name, value) for name, value in zip(names, values) if value is not None]
+        ending = ''.join(f'-{GRID[name]}{value:g}' for name, value in chosen)
+        overrides = [word for name, value in chosen for word in (f'--{name.replace("_", "-")}', f'{value:g}')]
+        folder = os.path.join(args.out, _name_of(recipe) + ending)
+        yield Plan(folder, recipe, (*flags_of_all, *overrides), strip_flags, args.onnx)
+
+
+def without_selection(words):
+    """Flags of the trainer without those that select a structure, which a baseline has not."""
+    kept, is_kept, selecting = [], True, set(flags(SELECTION - {'seed'}))
+    for word in words:
+        if word.startswith('--'):
+            is_kept = word.partition('=')[0] not in selecting
+        if is_kept:
+            kept.append(word)
+    return kept
 
 
 def carry_out_all(plans, jobs):

@@ -53,14 +53,31 @@ class StepError(UserError):
 
 def script_of(recipe):
     """The training script of a recipe, which its comment ``# python train/train_….py @…`` names. Raises UserError."""
-    try:
-        with open(recipe, encoding='utf-8') as lines:
-            found = re.search(r'^# python (train/train_\w+\.py) @', lines.read(), re.MULTILINE)
-    except FileNotFoundError:
-        raise UserError(f'{recipe}: no such recipe; train/recipes/ holds those of the paper') from None
+    found = re.search(r'^# python (train/train_\w+\.py) @', _text_of(recipe), re.MULTILINE)
     if not found:
         raise UserError(f"{recipe}: no comment '# python train/train_cifar.py @{recipe}' says which script it is for")
     return found.group(1)
+
+
+def baseline_of(recipe):
+    """The recipe of the same network and schedule without λ, which the comment ``# Baseline: …`` names; None without
+    one. Raises UserError where it is missing.
+    """
+    found = re.search(r'^# Baseline: (\S+)$', _text_of(recipe), re.MULTILINE)
+    if not found:
+        return None
+    path = os.path.relpath(os.path.join(ROOT, found.group(1)))
+    if not os.path.exists(path):
+        raise UserError(f'{recipe}: its baseline {found.group(1)} does not exist; correct the comment')
+    return path
+
+
+def _text_of(recipe):
+    try:
+        with open(recipe, encoding='utf-8') as source:
+            return source.read()
+    except FileNotFoundError:
+        raise UserError(f'{recipe}: no such recipe; train/recipes/ holds those of the paper') from None
 
 
 def claim(plan):
