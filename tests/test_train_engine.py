@@ -1,5 +1,6 @@
 """The engine over several devices and kvstores: the same network comes out, or the run stops."""
 
+import inspect
 import sys
 
 import numpy as np
@@ -10,7 +11,35 @@ import optimizers
 from optimizers.stopping import KVSTORE_CALLBACK
 from runtime import mx
 from runtime.errors import TrainingError
+from train.engines.interface import Engine, StartedEngine
 from train.engines.mxnet import MXNetEngine
+from train.engines.mxnet_half import HalfEngine
+from train.resizing import ResizableEngine
+
+
+def torch_engine():
+    pytest.importorskip('torch')
+    from train.engines.torch import TorchEngine
+
+    return TorchEngine
+
+
+@pytest.mark.parametrize(
+    ('kind', 'interface'),
+    [
+        (lambda: MXNetEngine, Engine),
+        (lambda: HalfEngine, Engine),
+        (torch_engine, Engine),
+        (lambda: ResizableEngine, StartedEngine),
+    ],
+    ids=['mxnet', 'mxnet_half', 'torch', 'resizable'],
+)
+def test_every_engine_has_the_methods_of_the_interface(kind, interface):
+    methods = [name for name, value in inspect.getmembers(interface, inspect.isfunction) if not name.startswith('_')]
+    assert 'step' in methods
+    for name in methods:
+        expected = list(inspect.signature(getattr(interface, name)).parameters)
+        assert list(inspect.signature(getattr(kind(), name)).parameters) == expected, name
 
 
 def engine(devices, kvstore='local'):

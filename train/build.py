@@ -1,8 +1,10 @@
 """What a run is made of: the network, the optimizer and the engine that the command line asks for."""
 
+import argparse
 import itertools
 import os
 import sys
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Type
 
 from formats.symbol_file import load_symbol
 from formats.symbol_operators import first_line
@@ -19,14 +21,19 @@ from runtime.errors import GraphError, MissingDependencyError, TrainingError, Us
 from symbols import get_symbol
 
 from .arguments import TORCH_ONLY
-from .distributed.group import ALONE, check_group
+from .distributed.group import ALONE, Alone, check_group
+from .engines.interface import Batches, Engine
 from .engines.mxnet import MXNetEngine
 from .engines.mxnet_half import HalfEngine
 from .log import versions
 from .selection import Selection
 
+if TYPE_CHECKING:  # PyTorch may not be installed
+    from .engines.torch import TorchEngine
+    from .engines.torch_arithmetic import Arithmetic
 
-def network(args, image_shape, num_classes):
+
+def network(args: argparse.Namespace, image_shape: Sequence[int], num_classes: int) -> mx.sym.Symbol:
     """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. GraphError where it does not fit
     the data.
     """
@@ -41,7 +48,9 @@ def network(args, image_shape, num_classes):
     return with_initial_lambda(symbol, args.lambda_init) if args.lambda_init != 1 else symbol
 
 
-def make_optimizer(args, symbol, batches_per_epoch, group=ALONE):
+def make_optimizer(
+    args: argparse.Namespace, symbol: mx.sym.Symbol, batches_per_epoch: int, group: Alone = ALONE
+) -> mx.optimizer.Optimizer:
     """APG with the authors' step schedule; ``--optimizer nag`` is APG without its penalty."""
     rate = args.lr * group.size if args.scale_lr else args.lr
     scheduler = _schedule(args, rate, batches_per_epoch * group.updates_per_step)
@@ -82,7 +91,9 @@ def _schedule(args, rate, updates_per_epoch):
     return mx.lr_scheduler.PolyScheduler(updates, rate, pwr=1, warmup_steps=warmup)
 
 
-def cumulative_shrinkage(args, optimizer, batches_per_epoch, group=ALONE):
+def cumulative_shrinkage(
+    args: argparse.Namespace, optimizer: mx.optimizer.Optimizer, batches_per_epoch: int, group: Alone = ALONE
+) -> List[float]:
     """How much γ alone has shrunk a λ by the end of each epoch: the sum of η γ / (1 - μ) over the steps of APG.
 
     A λ starts at 1, and 1 is what takes it to 0. Empty where nothing is taken from λ.
@@ -96,7 +107,7 @@ def cumulative_shrinkage(args, optimizer, batches_per_epoch, group=ALONE):
     return list(itertools.accumulate(updates * optimizer.shrinkage_per_step * rate for rate in rates))
 
 
-def make_engine(args, symbol, data, group=ALONE):
+def make_engine(args: argparse.Namespace, symbol: mx.sym.Symbol, data: Batches, group: Alone = ALONE) -> Engine:
     """The engine of ``--engine``, bound to the shapes of the iterator ``data``."""
     if args.engine == 'torch':
         image = (1, *data.provide_data[0].shape[1:])
@@ -115,7 +126,9 @@ def make_engine(args, symbol, data, group=ALONE):
     )
 
 
-def mxnet_engine(symbol, devices, *others, dtype='float32', memonger=False):
+def mxnet_engine(
+    symbol: mx.sym.Symbol, devices: List[mx.Context], *others: Any, dtype: str = 'float32', memonger: bool = False
+) -> MXNetEngine:
     """``MXNetEngine(symbol, devices, *others)``, or what computes the same in ``dtype``, with feature maps computed
     twice instead of kept if ``memonger``.
     """
@@ -125,12 +138,12 @@ def mxnet_engine(symbol, devices, *others, dtype='float32', memonger=False):
     return engine(recomputed(symbol) if memonger else symbol, devices, *others)
 
 
-def all_versions(args):
+def all_versions(args: argparse.Namespace) -> Dict[str, Any]:
     """What a result may depend on besides the code: the versions that every run has, and those of its engine."""
     return {**versions(), **(_torch_engine().versions(args.gpus) if args.engine == 'torch' else {})}
 
 
-def check_arguments(args, image_shape, num_classes):
+def check_arguments(args: argparse.Namespace, image_shape: Sequence[int], num_classes: int) -> None:
     """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that
     cannot start.
     """
@@ -194,7 +207,7 @@ def _check_selection(args):
         raise UserError(f'{wish} needs --lambda-rule apg or ista: {args.lambda_rule} does not let λ fall to 0')
 
 
-def _torch_engine():
+def _torch_engine() -> Type['TorchEngine']:
     try:
         from .engines.torch import TorchEngine
     except ImportError as error:
@@ -204,7 +217,7 @@ def _torch_engine():
     return TorchEngine
 
 
-def _arithmetic(args):
+def _arithmetic(args: argparse.Namespace) -> 'Arithmetic':
     # Never imported before _torch_engine has said that PyTorch is there.
     from .engines.torch_arithmetic import Arithmetic
 

@@ -6,14 +6,18 @@ A checkpoint always holds the whole network, dead structures included. So every 
 alone.
 """
 
-from typing import Callable, Dict
+import functools
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
 from graphs.lambdas import is_lambda
-from graphs.proof import Network, default_tolerance, noise, prove
+from graphs.proof import Difference, Network, default_tolerance, noise, prove
 from graphs.shrink import Shrunk, shrink
 from runtime import mx
+
+from .engines.interface import Array, Batches, Engine, LambdaArrays, OptimizerState, Params
+from .metrics import Tally
 
 
 class WholeArrays:
@@ -25,34 +29,31 @@ class WholeArrays:
     states : dict name → optimizer state, or None where another worker has them.
     """
 
-    def __init__(self, arg_params, aux_params, states):
+    def __init__(self, arg_params: Params, aux_params: Params, states: Optional[Dict[str, Any]]) -> None:
         self.arg_params, self.aux_params, self.states = dict(arg_params), dict(aux_params), states
 
-    def cut(self, smaller: Shrunk):
+    def cut(self, smaller: Shrunk) -> Tuple[Params, Params, Dict[str, Any]]:
         """(arg_params, aux_params, states) of the smaller network."""
-        params = [
-            {
-                name: _mapped(array, lambda values, name=name: smaller.cut_array(name, values))
+
+        def cut(arrays: Dict[str, Any]) -> Dict[str, Any]:
+            return {
+                name: _mapped(array, functools.partial(smaller.cut_array, name))
                 for name, array in arrays.items()
                 if name in smaller.kept
             }
-            for arrays in (self.arg_params, self.aux_params)
-        ]
-        states = {
-            name: _mapped(state, lambda values, name=name: smaller.cut_array(name, values))
-            for name, state in self.states.items()
-            if name in smaller.kept
-        }
-        return (*params, states)
 
-    def updated(self, smaller: Shrunk, arg_params, aux_params, states):
+        return cut(self.arg_params), cut(self.aux_params), cut(self.states or {})
+
+    def updated(self, smaller: Shrunk, arg_params: Params, aux_params: Params, states: Dict[str, Any]) -> 'WholeArrays':
         """The whole arrays with those of the smaller network in their places."""
 
         def expanded(small: Dict, whole: Dict):
             return {**whole, **{name: _joined(state, whole.get(name), smaller, name) for name, state in small.items()}}
 
         return WholeArrays(
-            expanded(arg_params, self.arg_params), expanded(aux_params, self.aux_params), expanded(states, self.states)
+            expanded(arg_params, self.arg_params),
+            expanded(aux_params, self.aux_params),
+            expanded(states, self.states or {}),
         )
 
 
@@ -89,56 +90,97 @@ class ResizableEngine:
     make_optimizer : builds the optimizer for a symbol, as MXNet's.
     """
 
-    def __init__(self, symbol, data_shapes, make_engine: Callable, make_optimizer: Callable):
+    _smaller: Optional[Shrunk]
+    _whole: Optional[WholeArrays]
+
+    def __init__(
+        self,
+        symbol: mx.sym.Symbol,
+        data_shapes: Dict[str, Tuple[int, ...]],
+        make_engine: Callable[[mx.sym.Symbol], Engine],
+        make_optimizer: Callable[[mx.sym.Symbol], mx.optimizer.Optimizer],
+    ) -> None:
         self._symbol, self._data_shapes = symbol, data_shapes
         self._make_engine, self._make_optimizer = make_engine, make_optimizer
         self._engine = make_engine(symbol)
-        self._smaller, self._whole, self._threads = None, None, None
+        self._smaller, self._whole = None, None
+        self._threads: Optional[int] = None
 
-    def __getattr__(self, name):
-        # step, predict, labels, tally, seed, settle, end_epoch, prepare_iterator, note_importance
-        return getattr(self._engine, name)
-
-    def start(self, arg_params=None, aux_params=None, state=None):
+    def start(
+        self,
+        arg_params: Optional[Params] = None,
+        aux_params: Optional[Params] = None,
+        state: Optional[OptimizerState] = None,
+    ) -> None:
         """Start the whole network, see the engine's ``start``."""
         self._engine.start(self._make_optimizer(self._symbol), arg_params, aux_params, state)
 
-    def set_threads(self, number):
-        """See the engine's ``set_threads``."""
+    # What concerns the engine of the moment alone; ``StartedEngine`` says what each does.
+
+    def seed(self, number: int) -> None:
+        self._engine.seed(number)
+
+    def set_threads(self, number: int) -> None:
         self._threads = number
         self._engine.set_threads(number)
 
-    def parameters(self):
+    def prepare_iterator(self, iterator: Batches) -> Batches:
+        return self._engine.prepare_iterator(iterator)
+
+    def tally(self, top_k: int) -> Tally:
+        return self._engine.tally(top_k)
+
+    def step(self, batch: mx.io.DataBatch, seed: int) -> Array:
+        return self._engine.step(batch, seed)
+
+    def predict(self, batch: mx.io.DataBatch) -> Array:
+        return self._engine.predict(batch)
+
+    def labels(self, batch: mx.io.DataBatch) -> Array:
+        return self._engine.labels(batch)
+
+    def settle(self) -> None:
+        self._engine.settle()
+
+    def end_epoch(self) -> None:
+        self._engine.end_epoch()
+
+    def note_importance(self, is_on: bool) -> None:
+        self._engine.note_importance(is_on)
+
+    # Arrays, which are those of the whole network.
+
+    def parameters(self) -> Tuple[Params, Params]:
         """(arg_params, aux_params), copies on the CPU."""
         whole = self._current()
         return whole.arg_params, whole.aux_params
 
-    def optimizer_state(self):
+    def optimizer_state(self) -> OptimizerState:
         """(number of updates done, dict from parameter name to its state)."""
         num_update, states = self._engine.optimizer_state()
         return num_update, states if self._smaller is None else self._current().states
 
-    def lambdas(self):
+    def lambdas(self) -> LambdaArrays:
         """The scaling factors: dict from name to NumPy array, 0 where a structure is gone."""
         return self._expanded(self._engine.lambdas())
 
-    def importance(self):
+    def importance(self) -> LambdaArrays:
         """See the engine's ``importance``; 0 where a structure is gone."""
         return self._expanded(self._engine.importance())
 
-    def set_lambdas(self, lambdas):
+    def set_lambdas(self, lambdas: LambdaArrays) -> None:
         """See the engine's ``set_lambdas``."""
         self._engine.set_lambdas(self._cut(lambdas))
 
-    def set_bounds(self, bounds):
+    def set_bounds(self, bounds: LambdaArrays) -> None:
         """See the engine's ``set_bounds``."""
         self._engine.set_bounds(self._cut(bounds))
 
-    def set_gamma(self, gamma, weights=None):
+    def set_gamma(self, gamma: float, weights: Optional[LambdaArrays] = None) -> None:
         """See the engine's ``set_gamma``."""
         self._engine.set_gamma(gamma, None if weights is None else self._cut(weights))
 
-    def shrink(self, dead):
+    def shrink(self, dead: LambdaArrays) -> Difference:
         """Rebuild the network without the structures that are ``dead`` (dict from name of λ to boolean array), after a
         proof that it computes the same.
 

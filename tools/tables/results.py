@@ -87,7 +87,7 @@ class Point(NamedTuple):
 
 def points_of(results: List[dict]) -> List[Point]:
     """The results as Points, in the order of their first runs."""
-    found = []
+    found: List[Point] = []
     for result in results:
         same = next((point for point in found if _is_repeat(point.runs[0], result)), None)
         if same:

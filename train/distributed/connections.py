@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from runtime.errors import TrainingError
 
@@ -37,13 +38,13 @@ PATIENCE = 60  # seconds in which a process tries to reach the first worker
 class Connection:
     """One end of a connection whose other end has proved that it knows the secret."""
 
-    def __init__(self, stream, send_key, receive_key):
+    def __init__(self, stream: socket.socket, send_key: bytes, receive_key: bytes) -> None:
         self._stream, self._send_key, self._receive_key = stream, send_key, receive_key
         self._sent = self._received = 0
         stream.settimeout(None)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def send(self, value):
+    def send(self, value: Any) -> None:
         """Send what ``encoding.encode`` takes. Raises OSError when the other end is gone."""
         data = encode(value)
         length = LENGTH.pack(len(data))
@@ -51,7 +52,7 @@ class Connection:
         self._stream.sendall(data)
         self._sent += 1
 
-    def receive(self):
+    def receive(self) -> Any:
         """The next value. Raises EOFError or OSError when the other end is gone, RefusedError for forged bytes."""
         head = _read(self._stream, LENGTH.size + CODE_LENGTH)
         length, claimed = head[: LENGTH.size], head[LENGTH.size :]
@@ -64,7 +65,7 @@ class Connection:
         self._received += 1
         return decode(data)
 
-    def close(self):
+    def close(self) -> None:
         self._stream.close()
 
 
@@ -76,24 +77,25 @@ class Hub:
     dropped is named on stderr.
     """
 
-    def __init__(self, secret, expected):
-        self._secret, self._expected, self._found = secret, set(expected), {}
+    def __init__(self, secret: bytes, expected: Iterable[Tuple[str, int]]) -> None:
+        self._secret, self._expected = secret, set(expected)
+        self._found: Dict[Tuple[str, int], Connection] = {}
         self._changed, self._slots, self._warn = threading.Condition(), threading.Semaphore(MAX_HANDSHAKES), Warnings()
         self._listener = socket.create_server((own_address(), 0), backlog=128)
         self.host, self.port = self._listener.getsockname()
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def signed_address(self):
+    def signed_address(self) -> str:
         """Where it listens, as text that ``read_address`` reads."""
         return signed(self._secret, ADDRESS, [self.host, self.port])
 
-    def accept(self, role, ranks):
+    def accept(self, role: str, ranks: Iterable[int]) -> List[Connection]:
         """The connections of these processes, in the order of ``ranks``, once all of them are there."""
         with self._changed:
             self._changed.wait_for(lambda: all((role, rank) in self._found for rank in ranks))
             return [self._found[role, rank] for rank in ranks]
 
-    def close(self):
+    def close(self) -> None:
         """Listen no longer. Connections stay."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a peer
@@ -151,7 +153,7 @@ class Hub:
         )
 
 
-def connect(host, port, secret, role, rank, patience=None):
+def connect(host: str, port: int, secret: bytes, role: str, rank: int, patience: Optional[float] = None) -> Connection:
     """This process's end of a connection to the ``Hub``. Raises TrainingError when it cannot be reached, or one of both
     does not know the secret.
     """
@@ -188,7 +190,7 @@ def connect(host, port, secret, role, rank, patience=None):
     return Connection(stream, code(secret, b'from peer', greeting, hello), code(secret, b'from hub', greeting, hello))
 
 
-def read_address(secret, text):
+def read_address(secret: bytes, text: bytes) -> Tuple[str, int]:
     """(host, port) of the ``Hub``. Raises TrainingError for bytes that were not signed with the secret of this run."""
     try:
         host, port = verified(secret, ADDRESS, text)
@@ -199,7 +201,7 @@ def read_address(secret, text):
     return host, port
 
 
-def own_address():
+def own_address() -> str:
     """The address of this machine by which the others reach it: on the way to whoever started the run."""
     if 'DMLC_NODE_HOST' in os.environ:
         return os.environ['DMLC_NODE_HOST']

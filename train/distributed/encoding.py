@@ -9,6 +9,7 @@ of arrays.
 import io
 import json
 import struct
+from typing import Any, List
 
 import numpy as np
 
@@ -20,9 +21,9 @@ from train.checkpoint import State
 LENGTH = struct.Struct('<Q')  # of the JSON, which comes first
 
 
-def encode(value):
+def encode(value: Any) -> bytes:
     """``value`` as bytes. Raises TypeError for what has no form here."""
-    arrays = []
+    arrays: List[np.ndarray] = []
     structure = json.dumps(_to_structure(value, arrays)).encode()
     parts = [LENGTH.pack(len(structure)), structure, array_format.list_header(len(arrays))]
     for array in arrays:
@@ -30,7 +31,7 @@ def encode(value):
     return b''.join([*parts, array_format.name_list([str(number) for number in range(len(arrays))])])
 
 
-def decode(data):
+def decode(data: bytes) -> Any:
     """The value that ``encode`` was given. Raises TrainingError for bytes that it cannot have made."""
     try:
         (length,) = LENGTH.unpack_from(data)

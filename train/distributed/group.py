@@ -2,8 +2,10 @@
 servers, or Horovod.
 """
 
+import argparse
 import contextlib
 import os
+from typing import Iterator
 
 from runtime.cli import report
 from runtime.errors import UserError
@@ -12,16 +14,16 @@ from train.arguments import SERVER_STORES
 from .horovod import Horovod, require_horovod
 from .parameter_servers import ParameterServers
 from .secret import run_secret
-from .workers import ALONE, Alone, compression_of
+from .workers import ALONE, Alone, Workers, compression_of
 
 __all__ = ['ALONE', 'Alone', 'check_group', 'group_of']
 
 
 @contextlib.contextmanager
-def group_of(args):
+def group_of(args: argparse.Namespace) -> Iterator[Alone]:
     """The group of ``--kv-store``, of which this process is one. Where an error leaves the block, this process ends at
-    once, for MXNet would wait for the
-    others before it lets go."""
+    once, for MXNet would wait for the others before it lets go.
+    """
     if args.kv_store not in (*SERVER_STORES, 'horovod'):
         yield Alone(args.kv_store, compression_of(args))
         return
@@ -33,13 +35,13 @@ def group_of(args):
         os._exit(report(error))
 
 
-def _group_of_several(args):
+def _group_of_several(args: argparse.Namespace) -> Workers:
     if args.kv_store == 'horovod':
         return Horovod(args.dist_timeout)
     return ParameterServers(args.kv_store, args.dist_timeout, compression_of(args))
 
 
-def check_group(args):
+def check_group(args: argparse.Namespace) -> None:
     """Raise UserError for a ``--kv-store`` that cannot be."""
     if args.gc_type != 'none' and args.kv_store not in (*SERVER_STORES, 'device'):
         raise UserError(

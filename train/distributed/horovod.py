@@ -1,5 +1,8 @@
 """Workers that sum gradients with Horovod: ``--kv-store horovod``."""
 
+from types import ModuleType
+from typing import List
+
 import numpy as np
 
 from runtime import mx
@@ -20,7 +23,7 @@ class Horovod(Workers):
 
     store, compression = None, None
 
-    def __init__(self, timeout=300):
+    def __init__(self, timeout: float = 300) -> None:
         self._watchdog, secret = Watchdog(timeout), run_secret()
         self._horovod = require_horovod()
         self._horovod.init()
@@ -35,10 +38,10 @@ class Horovod(Workers):
             connections = [connect(*read_address(secret, address), secret, 'worker', self.rank)]
         self._exchange = Exchange(self.rank, connections, self._watchdog)
 
-    def devices(self, contexts):
+    def devices(self, contexts: List[mx.Context]) -> List[mx.Context]:
         return [contexts[self._horovod.local_rank() % len(contexts)]]
 
-    def sum_gradients(self, arrays):
+    def sum_gradients(self, arrays: List[mx.nd.NDArray]) -> None:
         for number, array in enumerate(arrays):
             self._horovod.allreduce_(array, average=False, name=str(number), priority=-number)
 
@@ -51,7 +54,7 @@ class Horovod(Workers):
         return bytes(shared.asnumpy().astype(np.uint8)).rstrip(b'\0')
 
 
-def require_horovod():
+def require_horovod() -> ModuleType:
     """Horovod's module for MXNet. Raises MissingDependencyError where it is not installed."""
     try:
         import horovod.mxnet

@@ -8,10 +8,15 @@ import os
 import sys
 import threading
 import time
+from types import TracebackType
+from typing import List, Optional, Sequence, Type, TypeVar
 
 from runtime.errors import AnotherEndedError, TrainingError
 
+from .connections import Connection
 from .secret import RefusedError
+
+Value = TypeVar('Value')
 
 RESUME_HINT = 'the last checkpoint is whole, and --resume goes on from it'
 
@@ -21,12 +26,12 @@ class Watchdog:
     waits for, for the message.
     """
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: float) -> None:
         self.waits_for = 'the processes of the run to find each other'
         self._seconds, self._last_heartbeat = seconds, time.monotonic()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def heartbeat(self, waits_for='the parameter servers, and through them for the other workers'):
+    def heartbeat(self, waits_for: str = 'the parameter servers, and through them for the other workers') -> None:
         """This process is alive; from now on it ``waits_for`` these."""
         self.waits_for, self._last_heartbeat = waits_for, time.monotonic()
 
@@ -52,10 +57,10 @@ class Exchange:
     connections : to all other workers, in order, for the first; the one to the first worker for the others.
     """
 
-    def __init__(self, rank, connections, watchdog):
+    def __init__(self, rank: int, connections: Sequence[Connection], watchdog: Watchdog) -> None:
         self.rank, self._connections, self._watchdog = rank, connections, watchdog
 
-    def exchange(self, value):
+    def exchange(self, value: Value) -> List[Value]:
         """Give ``value`` to every worker; returns what every worker gives, by rank. All workers must call this equally
         often.
         """
@@ -85,13 +90,15 @@ class PeerErrors:
     process at its other end.
     """
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self._name = name
 
-    def __enter__(self):
+    def __enter__(self) -> 'PeerErrors':
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
         if isinstance(error, RefusedError):
             raise TrainingError(
                 f'the connection to {self._name} brought {error}: something on the network has changed it; '

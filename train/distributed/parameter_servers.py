@@ -1,6 +1,7 @@
 """The worker's side of MXNet's parameter servers: ``--kv-store dist_sync``, ``dist_device_sync`` and ``dist_async``."""
 
 import os
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -35,8 +36,16 @@ class ParameterServers(Workers):
     """
 
     has_servers = True
+    store: mx.kvstore.KVStore
+    _keys: List[Union[str, int]]
 
-    def __init__(self, kv_store, timeout=300, compression=None, address_key='address'):
+    def __init__(
+        self,
+        kv_store: str,
+        timeout: float = 300,
+        compression: Optional[Dict[str, Any]] = None,
+        address_key: Union[str, int] = 'address',
+    ) -> None:
         self._watchdog, self._secret = Watchdog(timeout), run_secret()
         self.store = mx.kv.create(kv_store)
         self.store.set_optimizer = self._set_optimizer  # MXNet's sends a pickle
@@ -47,7 +56,7 @@ class ParameterServers(Workers):
         self._num_servers = int(os.environ['DMLC_NUM_SERVER'])
         self._connect(address_key)
 
-    def begins(self, optimizer, names):
+    def begins(self, optimizer: mx.optimizer.Optimizer, names: List[str]) -> None:
         self._keys += names
         self._probes = {
             f'{kind}_{server}': kind
@@ -56,10 +65,7 @@ class ParameterServers(Workers):
         }
         optimizer.idx2name, self._before_names = dict(enumerate([*self._keys, *self._probes])), 0
 
-    def states(self, shapes):
-        """The optimizer's states on the servers: dict from name to state, for the parameters of ``shapes`` that have
-        one. None but on rank 0.
-        """
+    def states(self, shapes: Dict[str, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
         if self.rank:
             return None
         found = self._ask_servers('states')
@@ -69,17 +75,16 @@ class ParameterServers(Workers):
                 states_here[self._keys.index(name)] for states_here in found if self._keys.index(name) in states_here
             ]
             if pieces:
-                states[name] = from_numpy(_joined(pieces), lambda array, shape=shape: array.reshape(shape))
+                states[name] = from_numpy(_joined(pieces), _reshape_to(shape))
         return states
 
-    def resume(self, states):
-        """Give the servers what ``states`` found once."""
+    def resume(self, states: Dict[str, Any]) -> None:
         if self.rank == 0:
             by_key = {self._keys.index(name): to_numpy(state) for name, state in states.items()}
             self._ask_servers('resume', self._num_servers, bool(self.compression), by_key)
         self.exchange(None)
 
-    def prove(self, optimizer):
+    def prove(self, optimizer: mx.optimizer.Optimizer) -> None:
         """Make sure, before the first step, that every server moves a weight and a λ by the rule of ``optimizer``.
         Raises TrainingError.
         """
@@ -167,6 +172,10 @@ class ParameterServers(Workers):
                 raise TrainingError(f'parameter server {server} cannot do what the workers ask of it: {answer}')
             answers.append(answer)
         return answers
+
+
+def _reshape_to(shape):
+    return lambda array: array.reshape(shape)
 
 
 def _joined(pieces):

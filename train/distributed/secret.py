@@ -8,6 +8,7 @@ import hmac
 import json
 import os
 import sys
+from typing import Any
 
 from runtime.errors import UserError
 
@@ -21,7 +22,7 @@ class RefusedError(Exception):
     """Something that came over the network does not show that its sender knows the secret."""
 
 
-def run_secret():
+def run_secret() -> bytes:
     """The secret of this run, from the environment. Raises UserError where there is none."""
     text = os.environ.get(VARIABLE, '')
     if len(text) < SHORTEST:
@@ -33,7 +34,7 @@ def run_secret():
     return text.encode()
 
 
-def code(key, *parts):
+def code(key: bytes, *parts: bytes) -> bytes:
     """The HMAC-SHA256 of ``parts``, one after the other, as bytes."""
     made = hmac.new(key, digestmod=hashlib.sha256)
     for part in parts:
@@ -41,18 +42,18 @@ def code(key, *parts):
     return made.digest()
 
 
-def is_code(claimed, key, *parts):
+def is_code(claimed: bytes, key: bytes, *parts: bytes) -> bool:
     """Whether ``claimed`` is the code of ``parts``, compared in a time that does not depend on where they differ."""
     return hmac.compare_digest(claimed, code(key, *parts))
 
 
-def signed(secret, purpose, value):
+def signed(secret: bytes, purpose: str, value: Any) -> str:
     """``value`` as JSON text behind its code. A text signed for one ``purpose`` is not valid for another."""
     text = json.dumps(value)
     return code(secret, purpose.encode(), b'\0', text.encode()).hex() + text
 
 
-def verified(secret, purpose, body):
+def verified(secret: bytes, purpose: str, body: bytes) -> Any:
     """What ``signed`` was given. Raises RefusedError for bytes without a valid code; nothing in them is looked at
     before.
     """
@@ -66,10 +67,10 @@ def verified(secret, purpose, body):
 class Warnings:
     """Prints warnings on stderr, and after 20 of them no more: a stranger must not fill the log."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._count = 0
 
-    def __call__(self, text):
+    def __call__(self, text: str) -> None:
         self._count += 1
         if self._count <= MAX_WARNINGS:
             more = ' (further warnings of this kind are not shown)' if self._count == MAX_WARNINGS else ''

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import traceback
+from typing import Optional
 
 from optimizers.plain_data import from_plain
 from runtime import mx
@@ -21,7 +22,7 @@ from .secret import RefusedError, Warnings, run_secret
 from .server_states import Updater, to_numpy
 
 
-def serve():
+def serve() -> None:
     """Serve, and end the process, where its environment says that it is no worker. A worker returns at once."""
     role = os.environ.get('DMLC_ROLE')
     if role not in ('server', 'scheduler'):
@@ -37,7 +38,7 @@ def serve():
 class Server(mx.kvstore.kvstore_server.KVStoreServer):
     """MXNet's parameter server, without its unpickling."""
 
-    def __init__(self, kvstore, secret):
+    def __init__(self, kvstore: mx.kvstore.KVStore, secret: Optional[bytes]) -> None:
         super().__init__(kvstore)
         self._secret, self._warn, self._connecting, self._updater = secret, Warnings(), threading.Lock(), None
 

@@ -1,6 +1,6 @@
 """The states of the optimizer on a parameter server, and the way between them and NumPy."""
 
-from typing import Any, Dict
+from typing import Any, Callable, Dict
 
 import numpy as np
 
@@ -16,11 +16,11 @@ class Updater(mx.optimizer.Updater):
 
     _resumed: Dict[int, Any] = {}
 
-    def resume(self, server, num_servers, is_compressed, states):
+    def resume(self, server: int, num_servers: int, is_compressed: bool, states: Dict[int, Any]) -> None:
         """``states``: dict key → state of a whole parameter, its arrays flat, in NumPy."""
         self._place, self._resumed = (server, num_servers, COMPRESSED_TOGETHER if is_compressed else 1), states
 
-    def __call__(self, index, grad, weight):
+    def __call__(self, index: int, grad: mx.nd.NDArray, weight: mx.nd.NDArray) -> None:
         if index in self._resumed:
             self.states[index] = from_numpy(
                 self._resumed.pop(index), lambda array: array[self._share(array.size, weight.size)]
@@ -43,7 +43,7 @@ class Updater(mx.optimizer.Updater):
         return slice(begin, end)
 
 
-def to_numpy(state):
+def to_numpy(state: Any) -> Any:
     """An optimizer's state, its arrays in NumPy and flat."""
     if isinstance(state, mx.nd.NDArray):
         return state.asnumpy().reshape(-1)
@@ -52,7 +52,7 @@ def to_numpy(state):
     return state
 
 
-def from_numpy(state, arrange):
+def from_numpy(state: Any, arrange: Callable[[np.ndarray], np.ndarray]) -> Any:
     """A state in MXNet's arrays, each of them ``arrange``\\ d first."""
     if isinstance(state, np.ndarray):
         return mx.nd.array(arrange(state), dtype=state.dtype)

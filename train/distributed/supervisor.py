@@ -19,7 +19,7 @@ PR_SET_PDEATHSIG = 1
 SECRET = 'SSS_SECRET'  # train.distributed.secret.VARIABLE
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         'shares',

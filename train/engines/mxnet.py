@@ -1,19 +1,18 @@
-"""The arithmetic of training, on MXNet: a bound network, its optimizer, and their state.
-
-``train.fit`` is written against this interface alone. What ``step`` and ``predict`` return is an array of the engine's
-own, for its ``tally`` to count.
-"""
+"""The arithmetic of training, on MXNet: a bound network, its optimizer, and their state."""
 
 import json
 import pickle
+from typing import List, Optional, Tuple, Union
 
 import numpy as np
 
 from runtime import mx
 from runtime.errors import TrainingError
 from runtime.threads import set_mxnet_threads
-from train.distributed.group import ALONE
+from train.distributed.group import ALONE, Alone
 from train.metrics import Tally
+
+from .interface import Batches, LambdaArrays, OptimizerState, Params
 
 # Xavier(gaussian, in, 2): He et al.'s initialisation, which the authors train with.
 INITIALIZER = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
@@ -32,7 +31,15 @@ class MXNetEngine:
     ``optimizer_state``, all must call.
     """
 
-    def __init__(self, symbol, contexts, data_shapes, label_shapes, kvstore='local', group=ALONE):
+    def __init__(
+        self,
+        symbol: mx.sym.Symbol,
+        contexts: List[mx.Context],
+        data_shapes: List[mx.io.DataDesc],
+        label_shapes: List[mx.io.DataDesc],
+        kvstore: Union[str, mx.kvstore.KVStore, None] = 'local',
+        group: Alone = ALONE,
+    ) -> None:
         self.symbol = symbol
         self._kvstore, self._group = kvstore, group
         self._contexts = contexts
@@ -47,7 +54,13 @@ class MXNetEngine:
         self._proved = False
         self._is_random = any(node['op'] == 'Dropout' for node in json.loads(symbol.tojson())['nodes'])
 
-    def start(self, optimizer, arg_params=None, aux_params=None, state=None):
+    def start(
+        self,
+        optimizer: mx.optimizer.Optimizer,
+        arg_params: Optional[Params] = None,
+        aux_params: Optional[Params] = None,
+        state: Optional[OptimizerState] = None,
+    ) -> None:
         """Set parameters (None: initialise as the authors do) and the optimizer, with its ``state`` where a run is
         resumed.
         """
@@ -68,23 +81,23 @@ class MXNetEngine:
             self._group.prove(optimizer)
             self._proved = True
 
-    def seed(self, number):
+    def seed(self, number: int) -> None:
         """Seed the generators behind initial weights and dropout."""
         seed_everything(number)
 
-    def set_threads(self, number):
+    def set_threads(self, number: int) -> None:
         """Compute with ``number`` threads on the CPU from the next step on."""
         set_mxnet_threads(number, [context.device_id for context in self._contexts if context.device_type == 'cpu'])
 
-    def prepare_iterator(self, iterator):
+    def prepare_iterator(self, iterator: Batches) -> Batches:
         """``iterator``; an engine may return a device-resident replacement."""
         return iterator
 
-    def tally(self, top_k):
+    def tally(self, top_k: int) -> Tally:
         """A fresh ``Tally`` for what ``step`` or ``predict`` and ``labels`` return."""
         return Tally(top_k)
 
-    def step(self, batch, seed):
+    def step(self, batch: mx.io.DataBatch, seed: int) -> np.ndarray:
         """One pass forward and backward and one update; the class probabilities (N, K) before it, as a NumPy array.
 
         Dropout draws from a generator whose state cannot be saved; so ``seed`` sets it, and a step depends on nothing
@@ -118,20 +131,20 @@ class MXNetEngine:
             self._group.store.push(name, group.grad_arrays[index], priority=-index)
             self._group.store.pull(name, out=group.param_arrays[index], priority=-index)
 
-    def predict(self, batch):
+    def predict(self, batch: mx.io.DataBatch) -> np.ndarray:
         """The class probabilities (N - pad, K) of a batch, by the moving statistics, as a NumPy array."""
         self._module.forward(batch, is_train=False)
         return self._module.get_outputs()[0].asnumpy()[: batch.data[0].shape[0] - batch.pad]
 
-    def labels(self, batch):
+    def labels(self, batch: mx.io.DataBatch) -> np.ndarray:
         """The labels (N,) of a batch, as a NumPy array."""
         return batch.label[0].asnumpy()
 
-    def settle(self):
+    def settle(self) -> None:
         """Wait until every update has been carried out: BatchNorm's moving statistics are stale until then."""
         mx.nd.waitall()
 
-    def end_epoch(self):
+    def end_epoch(self) -> None:
         """``settle``, and let all devices of all workers go on from the mean of their moving statistics, which each
         takes of its own images alone.
         """
@@ -140,33 +153,33 @@ class MXNetEngine:
             for device in self._module._exec_group.aux_arrays[self._module._aux_names.index(name)]:
                 device[:] = array
 
-    def parameters(self):
+    def parameters(self) -> Tuple[Params, Params]:
         """(arg_params, aux_params), copies on the CPU; moving statistics are the mean over all devices."""
         self.settle()
         arg_params, aux_params = self._module.get_params()
         return arg_params, {**aux_params, **_means(self._statistics())}
 
-    def lambdas(self):
+    def lambdas(self) -> LambdaArrays:
         """The scaling factors, or what the optimizer selects structures by in their place: dict from name to NumPy
         array.
         """
         names = [name for name in self._module._param_names if self._optimizer.lambda_name in name]
         return self._optimizer.magnitudes(names, lambda name: self._weight(name).asnumpy())
 
-    def set_lambdas(self, lambdas):
+    def set_lambdas(self, lambdas: LambdaArrays) -> None:
         """Give scaling factors (dict from name to NumPy array) these values on every device."""
         self.settle()
         for name, values in lambdas.items():
             for device in self._module._exec_group.param_arrays[self._position(name)]:
                 device[:] = values
 
-    def set_bounds(self, bounds):
+    def set_bounds(self, bounds: LambdaArrays) -> None:
         """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays
         0.
         """
         self._optimizer.bounds = {name: mx.nd.array(bound) for name, bound in bounds.items()}
 
-    def set_gamma(self, gamma, weights=None):
+    def set_gamma(self, gamma: float, weights: Optional[LambdaArrays] = None) -> None:
         """Penalise λ by ``gamma`` from the next step on, times ``weights`` (dict from name to NumPy array) where they
         are given.
         """
@@ -174,15 +187,15 @@ class MXNetEngine:
         if weights is not None:
             self._optimizer.gamma_weights = {name: mx.nd.array(weight) for name, weight in weights.items()}
 
-    def note_importance(self, is_on):
+    def note_importance(self, is_on: bool) -> None:
         """Add up (λ ∂G/∂λ)² over the steps to come, or stop it."""
         self._optimizer.importance = {} if is_on else None
 
-    def importance(self):
+    def importance(self) -> LambdaArrays:
         """The sums of (λ ∂G/∂λ)² so far: dict from name to NumPy array."""
         return {name: effect.asnumpy() for name, effect in (self._optimizer.importance or {}).items()}
 
-    def optimizer_state(self):
+    def optimizer_state(self) -> OptimizerState:
         """(number of updates done, dict from parameter name to its state): see ``APG`` for what a state is.
 
         With several devices, the moving statistics of each are there too: a list under the name of their mean. On
@@ -293,7 +306,9 @@ def seed_everything(number):
     np.random.seed(number)
 
 
-def initial_parameters(symbol, data_shapes, label_shapes):
+def initial_parameters(
+    symbol: mx.sym.Symbol, data_shapes: List[mx.io.DataDesc], label_shapes: List[mx.io.DataDesc]
+) -> Tuple[Params, Params]:
     """(arg_params, aux_params) as MXNetEngine starts from after the same seed."""
     module = mx.mod.Module(symbol, label_names=[label_shapes[0][0]])
     module.bind(data_shapes=data_shapes, label_shapes=label_shapes, for_training=False)

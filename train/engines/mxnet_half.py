@@ -2,10 +2,14 @@
 
 import logging
 from itertools import chain
+from typing import Any, List, Optional
+
+import numpy as np
 
 from graphs.half import LOSS_SCALE
 from runtime import mx
 
+from .interface import OptimizerState, Params
 from .loss_scale import STATE, LossScale
 from .mxnet import MXNetEngine
 
@@ -19,24 +23,39 @@ class HalfEngine(MXNetEngine):
     is theirs alone.
     """
 
-    def __init__(self, symbol, contexts, data_shapes, label_shapes, *others, **named):
+    def __init__(
+        self,
+        symbol: mx.sym.Symbol,
+        contexts: List[mx.Context],
+        data_shapes: List[mx.io.DataDesc],
+        label_shapes: List[mx.io.DataDesc],
+        *others: Any,
+        **named: Any,
+    ) -> None:
         batch_size = label_shapes[0][1][0]
         self._scale, self._scales = LossScale(batch_size), mx.nd.empty((batch_size,))
         super().__init__(
             symbol, contexts, data_shapes, [*label_shapes, mx.io.DataDesc(LOSS_SCALE, (batch_size,))], *others, **named
         )
 
-    def start(self, optimizer, arg_params=None, aux_params=None, state=None):
+    def start(
+        self,
+        optimizer: mx.optimizer.Optimizer,
+        arg_params: Optional[Params] = None,
+        aux_params: Optional[Params] = None,
+        state: Optional[OptimizerState] = None,
+    ) -> None:
         super().start(optimizer, arg_params, aux_params, state)
-        if state is not None and STATE in (state[1] or {}):
-            self._scale.state = state[1][STATE]
+        states = state[1] if state else None
+        if states and STATE in states:
+            self._scale.state = states[STATE]
 
-    def optimizer_state(self):
+    def optimizer_state(self) -> OptimizerState:
         """As of ``MXNetEngine``, with the scale of the loss, by the name STATE."""
         num_update, states = super().optimizer_state()
         return num_update, states if states is None else {**states, STATE: self._scale.state}
 
-    def predict(self, batch):
+    def predict(self, batch: mx.io.DataBatch) -> np.ndarray:
         return super().predict(self._with_scale(batch))
 
     def _gradients(self, batch):

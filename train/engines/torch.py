@@ -1,18 +1,21 @@
 """The arithmetic of training, on PyTorch: for cards that MXNet's wheels have no kernels for.
 
 The network is still an MXNet symbol, the optimizer still equations 10 to 12 and the authors' NAG, and a checkpoint is
-the same files: what one engine wrote, the other goes on from. The interface is that of
-``train.engines.mxnet.MXNetEngine``.
+the same files: what one engine wrote, the other goes on from.
 """
 
 import json
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
 from interop.torch_graph import TorchGraph
 from optimizers.torch_apg import APG
+from runtime import mx
 from runtime.errors import UserError
+from train.metrics import Tally
 
+from .interface import Batches, LambdaArrays, OptimizerState, Params
 from .mxnet import initial_parameters, seed_everything
 from .torch_arithmetic import Arithmetic
 from .torch_cpu import Compiled, configure_process, should_compile
@@ -34,7 +37,15 @@ class TorchEngine:
     macs_in_run : multiply-adds of the whole run, by which ``--compile auto`` decides.
     """
 
-    def __init__(self, symbol, gpus, data_shapes, label_shapes, arithmetic=None, macs_in_run=0.0):
+    def __init__(
+        self,
+        symbol: mx.sym.Symbol,
+        gpus: Optional[str],
+        data_shapes: List[mx.io.DataDesc],
+        label_shapes: List[mx.io.DataDesc],
+        arithmetic: Optional[Arithmetic] = None,
+        macs_in_run: float = 0.0,
+    ) -> None:
         self.symbol = symbol
         self._arithmetic = arithmetic or Arithmetic()
         self._device = self.check(gpus, self._arithmetic)
@@ -48,7 +59,7 @@ class TorchEngine:
         self._batch, self._tensors = None, None
 
     @staticmethod
-    def check(gpus, arithmetic=None):
+    def check(gpus: Optional[str], arithmetic: Optional[Arithmetic] = None) -> torch.device:
         """The device that ``--gpus`` names; for the CPU, the process is set up for it. Raises UserError where there is
         no such device, or it cannot do the arithmetic.
         """
@@ -60,7 +71,7 @@ class TorchEngine:
         return device
 
     @staticmethod
-    def versions(gpus):
+    def versions(gpus: Optional[str]) -> Dict[str, Any]:
         """What a result depends on besides ``train.log.versions``: PyTorch, and the card with its libraries."""
         device = _device(gpus)
         if device.type == 'cpu':
@@ -72,7 +83,13 @@ class TorchEngine:
             'cudnn': torch.backends.cudnn.version(),
         }
 
-    def start(self, optimizer, arg_params=None, aux_params=None, state=None):
+    def start(
+        self,
+        optimizer: mx.optimizer.Optimizer,
+        arg_params: Optional[Params] = None,
+        aux_params: Optional[Params] = None,
+        state: Optional[OptimizerState] = None,
+    ) -> None:
         """Set parameters (None: those that MXNet would start from after the same ``seed``) and the optimizer, by the
         settings of MXNet's one.
         """
@@ -112,26 +129,26 @@ class TorchEngine:
             self._num_update, states = state
             self._optimizer.load_mxnet_state(states)
 
-    def seed(self, number):
+    def seed(self, number: int) -> None:
         """Seed the generators behind initial weights and dropout."""
         seed_everything(number)
         torch.manual_seed(number)
 
-    def set_threads(self, number):
+    def set_threads(self, number: int) -> None:
         """Compute with ``number`` threads on the CPU from the next step on. A compiled step is compiled anew for a
         number that it has not had.
         """
         torch.set_num_threads(number)
 
-    def prepare_iterator(self, iterator):
+    def prepare_iterator(self, iterator: Batches) -> Batches:
         """``iterator``, on a card with its images there if they can be."""
         return on_device(iterator, self._device) if self._device.type == 'cuda' else iterator
 
-    def tally(self, top_k):
+    def tally(self, top_k: int) -> Tally:
         """A fresh ``Tally`` for what ``step`` or ``predict`` and ``labels`` return."""
         return DeviceTally(top_k, self._device)
 
-    def step(self, batch, seed):
+    def step(self, batch: mx.io.DataBatch, seed: int) -> torch.Tensor:
         """One pass forward and backward and one update; the class probabilities (N, K) before it, on the device, until
         the next step.
         """
@@ -148,7 +165,7 @@ class TorchEngine:
         return probabilities
 
     @torch.no_grad()
-    def predict(self, batch):
+    def predict(self, batch: mx.io.DataBatch) -> torch.Tensor:
         """The class probabilities (N - pad, K) of a batch, by the moving statistics, on the device, until the next
         call.
         """
@@ -156,24 +173,24 @@ class TorchEngine:
         images, _ = self._on_device(batch)
         return self._infer(images)[: len(images) - batch.pad]
 
-    def labels(self, batch):
+    def labels(self, batch: mx.io.DataBatch) -> torch.Tensor:
         """The labels (N,) of a batch, on the device."""
         return self._on_device(batch)[1]
 
-    def end_epoch(self):
+    def end_epoch(self) -> None:
         """``settle``: there is one device, and its moving statistics are those of the network."""
         self.settle()
 
-    def settle(self):
+    def settle(self) -> None:
         """Wait until every update has been carried out."""
         if self._device.type == 'cuda':
             torch.cuda.synchronize(self._device)
 
-    def parameters(self):
+    def parameters(self) -> Tuple[Params, Params]:
         """(arg_params, aux_params), copies on the CPU."""
         return self._net.to_mxnet()
 
-    def lambdas(self):
+    def lambdas(self) -> LambdaArrays:
         """The scaling factors, or what the rule selects structures by in their place: dict from name to NumPy array."""
         arrays = dict(self._net.mxnet_parameters())
         return self._magnitudes(
@@ -182,13 +199,13 @@ class TorchEngine:
         )
 
     @torch.no_grad()
-    def set_lambdas(self, lambdas):
+    def set_lambdas(self, lambdas: LambdaArrays) -> None:
         """Give scaling factors (dict from name to NumPy array) these values."""
         arrays = dict(self._net.mxnet_parameters())
         for name, values in lambdas.items():
             arrays[name].copy_(torch.as_tensor(values))
 
-    def set_bounds(self, bounds):
+    def set_bounds(self, bounds: LambdaArrays) -> None:
         """Keep |λ| within ``bounds`` (dict from name to NumPy array) from the next step on; a λ whose bound is 0 stays
         0.
         """
@@ -201,7 +218,7 @@ class TorchEngine:
             else:
                 known.copy_(tensor)
 
-    def set_gamma(self, gamma, weights=None):
+    def set_gamma(self, gamma: float, weights: Optional[LambdaArrays] = None) -> None:
         """Penalise λ by ``gamma`` from the next step on, times ``weights`` (dict from name to NumPy array) where they
         are given.
         """
@@ -214,12 +231,12 @@ class TorchEngine:
             }
         self._record_anew()
 
-    def note_importance(self, is_on):
+    def note_importance(self, is_on: bool) -> None:
         """Add up (λ ∂G/∂λ)² over the steps to come, or stop it."""
         self._optimizer.importance = {} if is_on else None
         self._record_anew()
 
-    def importance(self):
+    def importance(self) -> LambdaArrays:
         """The sums of (λ ∂G/∂λ)² so far: dict from name to NumPy array."""
         return {name: effect.cpu().numpy() for name, effect in (self._optimizer.importance or {}).items()}
 
@@ -227,7 +244,7 @@ class TorchEngine:
         """A recorded step holds numbers and tensors as they were; the next steps are computed, and recorded again."""
         self._learn = Replayed(self._learned, self._recorder)
 
-    def optimizer_state(self):
+    def optimizer_state(self) -> OptimizerState:
         """(number of updates done, dict from parameter name to its state), as MXNetEngine's."""
         return self._num_update, self._optimizer.mxnet_state()
 
