@@ -54,15 +54,20 @@ def files_of(prefix, epoch=6):
     ]
 
 
+TWO_DEVICES = ['--cpus', '2', '--kv-store']
+
+
 @pytest.mark.parametrize('rule', ['apg', 'ista', 'group-lasso'])
-@pytest.mark.parametrize('engine', engines())
-def test_what_is_dead_at_the_end_of_an_epoch_never_comes_back(engine, rule, tmp_path):
+@pytest.mark.parametrize('more', [[], [*TWO_DEVICES, 'local'], [*TWO_DEVICES, 'device'], *engines()[1:]])
+def test_what_is_dead_at_the_end_of_an_epoch_never_comes_back(more, rule, tmp_path):
+    """Read from the metrics of a run, by every rule that has zeros. tests/test_optimizers_frozen.py tries gradients
+    that no run has.
+    """
     network, prefix = save_network(tmp_path, kinds=('neuron',)), tmp_path / 'run'
     gamma = {'apg': 0.3, 'ista': 3, 'group-lasso': 0.3}[rule]
-    assert (
-        train(network, prefix, *FLAGS, '--engine', engine, '--lambda-rule', rule, '--gamma', gamma, '--freeze-dead')
-        == 0
-    )
+    more = ['--engine', 'torch'] if more == 'torch' else more
+    flags = [*FLAGS, '--lambda-rule', rule, '--gamma', gamma, '--freeze-dead', *more]
+    assert train(network, prefix, *flags) == 0
     values = [
         np.concatenate([vector['values'] for vector in record['lambda_values'].values()]) for record in metrics(prefix)
     ]
