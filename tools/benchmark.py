@@ -1,8 +1,8 @@
 """Measure: a training step with λ and without, APG beside MXNet's own optimizers, inference of full and stripped
 networks, the data pipeline, record files, workers and parameter servers.
 
-    python tools/benchmark.py train --network resnet --num-layers 20 --num-classes 10 --image-shape 3,32,32 --batch-size
-    64 python tools/benchmark.py inference run/resnet50:100 run/stripped:0 --plot speed.png
+    python tools/benchmark.py train --network resnet --num-layers 20 --image-shape 3,32,32 --batch-size 64
+    python tools/benchmark.py inference run/resnet50:100 run/stripped:0 --plot speed.png
     python tools/benchmark.py inference imagenet-resnet/resnet-50 imagenet-resnet/sss-resnet-41
     python tools/benchmark.py io --synthetic 100000 --steps 200
 

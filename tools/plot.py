@@ -62,11 +62,11 @@ def draw(records, title):
         2 if has_lambda else 1, 2, figsize=(10, 7 if has_lambda else 3.6), squeeze=False, constrained_layout=True
     )
     epochs = [record['epoch'] + 1 for record in records]
-    _draw_error(panels[0][0], epochs, records)
+    draw_error(panels[0][0], epochs, records)
     _draw_loss(panels[0][1], epochs, records)
     if has_lambda:
-        _draw_lambda(panels[1][0], epochs, records)
-        _draw_structure(panels[1][1], epochs, records)
+        draw_lambda(panels[1][0], epochs, records)
+        draw_structure(panels[1][1], epochs, records)
     for panel in panels.flat:
         panel.set_xlabel('epoch')
         panel.xaxis.get_major_locator().set_params(integer=True)
@@ -76,7 +76,7 @@ def draw(records, title):
     return figure
 
 
-def _draw_error(panel, epochs, records):
+def draw_error(panel, epochs, records):
     for part, colour in (('train', '#999999'), ('validation', '#0072B2')):
         panel.plot(epochs, [100 * (1 - record[part]['accuracy']) for record in records], color=colour, label=part)
     panel.set_ylabel('error (%)')
@@ -95,7 +95,7 @@ def _draw_loss(panel, epochs, records):
     panel.legend(frameon=False)
 
 
-def _draw_lambda(panel, epochs, records):
+def draw_lambda(panel, epochs, records):
     """Every λ as a curve, in the colour of its stage."""
     named = set()
     for curve, stage in _curves(records):
@@ -119,7 +119,7 @@ def _curves(records):
     return curves[:: -(-len(curves) // MOST_CURVES)]
 
 
-def _draw_structure(panel, epochs, records):
+def draw_structure(panel, epochs, records):
     for measure, colour, name in (('macs', '#0072B2', 'MACs'), ('params', '#D55E00', 'parameters')):
         panel.plot(
             epochs,

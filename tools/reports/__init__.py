@@ -1,0 +1,1 @@
+"""The report page of a run: its facts, its charts, its HTML."""

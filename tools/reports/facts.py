@@ -1,0 +1,94 @@
+"""What is known about a run: its log, its metrics, and its last checkpoint stripped and proved."""
+
+import json
+import logging
+import os
+import tempfile
+from types import SimpleNamespace
+from typing import List, NamedTuple, Optional, Tuple
+
+from formats.checkpoint_files import known_epochs, load_checkpoint, save_model
+from graphs.graph import data_shape_of
+from graphs.proof import Network, default_tolerance, noise, prove
+from graphs.strip import strip, switched_off
+from runtime.errors import DataError, UserError
+from symbols import parse_image_shape
+from tools.benchmarks import inference
+from tools.plot import read_metrics
+
+PROOF_IMAGES = 8
+# Enough for a median that a busy machine does not spoil; a small network takes a few seconds.
+ROUNDS, STEPS = 9, 5
+
+
+class Facts(NamedTuple):
+    """Everything that the page says of a run.
+
+    ``records`` are the epochs of ``PREFIX-metrics.jsonl``; ``run`` the first line of the log (command, arguments,
+    versions), {} without a log; ``structure`` the report of ``graphs.strip.strip``; ``proof`` the result of
+    ``graphs.proof.prove`` as a dict; ``timings`` rows of ``tools/benchmark.py inference``, [] where nothing was timed.
+    """
+
+    prefix: str
+    epoch: int
+    image_shape: Tuple[int, int, int]
+    records: List[dict]
+    run: dict
+    structure: dict
+    proof: dict
+    timings: List[dict]
+
+
+def gather(prefix: str, epoch: Optional[int] = None, image_shape: Optional[str] = None, time: bool = False) -> Facts:
+    """The Facts of the run under ``prefix`` at ``epoch`` (default: its last one). ``time`` measures inference in every
+    runtime that is installed. Raises UserError for a run without metrics or checkpoint.
+    """
+    records = read_metrics(f'{prefix}-metrics.jsonl')
+    epoch = _last_epoch(prefix) if epoch is None else epoch
+    before = Network(*load_checkpoint(prefix, epoch))
+    shape = parse_image_shape(image_shape) if image_shape else data_shape_of(before.symbol)
+    if not shape:
+        raise UserError(f'{prefix}-symbol.json does not say which images it takes: give --image-shape')
+    shapes = {'data': (1, *shape)}
+    exact = before._replace(arg_params=switched_off(before.arg_params, 0.0))
+    stripped = strip(*before, shapes)
+    proof = prove(exact, Network(*stripped[:3]), noise(PROOF_IMAGES, shapes), default_tolerance(before.arg_params))
+    timings = _timed(prefix, epoch, shape, stripped) if time else []
+    records = [record for record in records if record['epoch'] < epoch] or records
+    return Facts(prefix, epoch, shape, records, _run_line(prefix), stripped.report, proof._asdict(), timings)
+
+
+def _last_epoch(prefix):
+    epochs = known_epochs(prefix)
+    if not epochs:
+        raise DataError(f'{prefix}: no checkpoint PREFIX-000N.params; give the --model-prefix of a run')
+    return epochs[-1]
+
+
+def _run_line(prefix):
+    """The last 'Run: {...}' line of the log; {} where there is no log, or none of ours."""
+    try:
+        with open(f'{prefix}.log', encoding='utf-8') as lines:
+            said = [line.partition(' Run: ')[2] for line in lines if ' Run: ' in line]
+        return json.loads(said[-1]) if said else {}
+    except (FileNotFoundError, ValueError):
+        logging.warning('%s.log does not say how the run was made; the report leaves it out', prefix)
+        return {}
+
+
+def _timed(prefix, epoch, shape, stripped):
+    """Rows for the full network and the stripped one, λ and batch normalisation folded in both, taking turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        smaller = os.path.join(folder, 'stripped')
+        save_model(smaller, 0, *stripped[:3])
+        wanted = SimpleNamespace(
+            models=[f'{prefix}:{epoch}', f'{smaller}:0'],
+            image_shape=','.join(map(str, shape)),
+            runtimes=list(inference.RUNTIMES),
+            batch_sizes=[1, 32],
+            rounds=ROUNDS,
+            steps=STEPS,
+            clock='wall',
+            plot=None,
+        )
+        return inference.measure(wanted)
