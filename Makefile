@@ -15,7 +15,7 @@ help:
 	@echo '     PYTHON=/path/to/python3.11   with this Python instead of the first of 3.11, 3.10, 3.9, 3.8 that runs'
 	@echo '     MXNET=cpu|cu112|auto         with this build of MXNet instead of the one that fits the machine'
 	@echo '     EXTRAS=torch                 with PyTorch too'
-	@echo 'make kill-test        kill -9 training 24 times, resume it, and compare the ends byte for byte (minutes)'
+	@echo 'make kill-test        kill -9 training 24 times, and 20 times while its network shrinks; resume it, and compare the ends byte for byte (minutes)'
 	@echo 'make kill-cluster     break runs of two workers and a server in five ways, ten times each, and resume them (half an hour)'
 	@echo 'make check-gpu        compare every card with the CPU, check by check, and say what passed, failed and was skipped (minutes)'
 	@echo 'make check-cu112      try the CUDA build of MXNet in a scratch environment, on any machine (5 GB, needs gcc)'
@@ -48,6 +48,8 @@ fuzz: venv
 
 kill-test: venv
 	OMP_NUM_THREADS=1 $(RUN) tests/kill_and_resume.py --times 24
+	OMP_NUM_THREADS=1 $(RUN) tests/kill_and_resume.py --times 20 --shrink
+	if $(RUN) -c 'import torch' 2>/dev/null; then OMP_NUM_THREADS=1 $(RUN) tests/kill_and_resume.py --times 20 --shrink --engine torch; fi
 
 kill-cluster: venv
 	OMP_NUM_THREADS=1 $(RUN) tests/kill_cluster.py --times 10

@@ -2,10 +2,12 @@
 nobody touched.
 
     python tests/kill_and_resume.py --times 20
+    python tests/kill_and_resume.py --times 20 --shrink --engine torch
 
 A third of the kills come at a random moment, a third while a checkpoint is being written, as soon as one of its files
-appears, and a third after a SIGTERM, while the run is saving what it has. Every run must end with the parameters,
-optimizer states and metrics of the reference, byte for byte. Exit code 1 where one has not.
+appears, and a third after a SIGTERM, while the run is saving what it has. With ``--shrink`` the run has a budget, its
+network is rebuilt twice, and half of the kills come while it is being rebuilt or shortly after. Every run must end with
+the parameters, optimizer states and metrics of the reference, byte for byte. Exit code 1 where one has not.
 """
 
 import argparse
@@ -26,40 +28,35 @@ from helpers.tiny_runs import DIGITS, checkpoint, metrics, save_network
 
 from train import train_cifar
 
-EPOCHS = 6
 # The learning rate drops in the middle. An epoch is short, so that much of the time goes into saving.
-FLAGS = [
-    *DIGITS,
-    '--batch-size',
-    '128',
-    '--num-epochs',
-    str(EPOCHS),
-    '--lr-step-epochs',
-    '3',
-    '--gamma',
-    '0.1',
-    '--disp-batches',
-    '3',
-]
+FLAGS = [*DIGITS, '--batch-size', '128', '--lr-step-epochs', '3', '--disp-batches', '3']
+PLAIN = ['--num-epochs', '6', '--gamma', '0.1']
+# Structures die in the second and in the third epoch, and the network is rebuilt after each.
+SHRINKING = ['--num-epochs', '9', '--gamma', '0.001', '--target-macs', '0.4', '--shrink', '--lr', '0.05']
 TIMES_OUT = 300
+REBUILT = 'Rebuilt the network'
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--times', type=int, default=20, help='how many processes to kill')
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
+    parser.add_argument('--shrink', action='store_true', help='train to a budget, with a network that shrinks')
+    parser.add_argument('--engine', default='mxnet', help='mxnet or torch')
     args = parser.parse_args(argv)
     chance, kills, runs = random.Random(args.seed), collections.Counter(), 0
     folder = tempfile.mkdtemp()
-    network = save_network(folder, width=48, dropout=0.2)
+    kinds = ('block', 'neuron') if args.shrink else ('block',)
+    network = save_network(folder, kinds=kinds, width=48, dropout=0.2)
+    flags = ['--network', network, '--engine', args.engine, *FLAGS, *(SHRINKING if args.shrink else PLAIN)]
     reference = os.path.join(folder, 'reference', 'run')
-    live(network, reference)
+    live(flags, reference)
     while sum(kills.values()) < args.times:
         runs += 1
         prefix = os.path.join(folder, f'killed-{runs}', 'run')
-        while live(network, prefix, chance if sum(kills.values()) < args.times else None) == -signal.SIGKILL:
+        while live(flags, prefix, chance if sum(kills.values()) < args.times else None) == -signal.SIGKILL:
             kills[moment_of_death(prefix)] += 1
-        differences = compare(prefix, reference)
+        differences = compare(prefix, reference, epochs_of(flags))
         if differences:
             print(f'{prefix} differs from {reference} after {dict(kills)}: {", ".join(differences)}')
             return 1
@@ -72,10 +69,17 @@ def main(argv=None):
     return 0
 
 
-def live(network, prefix, chance=None):
+def epochs_of(flags):
+    return int(flags[flags.index('--num-epochs') + 1])
+
+
+def live(flags, prefix, chance=None):
     """Start or resume a run, and kill it at a moment left to ``chance``, or let it end; returns its exit code once that
     is final.
     """
+    ways = [wait_a_while, wait_for_a_file, wait_for_a_stop]
+    if '--shrink' in flags:
+        ways += [wait_for_a_rebuild, wait_after_a_rebuild] * 2
     code = None
     while code in (
         None,
@@ -83,31 +87,72 @@ def live(network, prefix, chance=None):
         -signal.SIGTERM,
     ):  # stopped before it could be killed, or before it began
         resume = ['--resume'] if manifests(prefix) else []
-        process = subprocess.Popen(
-            [sys.executable, train_cifar.__file__, '--network', network, '--model-prefix', prefix, *FLAGS, *resume],
-            stderr=subprocess.PIPE,
-            universal_newlines=True,
-        )
+        os.makedirs(os.path.dirname(prefix), exist_ok=True)
+        with open(stderr_of(prefix), 'w', encoding='utf-8') as stderr:
+            process = subprocess.Popen(
+                [sys.executable, train_cifar.__file__, '--model-prefix', prefix, *flags, *resume], stderr=stderr
+            )
         if chance:
-            wait_until_training(process)
-            chance.choice([wait_a_while, wait_for_a_file, wait_for_a_stop])(process, prefix, chance)
+            # Importing takes longer than anything else and writes nothing, so the clock starts after it.
+            wait_until(process, lambda: ' Run: ' in said(prefix))
+            chance.choice(ways)(process, prefix, chance)
             process.kill()
-        _, said = process.communicate(timeout=TIMES_OUT)
+        process.wait(timeout=TIMES_OUT)
         code = process.returncode
     if code not in (0, -signal.SIGKILL):
-        raise RuntimeError(f'the run ended with exit code {code}:\n{said}')
+        raise RuntimeError(f'the run ended with exit code {code}:\n{said(prefix)}')
     return code
 
 
-def wait_until_training(process):
-    """Importing takes longer than anything else and writes nothing, so the clock starts after it."""
-    for line in process.stderr:
-        if 'Run:' in line:
-            return
+def stderr_of(prefix):
+    return os.path.join(os.path.dirname(prefix), 'stderr')
+
+
+def said(prefix):
+    """What the last process of a run has written to stderr so far."""
+    with open(stderr_of(prefix), encoding='utf-8') as lines:
+        return lines.read()
+
+
+def wait_until(process, is_so, seconds=TIMES_OUT):
+    """Until ``is_so()``, or the process has ended."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end and not is_so():
+        time.sleep(0.002)
 
 
 def wait_a_while(process, prefix, chance):
     time.sleep(chance.uniform(0, 1.5))
+
+
+def wait_for_a_rebuild(process, prefix, chance):
+    """Until a rebuild has begun, and perhaps a little longer. A resumed run may begin with one."""
+    wait_until(process, lambda: is_rebuilding(prefix))
+    time.sleep(chance.choice([0, chance.uniform(0, 0.05), chance.uniform(0, 0.3)]))
+
+
+def wait_after_a_rebuild(process, prefix, chance):
+    before = said(prefix).count(REBUILT)
+    wait_until(process, lambda: said(prefix).count(REBUILT) > before)
+    time.sleep(chance.uniform(0, 0.3))
+
+
+def is_rebuilding(prefix):
+    """Whether the newest checkpoint has dead structures that the process has not yet rebuilt its network without."""
+    dead = {int(name[4:8]): number_of_dead(prefix, name) for name in manifests(prefix) if 'stopped' not in name}
+    rebuilt = [int(epochs) for epochs in re.findall(rf'{REBUILT} .* after (\d+) epochs', said(prefix))]
+    if not dead or rebuilt and rebuilt[-1] not in dead:
+        return False
+    return dead[max(dead)] > (dead[rebuilt[-1]] if rebuilt else 0)
+
+
+def number_of_dead(prefix, name):
+    """How many structures a checkpoint says are dead for good; 0 for one that has just been removed."""
+    try:
+        with open(os.path.join(os.path.dirname(prefix), name), encoding='utf-8') as source:
+            return sum(map(len, (json.load(source)['selection'] or {'frozen': {}})['frozen'].values()))
+    except FileNotFoundError:
+        return 0
 
 
 def wait_for_a_stop(process, prefix, chance):
@@ -149,15 +194,19 @@ def moment_of_death(prefix):
     labels = {os.path.splitext(name)[0] for name in names_in(folder) if name.endswith(('.params', '.states'))}
     if any(name.startswith('.') for name in names_in(folder)):
         return 'within a file'
+    if is_rebuilding(prefix):
+        return 'in a rebuild' if 'Train-accuracy' in said(prefix) else 'in the loading or rebuild of a resumed run'
+    if REBUILT in said(prefix):
+        return 'after a rebuild'
     if any(not os.path.exists(os.path.join(folder, f'{label}.json')) for label in labels):
         return 'between the files of a checkpoint'
     return 'elsewhere'
 
 
-def compare(prefix, reference):
+def compare(prefix, reference, epochs):
     """The names of what differs between the ends of two runs."""
     found = {
-        'parameters or states': checkpoint(prefix, EPOCHS) == checkpoint(reference, EPOCHS),
+        'parameters or states': checkpoint(prefix, epochs) == checkpoint(reference, epochs),
         'metrics': [without_time(line) for line in metrics(prefix)]
         == [without_time(line) for line in metrics(reference)],
         'checkpoints kept': set(manifests(reference)) <= set(manifests(prefix))
