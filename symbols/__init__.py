@@ -40,10 +40,18 @@ def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda
         raise UnknownNetworkError(
             f'{network} has no depth {num_layers}; known: {", ".join(map(str, sorted(family.UNITS)))}'
         )
-    kinds = parse_kinds(family.PAPER_SCALE if scale is None else scale, family.SCALES, network)
+    allowed = scales_of(network, num_layers)
+    paper = ','.join(kind for kind in family.PAPER_SCALE.split(',') if kind in allowed)
+    kinds = parse_kinds(paper if scale is None else scale, allowed, f'{network}-{num_layers}')
     # Names that MXNet gives by counting must not depend on what the process built before.
     with mx.name.NameManager():
         return family.build(num_layers, num_classes, parse_image_shape(image_shape), kinds, lambda_placement)
+
+
+def scales_of(network, num_layers):
+    """The kinds of structures that a network of this depth has, a tuple of keys of ``scaling.KINDS``."""
+    family = NETWORKS[network]
+    return getattr(family, 'SCALES_OF_DEPTH', {}).get(num_layers, family.SCALES)
 
 
 def parse_image_shape(image_shape):

@@ -8,6 +8,7 @@ import pytest
 
 from graphs.complexity import complexity
 from graphs.lambdas import lambda_layout
+from runtime.errors import UnknownNetworkError
 from symbols import NETWORKS, get_symbol
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
@@ -100,20 +101,33 @@ def count_resnet_v1(tally, depth, classes):
 
 
 def count_resnext(tally, depth, classes):
-    small = depth in (20, 164)
-    units = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 20: [2, 2, 2], 164: [18, 18, 18]}[depth]
+    small, basic = depth in (20, 164), depth in (18, 34)
+    units = {
+        18: [2, 2, 2, 2],
+        34: [3, 4, 6, 3],
+        50: [3, 4, 6, 3],
+        101: [3, 4, 23, 3],
+        152: [3, 8, 36, 3],
+        20: [2, 2, 2],
+        164: [18, 18, 18],
+    }[depth]
     channels = stem(tally, small, 64)
     for stage, count in enumerate(units):
-        width = (64 if small else 256) * 2**stage
+        width = (64 if small or basic else 256) * 2**stage
         for unit in range(count):
             stride = 2 if unit == 0 and stage > 0 else 1
             if unit == 0:
                 tally.shortcut(channels, width, stride)
                 tally.norm(width)
-            tally.conv(channels, width // 2, 1)
-            tally.conv(width // 2, width // 2, 3, stride, groups=32)
-            tally.conv(width // 2, width, 1)
-            tally.norm(2 * (width // 2) + width)
+            if basic:
+                tally.conv(channels, width, 3, stride)
+                tally.conv(width, width, 3)
+                tally.norm(2 * width)
+            else:
+                tally.conv(channels, width // 2, 1)
+                tally.conv(width // 2, width // 2, 3, stride, groups=32)
+                tally.conv(width // 2, width, 1)
+                tally.norm(2 * (width // 2) + width)
             channels = width
     tally.dense(channels, classes)
 
@@ -299,11 +313,23 @@ def test_each_depth_of_a_family_has_its_own_number_of_blocks():
         ('resnet-v1', 44): (21,),
         ('resnet-v1', 56): (27,),
         ('resnet-v1', 110): (54,),
+        ('resnext', 18): (8,),
+        ('resnext', 34): (16,),
         ('resnext', 50): (16,),
         ('resnext', 101): (33,),
+        ('resnext', 152): (50,),
         ('resnext', 20): (6,),
         ('resnext', 164): (54,),
     }
+
+
+@pytest.mark.parametrize('depth', [18, 34])
+def test_a_resnext_without_grouped_convolutions_has_blocks_only(depth):
+    arguments, _ = shapes_of(get_symbol('resnext', depth, 10, IMAGENET), IMAGENET)
+    assert [name for name in arguments if 'lambda' in name] == ['lambda_block']
+    assert arguments['stage2_unit1_conv1_weight'] == (128, 64, 3, 3)
+    with pytest.raises(UnknownNetworkError, match=f'resnext-{depth} has no such structure'):
+        get_symbol('resnext', depth, 10, IMAGENET, scale='group')
 
 
 def test_batch_normalisation_is_set_as_the_authors_set_it():

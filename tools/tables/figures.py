@@ -57,7 +57,7 @@ def imagenet(tables, results):
     """Published top-1 error on ImageNet against parameters and against MACs, and our runs; VGG-16, five times as large,
     has no place on these axes.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), constrained_layout=True, sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(13, 4.6), constrained_layout=True, sharey=True)
     others = [row for row in tables['imagenet-others'].rows if row.model.startswith('ResNet')]
     series = [
         ('SSS ResNet', tables['imagenet-resnet'].rows),
@@ -93,10 +93,11 @@ def imagenet(tables, results):
                     color=COLOURS[number % 7],
                     **side,
                 )
+        _unpruned(panel, tables['imagenet-unpruned'].rows, columns[0])
         _our_points(panel, [result for result in results if network_of(result).endswith('on imagenet')], columns[0])
         _finish(panel, label, 'top-1 error on ImageNet (%)')
         panel.margins(x=0.25)
-    panels[1].legend(frameon=False, fontsize=8)
+    panels[1].legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -312,6 +313,17 @@ def _stems(panel, first, values, colour, label, is_crowded):
         zorder=3,
         rasterized=is_crowded,
     )
+
+
+def _unpruned(panel, rows, column):
+    """Full networks whose error was read off a plot; what they cost is counted."""
+    points = [
+        (COLUMNS[column].of_cost(structure_cost(row.network, row.keep)), row.values['top1'].number, row.model)
+        for row in rows
+    ]
+    panel.plot(*zip(*(point[:2] for point in points)), 'x', color='black', label='unpruned, read off a plot')
+    for x, y, name in points:
+        panel.annotate(name, (x, y), xytext=(5, 4), textcoords='offset points', fontsize=8)
 
 
 def _published_curves(panel, rows, column):
