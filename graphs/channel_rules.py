@@ -101,9 +101,11 @@ class Pooling(Pointwise):
             return inputs if text(node, 'pool_type', 'max') in ('max', 'avg') else np.where(inputs == 0, 0, UNKNOWN)
         kernel = integers(node, 'kernel', (1,))
         pad, stride = integers(node, 'pad', (0,) * len(kernel)), integers(node, 'stride', (1,) * len(kernel))
-        if text(node, 'pool_type', 'max') == 'max':
+        kind, is_valid = text(node, 'pool_type', 'max'), text(node, 'pooling_convention', 'valid') == 'valid'
+        if kind == 'avg' and is_valid and not any(pad):
+            return inputs
+        if kind == 'max':
             # 'full' may put a window into the padding alone, whose maximum is no number of the map.
-            is_valid = text(node, 'pooling_convention', 'valid') == 'valid'
             covered = is_valid or all(p + s <= k for k, s, p in zip(kernel, stride, pad))
             return inputs if covered else np.full(len(inputs), UNKNOWN)
         return np.where(inputs == 0, 0, UNKNOWN)

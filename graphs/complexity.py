@@ -82,7 +82,7 @@ def count(graph, shapes, inputs, batch, lambda_name='lambda'):
         bn += sizes if node.op in NORMALISERS else 0
         bias_adds += _bias_adds(node, shapes) // batch
         if own - scaling or node.op in MULTIPLIERS:
-            macs = _macs(node, shapes) // batch
+            macs = macs_of(node, shapes) // batch
             layers.append(Layer(node.name, node.op, _output_shape(node, shapes)[1:], sizes, macs))
     params = sum(layer.params for layer in layers)
     return Complexity(params, params - bn, sum(layer.macs for layer in layers), bias_adds, lambdas, tuple(layers))
@@ -117,7 +117,7 @@ def _not_learned(node):
     return AUXILIARY_INPUTS.get(node.op, ()) + ((GAMMA,) if fixed_gamma else ())
 
 
-def _macs(node, shapes):
+def macs_of(node, shapes):
     """Multiply-accumulates of one operator on the whole batch.
 
     Each position of the output (of a transposed convolution: the input) meets each weight.

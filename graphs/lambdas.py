@@ -12,6 +12,9 @@ LambdaVector.__doc__ = (
     '``group`` an entry is a row, the groups of one block. A neuron vector lies whole in one stage: one entry.'
 )
 
+# The kind that ``--scale channel`` means is called by the paper's word in files.
+KIND_ALIASES = {'channel': 'neuron'}
+
 
 def is_lambda(name, lambda_name='lambda'):
     """Whether a variable of this name is a vector or matrix of scaling factors: they are found by name, as the

@@ -61,7 +61,7 @@ class Liveness:
 
         No tensor is left without a channel unless a concatenation drops it whole.
         """
-        label = self._labels()
+        label = self.labels()
         stays = np.zeros(self._ids, bool)
         stays[label[PINNED]] = True
         for source, channels in self.channels.items():
@@ -140,7 +140,7 @@ class Liveness:
         if mask is not None and source in self.needed:
             self.needed[source] |= mask & (self.known[source] != 0)
 
-    def _labels(self):
+    def labels(self):
         """For every id, the smallest id that it is joined with."""
         label = np.arange(self._ids)
         if not self._joins:

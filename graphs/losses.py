@@ -32,6 +32,26 @@ def logits(graph):
     return Graph(heads, graph.attrs)
 
 
+def with_loss(symbol):
+    """``symbol`` ending in SoftmaxOutput, whose label is ``softmax_label``; as it is where it ends in a loss already.
+
+    A softmax at its end is taken into the loss. Raises GraphError for a network of several outputs, or one whose output
+    is a sigmoid.
+    """
+    graph = Graph.from_symbol(symbol)
+    if all(head.node.op in LABEL_OPERATORS for head in graph.heads):
+        return symbol
+    if len(graph.heads) != 1 or graph.heads[0].node.op == 'sigmoid':
+        ends = ', '.join(head.node.op for head in graph.heads)
+        raise GraphError(f'the network ends in {ends}, which no softmax loss fits; give it its own loss and label')
+    scores = logits(graph).heads[0]
+    graph.heads = [scores]
+    name = graph.fresh_name('softmax')
+    label = Output(Node('null', graph.fresh_name('softmax_label')))
+    graph.heads = [Output(Node('SoftmaxOutput', name, {}, [scores, label]))]
+    return graph.to_symbol()
+
+
 def smoothed(symbol, amount, num_classes):
     """``symbol`` trained with label smoothing: a target of 1 - amount + amount / K for the label, and amount / K for
     each other of K classes.

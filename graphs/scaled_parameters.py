@@ -1,6 +1,4 @@
-"""Which parameters each scaling factor multiplies: how a structure is told by its weights alone, for methods that have
-no λ.
-"""
+"""λ multiplied into parameters: how that is written, and which parameters each λ multiplies in a symbol."""
 
 import numpy as np
 
@@ -8,7 +6,7 @@ from runtime import mx
 from runtime.errors import GraphError
 
 from .folding import evaluate, fold_constants
-from .graph import Graph, labels
+from .graph import Graph, Node, Output, labels
 from .lambdas import is_lambda
 
 
@@ -34,6 +32,30 @@ def scaled_parameters(symbol, inputs=('data',), lambda_name='lambda'):
         if factors:
             found[parameter] = {factor: _entries(parameter, source, factor, below, shapes) for factor in factors}
     return found
+
+
+def scaled_parameter(parameter, shape, factor, count, width, stem):
+    """The ``Output`` of new nodes: ``parameter`` (an ``Output`` of ``shape``) times a λ.
+
+    ``factor`` is the ``Output`` of ``count`` elements, a vector; each multiplies ``width`` neighbours along the first
+    axis. A ``count`` of 1 multiplies the whole. The names of the nodes begin with ``stem``.
+    """
+
+    def node(op, ending, inputs, **attrs):
+        return Output(Node(op, f'{stem}_{ending}', attrs, inputs))
+
+    if count == 1:
+        # As a product of matrices, as ``symbols.scaling`` writes it: the same numbers to the bit, and a quick backward
+        # pass.
+        row = node('Reshape', 'row', [parameter], shape='(1, -1)')
+        one = node('Reshape', 'one', [factor], shape='(1, 1)')
+        return node('Reshape', 'whole', [node('dot', 'dot', [one, row])], shape=str(tuple(shape)))
+    if width > 1:
+        factor = node('repeat', 'repeat', [factor], repeats=str(width), axis='0')
+    if len(shape) > 1:
+        factor = node('Reshape', 'column', [factor], shape=str((-1, *[1] * (len(shape) - 1))))
+        return node('broadcast_mul', 'product', [parameter, factor])
+    return node('elemwise_mul', 'product', [parameter, factor])
 
 
 def _shapes(symbol):

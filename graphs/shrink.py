@@ -22,7 +22,7 @@ from .lambdas import is_lambda
 from .liveness import Weights
 from .onednn_workaround import guard_sums
 from .pruning import prune
-from .scaled_parameters import scaled_parameters
+from .scaled_parameters import scaled_parameter, scaled_parameters
 
 
 class Shrunk(NamedTuple):
@@ -173,19 +173,5 @@ def _product(graph, parameter, name, kept, factor, alive, entries):
         chosen = Output(
             Node('slice_axis', f'{stem}_part', {'axis': '0', 'begin': str(begin), 'end': str(end)}, [factor])
         )
-    if len(elements) == 1:
-        # As a product of matrices, as ``symbols.scaling`` writes it: the same numbers to the bit, and a quick backward
-        # pass.
-        shape = '(' + ', '.join(str(len(length)) for length in kept) + (',)' if len(kept) == 1 else ')')
-        row = Output(Node('Reshape', f'{stem}_row', {'shape': '(1, -1)'}, [parameter]))
-        one = Output(Node('Reshape', f'{stem}_one', {'shape': '(1, 1)'}, [chosen]))
-        return Output(
-            Node('Reshape', f'{stem}_whole', {'shape': shape}, [Output(Node('dot', f'{stem}_dot', {}, [one, row]))])
-        )
-    if slices[0] > 1:
-        chosen = Output(Node('repeat', f'{stem}_repeat', {'repeats': str(slices[0]), 'axis': '0'}, [chosen]))
-    if len(kept) > 1:
-        ones = ', '.join(['-1'] + ['1'] * (len(kept) - 1))
-        chosen = Output(Node('Reshape', f'{stem}_column', {'shape': f'({ones})'}, [chosen]))
-        return Output(Node('broadcast_mul', f'{stem}_product', {}, [parameter, chosen]))
-    return Output(Node('elemwise_mul', f'{stem}_product', {}, [parameter, chosen]))
+    shape = tuple(len(entries_left) for entries_left in kept)
+    return scaled_parameter(parameter, shape, chosen, len(elements), int(slices[0]), stem)
