@@ -2,7 +2,7 @@
 
     symbol, scaled = add_lambda(symbol, (3, 224, 224), ('block', 'channel'))
     for one in scaled:
-        print(one.name, one.kind, one.count, one.layers, one.share)
+        print(one.name, one.kind, one.structures, one.layers, one.share)
 
 λ multiplies the parameters of the layer that a structure ends in, as ``symbols.scaling`` writes it. Where that layer
 has none to take it (a batch normalisation with ``fix_gamma``, the product of a squeeze-and-excitation), λ multiplies
@@ -34,14 +34,14 @@ GLUON_ENDING = '_fwd'
 class Scaled(NamedTuple):
     """What got a λ.
 
-    ``name`` is that of the variable, ``kind`` one of KINDS, ``count`` how many structures there are, ``place`` the
+    ``name`` is that of the variable, ``kind`` one of KINDS, ``structures`` how many structures there are, ``place`` the
     layer or addition that they end in. ``layers`` are the convolutions and full connections that lose channels when
     they go, or that go whole; ``share`` is the part of the network's MACs that these structures cost.
     """
 
     name: str
     kind: str
-    count: int
+    structures: int
     place: str
     layers: Tuple[str, ...]
     share: float
@@ -106,18 +106,18 @@ class _Insertion:
         """A λ for each structure of a ``Site``."""
         layer, kind = _layer_below(site.node), 'channel' if site.width == 1 else 'group'
         name = f'lambda_{_plain(layer.name)}' + ('_group' if kind == 'group' else '')
-        shape = (site.count,) if kind == 'channel' else (1, site.count)
+        shape = (site.structures,) if kind == 'channel' else (1, site.structures)
         variable = self._variable(name, kind, shape, [self._stage(site.node)])
         factor = variable
         if kind == 'group':
             factor = Output(Node('Reshape', f'{variable.node.name}_row', {'shape': '(-1,)'}, [variable]))
         if _takes_factor(site.node):
-            self._scale_parameters(site.node, factor, site.count, site.width, variable.node.name)
+            self._scale_parameters(site.node, factor, site.structures, site.width, variable.node.name)
         else:
             self._scale_map(site, factor, variable.node.name)
         names = tuple(_plain(layer.name) for layer in site.layers)
         share = self._share(site.macs)
-        return Scaled(variable.node.name, kind, site.count, _plain(layer.name), names, share)
+        return Scaled(variable.node.name, kind, site.structures, _plain(layer.name), names, share)
 
     def scale_branches(self, branches):
         """One vector ``lambda_block`` with an element for each ``Branch``."""

@@ -2,14 +2,14 @@
 
     net = Structures(symbol, {'data': (1, 3, 32, 32)})
     for site in net.sites():
-        print(site.node.name, site.count, [layer.name for layer in site.layers])
+        print(site.node.name, site.structures, [layer.name for layer in site.layers])
 
 Channels that must stay or go together (they are added, or meet in a grouped convolution) are one *structure*. A *site*
 is a layer behind which one λ for each structure would remove exactly that structure. Each structure has one site, the
 last one: a depthwise convolution shares the λ of the convolution before it.
 """
 
-from typing import Iterable, NamedTuple
+from typing import Iterable, List, NamedTuple, Set
 
 import numpy as np
 
@@ -26,12 +26,12 @@ from .values import stand_in
 class Site(NamedTuple):
     """A layer that λ can stand behind.
 
-    ``node`` puts out ``count`` structures of ``width`` neighbouring channels each. ``layers`` are all convolutions and
-    full connections whose output channels go with these structures; ``macs`` counts what they cost for one image.
+    ``node`` puts out so many ``structures``, of ``width`` neighbouring channels each. ``layers`` are all convolutions
+    and full connections whose output channels go with these structures; ``macs`` counts what they cost for one image.
     """
 
     node: Node
-    count: int
+    structures: int
     width: int
     layers: tuple
     macs: int
@@ -70,7 +70,8 @@ class Structures:
         candidates = [
             node for node in candidates if _runs(self._structures[node])[1] == 1 or not narrow & set(self._of(node))
         ]
-        chosen, covered = [], set()
+        chosen: List[Node] = []
+        covered: Set[int] = set()
         removes = self._tried(candidates)
         for node in reversed(candidates):
             structures = set(self._of(node))

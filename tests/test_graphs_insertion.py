@@ -137,7 +137,7 @@ def grouped():
 def test_groups():
     symbol, found, arg_params, aux_params = with_lambda(grouped(), SMALL, ('channel', 'group'))
     assert_unchanged(grouped(), symbol, arg_params, aux_params, SMALL)
-    assert [(one.name, one.kind, one.count, one.layers) for one in found] == [
+    assert [(one.name, one.kind, one.structures, one.layers) for one in found] == [
         ('lambda_conv2_group', 'group', 4, ('conv1', 'conv2'))
     ]
     assert [(vector.kind, vector.stages) for vector in lambda_layout(symbol)] == [('group', (1,))]
@@ -164,7 +164,7 @@ def depthwise(outputs):
 @pytest.mark.parametrize('outputs', [1, 3])
 def test_a_depthwise_convolution_shares_the_factor_of_what_feeds_it(outputs):
     symbol, found, arg_params, aux_params = with_lambda(depthwise(outputs), SMALL, ('channel', 'group'))
-    assert [(one.kind, one.count, one.layers) for one in found] == [
+    assert [(one.kind, one.structures, one.layers) for one in found] == [
         ('channel', 6, ('conv1', 'conv2')),
         ('channel', 5, ('conv3',)),
     ]
