@@ -24,8 +24,9 @@ import sys
 import tempfile
 import time
 
-from helpers.tiny_runs import DIGITS, checkpoint, metrics, save_network
+from helpers.tiny_runs import DIGITS, checkpoint, metrics, open_bytes, save_network
 
+from graphs.stripped_files import stripped_paths
 from train import train_cifar
 
 # The learning rate drops in the middle. An epoch is short, so that much of the time goes into saving.
@@ -207,12 +208,19 @@ def compare(prefix, reference, epochs):
     """The names of what differs between the ends of two runs."""
     found = {
         'parameters or states': checkpoint(prefix, epochs) == checkpoint(reference, epochs),
+        'the stripped network': stripped(prefix) == stripped(reference),
         'metrics': [without_time(line) for line in metrics(prefix)]
         == [without_time(line) for line in metrics(reference)],
         'checkpoints kept': set(manifests(reference)) <= set(manifests(prefix))
         and not glob.glob(os.path.join(os.path.dirname(prefix), '.run*')),
     }
     return [what for what, is_equal in found.items() if not is_equal]
+
+
+def stripped(prefix):
+    """The bytes of the stripped network that a run with a budget writes; of another run, nothing."""
+    paths = stripped_paths(f'{prefix}-stripped')
+    return [open_bytes(path) if os.path.exists(path) else None for path in paths]
 
 
 def without_time(line):

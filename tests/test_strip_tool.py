@@ -12,6 +12,7 @@ from helpers.strip_networks import images, predict, random_parameters, small, wi
 
 import tools.strip_params as tool
 from formats.checkpoint_files import load_checkpoint, save_model
+from graphs import stripped_files
 from runtime import mx
 from runtime.errors import CheckpointError, NothingLeftError, ProofError, UserError
 from symbols import get_symbol
@@ -126,14 +127,14 @@ def test_nothing_is_overwritten(checkpoint, tmp_path):
 
 
 def test_a_network_that_differs_is_not_written(checkpoint, tmp_path, monkeypatch):
-    right = tool.strip
+    right = stripped_files.strip
 
     def wrong(*args):
         stripped = right(*args)
         stripped.arg_params['stage2_unit1_conv3_weight'][0, 0] += 1
         return stripped
 
-    monkeypatch.setattr(tool, 'strip', wrong)
+    monkeypatch.setattr(stripped_files, 'strip', wrong)
     with pytest.raises(ProofError, match='the first tensor that differs is the output of stage2_unit1_conv3, by'):
         strip_to(tmp_path / 'small', checkpoint)
     assert written(tmp_path) == []

@@ -1,14 +1,24 @@
 """Zeros that stay, a budget, and a network that shrinks while it trains."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
-from helpers.tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
+from helpers.strip_networks import random_parameters, with_dead
+from helpers.tiny_runs import NOISE, log_lines, metrics, open_bytes, refused, save_network, train
 
+from formats.symbol_file import load_symbol
 from graphs.complexity import complexity
+from graphs.proof import Network
+from graphs.stripped_files import strip_with_proof, stripped_paths, write_stripped
+from optimizers import APG
 from runtime import mx
+from tools import strip_params
 from train.checkpoint import Checkpoints
+from train.data.iterators import SyntheticIterator
+from train.engines.mxnet import MXNetEngine
+from train.resizing import ResizableEngine
 from train.selection import Schedule, schedule_of
 
 FLAGS = [
@@ -86,7 +96,7 @@ def test_a_budget_is_reached_and_the_network_shrinks(engine, kinds, tmp_path):
     assert alive(prefix)[-1] <= 0.7 * full < alive(prefix)[0]
     assert alive(prefix) == sorted(alive(prefix), reverse=True)
     assert any('Rebuilt the network' in line for line in log_lines(prefix))
-    assert 'target 70.0 %' in [line for line in log_lines(prefix) if 'Reached' in line][-1]
+    assert any(' after the rebuild: ' in line and 'images/s' in line for line in log_lines(prefix))
     symbol, args, _ = mx.model.load_checkpoint(str(prefix), 6)
     assert complexity(symbol, {'data': (1, 3, 8, 8)}).macs == full, 'a checkpoint holds the whole network'
     left = np.concatenate([array.asnumpy().ravel() for name, array in args.items() if 'lambda' in name])
@@ -129,6 +139,64 @@ def test_shrinking_changes_nothing_but_rounding(tmp_path):
         if 'lambda' in name:
             np.testing.assert_allclose(ends[1].arg_params[name].asnumpy(), array.asnumpy(), atol=0.02)
     assert ends[0].selection == ends[1].selection
+
+
+def test_a_run_with_a_budget_ends_in_a_stripped_network(tmp_path, capsys):
+    """The same as the tool makes of the last checkpoint; graph and parameters byte for byte."""
+    network, prefix, out = save_network(tmp_path, kinds=('block', 'neuron')), tmp_path / 'run', tmp_path / 'by-hand'
+    assert train(network, prefix, *FLAGS, *BUDGET, '--shrink', '--quiet') == 0
+    assert strip_params.main(['--prefix', str(prefix), '--epoch', '6', '--out', str(out)]) == 0
+    written = [path.replace(str(out), f'{prefix}-stripped') for path in stripped_paths(str(out))]
+    by_hand = stripped_paths(str(out))
+    assert [open_bytes(path) for path in written[:2]] == [open_bytes(path) for path in by_hand[:2]]
+    reports = [json.loads(open_bytes(path)) for path in (written[2], by_hand[2])]
+    last = metrics(prefix)[-1]
+    assert reports[0] == reports[1]
+    assert reports[0]['after']['macs'] == last['alive']['macs']
+    share = 100 * last['alive']['macs'] / last['full']['macs']
+    now = 100 * last['validation']['accuracy']
+    said = f'Reached {share:.1f} % of the MACs (target 70 %), accuracy '
+    assert any(said in line and line.endswith(f' -> {now:.1f} % now.') for line in log_lines(prefix))
+    assert f'python tools/strip_params.py --prefix {prefix} --epoch 6' in log_lines(prefix)[-1]
+    assert said in capsys.readouterr().err
+
+
+def test_a_stripped_network_of_another_run_is_not_replaced(tmp_path, capfd):
+    network, path = save_network(tmp_path), tmp_path / 'run-stripped-0000.params'
+    path.write_bytes(b'another')
+    flags = ['--network', network, '--model-prefix', tmp_path / 'run', *NOISE, *FLAGS, *BUDGET]
+    assert str(path) in refused(capfd, tmp_path, *flags)
+
+
+@pytest.mark.parametrize('kinds', [('block',), ('block', 'neuron')])
+def test_shrinking_makes_no_other_stripped_network(kinds, tmp_path):
+    """The whole network strips to the same files as the one that was rebuilt, given the same λ and weights. (The report
+    beside them counts λ inside dead blocks as dead only after a rebuild.)
+    """
+    symbol, shapes = load_symbol(save_network(tmp_path, kinds=kinds)), {'data': (1, 3, 8, 8)}
+    args, aux = random_parameters(symbol, {**shapes, 'softmax_label': (1,)})
+    frozen = {name: np.zeros(array.shape, bool) for name, array in args.items() if 'lambda' in name}
+    for mask in frozen.values():
+        mask[0] = True
+    data = SyntheticIterator(4, (3, 8, 8), 10, 8)
+    engine = ResizableEngine(
+        symbol,
+        shapes,
+        lambda smaller: MXNetEngine(smaller, [mx.cpu()], data.provide_data, data.provide_label),
+        lambda smaller: APG(learning_rate=0.1, param_idx2name={}, sym=smaller),
+    )
+    engine.start(with_dead(args, frozen), aux)
+    whole = strip_with_proof(Network(symbol, *engine.parameters()), shapes)
+    engine.shrink(frozen)
+    write_stripped(str(tmp_path / 'whole'), whole)
+    write_stripped(str(tmp_path / 'shrunk'), strip_with_proof(Network(symbol, *engine.parameters()), shapes))
+    for first, second in zip(*(stripped_paths(str(tmp_path / name))[:2] for name in ('whole', 'shrunk'))):
+        assert open_bytes(first) == open_bytes(second)
+    smaller = engine._smaller.symbol
+    of_shrunk = strip_with_proof(Network(smaller, *engine._engine.parameters()), shapes)
+    assert of_shrunk.report['after'] == whole.report['after']
+    for name, array in of_shrunk.network.arg_params.items():
+        np.testing.assert_allclose(array.asnumpy(), whole.network.arg_params[name].asnumpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

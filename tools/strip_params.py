@@ -11,14 +11,13 @@ import time
 
 import numpy as np
 
-from formats.checkpoint_files import load_checkpoint, params_path, save_model, symbol_path
+from formats.checkpoint_files import load_checkpoint, params_path, symbol_path
 from graphs.graph import data_shape_of
-from graphs.proof import Network, default_tolerance, difference, noise, prove, run_to_logits
-from graphs.strip import strip, switched_off
+from graphs.proof import Network, difference, noise, run_to_logits
+from graphs.stripped_files import PROOF_INPUTS, strip_with_proof, stripped_paths, write_stripped
 from runtime import mx
 from runtime.cli import run
 from runtime.errors import UserError
-from runtime.files import write_text
 from symbols import parse_image_shape
 from train.data.datasets import DATASETS, eval_iterator, load_dataset
 from train.evaluation import Predictor, score
@@ -50,7 +49,7 @@ def parser():
     made.add_argument(
         '--proof-inputs',
         type=int,
-        default=8,
+        default=PROOF_INPUTS,
         help='how many images both networks run on before anything is written (default: 8)',
     )
     made.add_argument(
@@ -84,30 +83,27 @@ def main(argv=None):
     before = Network(*load_checkpoint(args.prefix, args.epoch))
     shapes = {'data': (1, *image_shape(args, before.symbol))}
     images, dataset = proof_images(args, shapes)
-    exact = before._replace(arg_params=switched_off(before.arg_params, args.threshold, args.lambda_name))
-    # The networks run one before and one after the stripping, so that the memory of the first is free for the second.
-    expected = run_to_logits(exact, images)
-    stripped = strip(*before, shapes, args.threshold, args.fold_bn, args.for_training, args.lambda_name)
-    after = Network(*stripped[:3])
-    tolerance = default_tolerance(before.arg_params) if args.tolerance is None else args.tolerance
-    result = {**stripped.report, 'proof': prove(exact, after, images, tolerance, expected)._asdict()}
+    proved = strip_with_proof(
+        before, shapes, images, args.threshold, args.fold_bn, args.for_training, args.lambda_name, args.tolerance
+    )
+    after = proved.network
+    result = {**proved.report, 'proof': proved.proof._asdict()}
     if args.threshold:
-        result['threshold_cost'] = difference(run_to_logits(before, images), expected)._asdict()
+        result['threshold_cost'] = difference(run_to_logits(before, images), proved.logits)._asdict()
     if dataset is not None:
         result['accuracy'] = {
             name: accuracy(network, dataset) for name, network in (('before', before), ('after', after))
         }
     if args.time:
         result['milliseconds'] = milliseconds({'before': before, 'after': after}, shapes['data'])
-    save_model(args.out, 0, *after)
-    write_text(structure_path(args.out), json.dumps(stripped.report, indent=1) + '\n')
+    write_stripped(args.out, proved)
     print(json.dumps(result) if args.json else table(result, args.out))
     return 0
 
 
 def check_options(args):
     """Refuse what would overwrite or could not be done, before any work."""
-    targets = [symbol_path(args.out), params_path(args.out, 0), structure_path(args.out)]
+    targets = stripped_paths(args.out)
     sources = [os.path.realpath(path) for path in (symbol_path(args.prefix), params_path(args.prefix, args.epoch))]
     for target in targets:
         if os.path.realpath(target) in sources:
@@ -116,10 +112,6 @@ def check_options(args):
             raise UserError(f'{target} is already there: give another --out, or --force to replace it')
     if args.threshold < 0 or args.proof_inputs < 1:
         raise UserError('--threshold must not be negative, and --proof-inputs at least 1')
-
-
-def structure_path(prefix):
-    return f'{prefix}-structure.json'
 
 
 def image_shape(args, symbol):
@@ -189,7 +181,7 @@ def table(result, out):
     lines.append(_sentence('proof', result['proof']))
     if 'threshold_cost' in result:
         lines.append(_sentence('cost of the threshold', result['threshold_cost']))
-    return '\n'.join([*lines, f'written: {symbol_path(out)}, {params_path(out, 0)}, {structure_path(out)}'])
+    return '\n'.join([*lines, f'written: {", ".join(stripped_paths(out))}'])
 
 
 def _stages(factors):

@@ -132,7 +132,11 @@ class Checkpoints:
 
     def clean(self):
         """Remove scratch files that a killed process left."""
-        ours = re.compile(rf'\.{re.escape(self._name)}-({LABEL}|symbol|metrics)\.(json|jsonl|params|states)\.\w+\.\2')
+        stripped = 'stripped-(symbol|structure|0000)'
+        ours = re.compile(
+            rf'\.{re.escape(self._name)}-({LABEL}|symbol|metrics|{stripped})\.(?P<ending>json|jsonl|params|states)'
+            r'\.\w+\.(?P=ending)'
+        )
         for name in filter(ours.fullmatch, self._listing()):
             os.remove(os.path.join(self._folder, name))
 

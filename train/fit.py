@@ -5,6 +5,7 @@ it.
 import json
 import logging
 import math
+import os
 import shlex
 import sys
 import time
@@ -15,18 +16,21 @@ from formats.checkpoint_files import symbol_path
 from graphs.alive import AliveCounter
 from graphs.complexity import complexity
 from graphs.lambdas import lambda_layout
-from runtime.errors import CannotShrinkError, CheckpointError, TrainingError, UserError
+from graphs.proof import Network
+from graphs.stripped_files import stripped_paths
+from runtime.errors import CheckpointError, TrainingError, UserError
 from runtime.threads import ThreadChooser
 
 from .build import all_versions, cumulative_shrinkage, make_engine, make_optimizer, network
 from .checkpoint import Checkpoints, State
-from .conclusion import conclusion
+from .conclusion import Course, conclusion, strip_run, stripped_prefix
 from .contribution import contributions
 from .distributed.group import ALONE
 from .finetune import weights_of
 from .interruption import Interruption
 from .log import Metrics, Progress, open_log
 from .metrics import lambda_statistics
+from .rebuilds import Rebuilds
 from .resizing import ResizableEngine
 from .resuming import check_same_run
 from .selection import Selection
@@ -75,7 +79,7 @@ class Run:
 
     def __init__(self, args, train_data, val_data, symbol, top_k, group):
         self._args, self._symbol, self._top_k, self._group = args, symbol, top_k, group
-        one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
+        self._one_image = one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
         self._engine = ResizableEngine(
             symbol,
             one_image,
@@ -93,6 +97,7 @@ class Run:
         self._checkpoints = Checkpoints(prefix, args.keep) if prefix else None
         self._full, self._alive = complexity(symbol, one_image), AliveCounter(symbol, one_image)
         self._selection = Selection(args, symbol, one_image)
+        self._rebuilds = Rebuilds(self._engine, symbol, one_image)
         self._watch = Watch(symbol, symbol.infer_shape(**one_image)[1][0][1])
         self.epoch, self.batch, self._best = 0, 0, None
         self._first_record, self._last_record, self._began = None, None, time.time()
@@ -174,8 +179,9 @@ class Run:
         }
         record.update(self._structure(epoch))
         self._metrics.add(record)
+        self._rebuilds.measured(epoch, record['samples_per_second'])
         self._first_record, self._last_record = self._first_record or record, record
-        self._selection.report(epoch, validated['accuracy'], epoch + 1 == self._args.num_epochs)
+        self._selection.report(epoch, validated['accuracy'])
         self._watch.look(epoch, validated['accuracy'], self._engine.lambdas(), record.get('alive'))
         if has_shrunk and self._args.num_epochs > self.epoch:
             self._best = None  # the best epoch is the best at the final size
@@ -184,7 +190,7 @@ class Run:
         self._tally.clear()
         self._save()
         if has_shrunk and self._args.shrink and self.epoch < self._args.num_epochs:
-            self._shrink(self.epoch)
+            self._rebuilds.rebuild(self.epoch, self._selection.frozen)
         self._apply_selection()
 
     def _apply_selection(self):
@@ -206,28 +212,6 @@ class Run:
             lambda: self._engine.tally(self._top_k),
         )
 
-    def _shrink(self, epoch):
-        """Rebuild the network without what is dead for good, if anything is."""
-        frozen = self._selection.frozen
-        if not any(mask.any() for mask in frozen.values()):
-            return
-        try:
-            found = self._engine.shrink(frozen)
-        except CannotShrinkError as error:
-            logging.warning('After %d epochs the network stays as it is: %s. Dead structures stay dead', epoch, error)
-            return
-        left = self._alive({name: ~mask for name, mask in frozen.items()})
-        logging.info(
-            'Rebuilt the network without its dead structures after %d epochs: params %d -> %d, macs %d -> %d; logits '
-            'differ by %.2g of the largest',
-            epoch,
-            self._full.params,
-            left.params,
-            self._full.macs,
-            left.macs,
-            found.relative,
-        )
-
     def _log_gamma_budget(self, pulls):
         """Log when γ alone would have shrunk λ from 1 to 0. Before that, only structures that the loss also pushes down
         can be removed.
@@ -244,10 +228,18 @@ class Run:
             )
 
     def conclude(self):
-        """Say what the run comes to, and what to try where nothing was selected."""
+        """Write the stripped network where there was a budget; say what the run comes to, and what to try where nothing
+        was selected.
+        """
+        if self._selection.has_budget and self._checkpoints:
+            network = Network(self._symbol, *self._engine.parameters())
+            strip_run(self._args.model_prefix, network, self._one_image)
         if self._last_record:
-            lines = conclusion(self._args, self._first_record, self._last_record, self._best, time.time() - self._began)
-            if self._group.rank == 0:
+            course = Course(self._first_record, self._last_record, self._best, self._selection.accuracy_before)
+            lines = conclusion(self._args, course, time.time() - self._began)
+            for line in lines:
+                logging.info('%s', line)
+            if self._group.rank == 0 and self._args.quiet:
                 print(*lines, sep='\n', file=sys.stderr)
         self._advise()
 
@@ -344,7 +336,7 @@ class Run:
         if state.selection:
             self._selection.load(state.selection)
         if self._args.shrink:
-            self._shrink(state.epoch)
+            self._rebuilds.rebuild(state.epoch, self._selection.frozen)
         self.epoch, self.batch, self._best = state.epoch, state.batch, state.best
         if self._group.rank == 0:  # the others' images are in these sums too
             self._tally.sums = state.tally
@@ -385,6 +377,12 @@ class Run:
             raise CheckpointError(
                 f'{symbol_path(self._args.model_prefix)} and its checkpoints exist already; go on with --resume, or '
                 'take another '
+                '--model-prefix'
+            )
+        kept = [path for path in stripped_paths(stripped_prefix(self._args.model_prefix)) if os.path.exists(path)]
+        if fresh and self._selection.has_budget and kept:
+            raise CheckpointError(
+                f'{kept[0]} exists already, and a run with a budget writes it: remove it, or take another '
                 '--model-prefix'
             )
 

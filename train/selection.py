@@ -74,6 +74,8 @@ class Selection:
         self._alive, self._full = AliveCounter(symbol, data_shapes), complexity(symbol, data_shapes)
         self.frozen = {name: np.zeros(self._shapes[name], bool) for name in self._vectors}
         self._dying = {}
+        # Validation accuracy after the last epoch in which everything was alive.
+        self.accuracy_before = None
         self._schedule = schedule_of(args.num_epochs) if self._target else None
         if self._target:
             self._require_possible()
@@ -96,6 +98,7 @@ class Selection:
                 for name, start in self._dying.items()
             },
             'gamma': self.gamma,
+            'accuracy_before': self.accuracy_before,
         }
 
     def load(self, state):
@@ -107,6 +110,7 @@ class Selection:
             for place, start in starts.items():
                 self._dying[name].flat[int(place)] = start
         self.gamma = state['gamma']
+        self.accuracy_before = state.get('accuracy_before')
 
     def share_left(self, frozen=None):
         """The share of MACs (or parameters) that is left without what is dead."""
@@ -161,30 +165,22 @@ class Selection:
             self.gamma = 0.0
         return sum(mask.sum() for mask in self.frozen.values()) > before
 
-    def report(self, epoch, accuracy, is_last):
-        """One line about where the budget stands."""
+    def report(self, epoch: int, accuracy: float) -> None:
+        """Log where the budget stands after ``epoch``, and note the validation accuracy as long as nothing is dead."""
+        if not any(mask.any() for mask in self.frozen.values()):
+            self.accuracy_before = float(accuracy)
         if not self.has_budget:
             return
-        left, what = 100 * self.share_left(), 'MACs' if self._cost == 'macs' else 'parameters'
-        if is_last:
-            logging.info(
-                'Reached %.1f %% of the %s (target %.1f %%), validation accuracy %.4f',
-                left,
-                what,
-                100 * self._target,
-                accuracy,
-            )
-        else:
-            logging.info(
-                'Epoch[%d] Budget %.1f %% of the %s left, target %.1f %%, %d structures fade out in the next epoch, '
-                'gamma=%g',
-                epoch,
-                left,
-                what,
-                100 * self._target,
-                sum(int(np.isfinite(start).sum()) for start in self._dying.values()),
-                self.gamma,
-            )
+        logging.info(
+            'Epoch[%d] Budget %.1f %% of the %s left, target %.1f %%, %d structures fade out in the next epoch, '
+            'gamma=%g',
+            epoch,
+            100 * self.share_left(),
+            'MACs' if self._cost == 'macs' else 'parameters',
+            100 * self._target,
+            sum(int(np.isfinite(start).sum()) for start in self._dying.values()),
+            self.gamma,
+        )
 
     def _require_possible(self):
         least = {name: np.ones(mask.shape, bool) for name, mask in self.frozen.items()}

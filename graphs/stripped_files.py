@@ -1,0 +1,64 @@
+"""A network is stripped, the stripped one is proved to compute the same, and what is left is written for stock MXNet.
+
+proved = strip_with_proof(Network(symbol, arg_params, aux_params), {'data': (1, 3, 32, 32)})
+write_stripped('run/stripped', proved)
+"""
+
+import json
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from formats.checkpoint_files import params_path, save_model, symbol_path
+from runtime.files import write_text
+
+from .proof import Difference, Network, default_tolerance, noise, prove, run_to_logits
+from .strip import strip, switched_off
+
+PROOF_INPUTS = 8
+
+
+class ProvedStrip(NamedTuple):
+    """``network``: what is left. ``report``: what stayed and went, see ``history.History.report``. ``proof``: how far
+    the two networks are apart. ``logits``: those of the network before, on the images of the proof.
+    """
+
+    network: Network
+    report: dict
+    proof: Difference
+    logits: List[np.ndarray]
+
+
+def strip_with_proof(
+    before: Network,
+    data_shapes: Dict[str, tuple],
+    images: Optional[Dict[str, np.ndarray]] = None,
+    threshold: float = 0.0,
+    fold_bn: bool = False,
+    for_training: bool = False,
+    lambda_name: str = 'lambda',
+    tolerance: Optional[float] = None,
+) -> ProvedStrip:
+    """Strip ``before`` (see ``strip.strip`` for the settings) and prove it on ``images``, normal noise if left out.
+
+    Raises ProofError where logits differ by more than ``tolerance`` (see ``proof.prove``), and what ``strip`` raises.
+    """
+    images = noise(PROOF_INPUTS, data_shapes) if images is None else images
+    exact = before._replace(arg_params=switched_off(before.arg_params, threshold, lambda_name))
+    # The networks run one before and one after the stripping, so that the memory of the first is free for the second.
+    expected = run_to_logits(exact, images)
+    stripped = strip(*before, data_shapes, threshold, fold_bn, for_training, lambda_name)
+    after = Network(*stripped[:3])
+    tolerance = default_tolerance(before.arg_params) if tolerance is None else tolerance
+    return ProvedStrip(after, stripped.report, prove(exact, after, images, tolerance, expected), expected)
+
+
+def stripped_paths(prefix: str) -> List[str]:
+    """The files of a stripped network: the graph, the parameters, and what stayed and went."""
+    return [symbol_path(prefix), params_path(prefix, 0), f'{prefix}-structure.json']
+
+
+def write_stripped(prefix: str, proved: ProvedStrip) -> None:
+    """Write ``stripped_paths(prefix)``, each whole or not at all."""
+    save_model(prefix, 0, *proved.network)
+    write_text(stripped_paths(prefix)[2], json.dumps(proved.report, indent=1) + '\n')
