@@ -18,7 +18,7 @@ from runtime.errors import UserError
 from symbols import resnet
 from tools import benchmark
 from tools.benchmarks import scaling
-from tools.benchmarks.contest import Measured, contest
+from tools.benchmarks.alternating import Measured, time_alternating
 from tools.benchmarks.process_usage import family_bytes, family_time, peak_bytes
 from tools.benchmarks.report import markdown
 from tools.benchmarks.synthetic_jpegs import write_records
@@ -267,23 +267,23 @@ def refuses():
 def builds(length):
     array = list(range(length))
 
-    def turn(steps):
+    def run_steps(steps):
         for _ in range(steps):
             sum(array)
 
-    return turn
+    return run_steps
 
 
-def test_contestants_are_measured_in_processes_of_their_own():
-    found = contest({'short': partial(builds, 1000), 'long': partial(builds, 1_000_000)}, rounds=3)
+def test_candidates_are_measured_in_processes_of_their_own():
+    found = time_alternating({'short': partial(builds, 1000), 'long': partial(builds, 1_000_000)}, rounds=3)
     assert [len(measure.seconds) for measure in found.values()] == [3, 3]
     assert found['long'].time_over(found['short']) > 10
     assert found['long'].peak_bytes > found['short'].peak_bytes + 2e7
 
 
-def test_a_contestant_that_cannot_be_built_says_why():
+def test_a_candidate_that_cannot_be_built_says_why():
     with pytest.raises(UserError, match='not today'):
-        contest({'refuses': refuses})
+        time_alternating({'refuses': refuses})
 
 
 def test_rounds_are_compared_one_by_one():

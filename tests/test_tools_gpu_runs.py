@@ -47,7 +47,7 @@ def test_a_schedule_of_the_papers_proportions_fits_into_the_time(args, tmp_path,
     monkeypatch.setattr(gpu_runs, 'measured_speed', lambda args, depth: speed)
     plans = gpu_runs.deep_plans(args, str(tmp_path), time.monotonic() + 60 * minutes)
     runs = [parsed(plan) for plan in plans]
-    assert [run.gamma for run in runs[1:]] == [0.01]
+    assert [run.gamma for run in runs[1:]] == [0.001]
     for run in runs:
         assert run.num_layers == 164
         assert run.num_epochs == pytest.approx(epochs, abs=1)
@@ -75,11 +75,11 @@ def test_the_clock_stops_what_is_under_way(tmp_path, monkeypatch, capsys):
                 lines.write(json.dumps({'samples_per_second': speed, 'validation': {'accuracy': 0.75}}) + '\n')
         time.sleep(60)
 
-    monkeypatch.setattr(gpu_runs, 'carry_out_all', endless)
+    monkeypatch.setattr(gpu_runs, 'run_plans', endless)
     assert gpu_runs.main(['--reduced', '--minutes', '0.01', '--out', str(tmp_path)]) == 130
     assert [plan.name for plan in started] == [
         'resnet20-baseline',
-        *(f'resnet20-sss-gamma{gamma}' for gamma in (0.003, 0.01, 0.03, 0.1)),
+        *(f'resnet20-sss-gamma{gamma}' for gamma in (0.0003, 0.001, 0.003, 0.01)),
     ]
     assert '| resnet20-baseline | 3 | 25.00 | 200 |' in capsys.readouterr().out
     throughput = json.loads((tmp_path / 'throughput.json').read_text())

@@ -15,7 +15,7 @@ from helpers.tiny_runs import save_network, save_plain_network
 from formats.checkpoint_files import load_checkpoint
 from runtime.errors import UserError
 from tools import sweep
-from tools.sweeps.one_run import ROOT, Plan, StepError, carry_out, claim, run_command, stop
+from tools.sweeps.one_run import ROOT, Plan, StepError, run_command, run_plan, stop, write_plan
 from tools.tables.results import read_results
 
 DATA = '--dataset digits --image-shape 3,8,8 --num-epochs 2 --lr-step-epochs 1'
@@ -43,13 +43,13 @@ def recipe(folder, network, name='tiny', flags=DATA):
 
 def plan(tmp_path, network, *overrides, strip=(), **options):
     made = Plan(str(tmp_path / 'out' / 'tiny'), recipe(tmp_path, network), overrides, strip, **options)
-    claim(made)
+    write_plan(made)
     return made
 
 
 def test_a_run_ends_with_all_that_is_said_about_it(tmp_path):
     made = plan(tmp_path, save_network(tmp_path), '--gamma', '100')
-    carry_out(made, in_process)
+    run_plan(made, in_process)
     (result,) = read_results(str(tmp_path / 'out'))
     assert result['overrides'] == ['--gamma', '100']
     assert result['arguments']['gamma'] == 100
@@ -75,14 +75,14 @@ def test_a_threshold_decides_where_no_lambda_is_zero(tmp_path):
     made = plan(
         tmp_path, save_network(tmp_path), '--lambda-rule', 'subgradient', '--gamma', '0.3', strip=('--threshold', '50')
     )
-    carry_out(made, in_process)
+    run_plan(made, in_process)
     (result,) = read_results(str(tmp_path / 'out'))
     assert result['alive'] == {'block': {'alive': 0, 'total': 2}}
     assert result['threshold_cost']['relative'] > 0
 
 
 def test_a_baseline_has_nothing_to_strip_and_is_scored_all_the_same(tmp_path):
-    carry_out(plan(tmp_path, save_plain_network(tmp_path), '--optimizer', 'nag'), in_process)
+    run_plan(plan(tmp_path, save_plain_network(tmp_path), '--optimizer', 'nag'), in_process)
     (result,) = read_results(str(tmp_path / 'out'))
     assert result['alive'] == {}
     assert result['left']['macs'] == result['full']['macs']
@@ -101,11 +101,11 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
         return in_process(command, log)
 
     with pytest.raises(StepError, match='strip ended with exit code 2: error: the disk is full'):
-        carry_out(made, fails_at_stripping)
+        run_plan(made, fails_at_stripping)
     assert '--resume' not in commands[0]
     with open(os.path.join(made.folder, 'run-0002.params'), 'rb') as trained:
         before = trained.read()
-    carry_out(made, lambda command, log: commands.append(command) or in_process(command, log))
+    run_plan(made, lambda command, log: commands.append(command) or in_process(command, log))
     assert '--resume' in commands[2]
     with open(os.path.join(made.folder, 'run-0002.params'), 'rb') as trained:
         assert trained.read() == before
@@ -167,9 +167,9 @@ def test_recipes_share_their_baseline_of_each_seed():
 
 def test_another_run_does_not_go_on_in_the_same_folder(tmp_path):
     first = plan(tmp_path, 'net-symbol.json')
-    claim(first)
+    write_plan(first)
     with pytest.raises(UserError, match='is of another run.*give another --out'):
-        claim(first._replace(overrides=('--gamma', '3')))
+        write_plan(first._replace(overrides=('--gamma', '3')))
 
 
 @pytest.mark.parametrize(

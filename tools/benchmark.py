@@ -6,7 +6,7 @@ networks, the data pipeline, record files, workers and parameter servers.
     python tools/benchmark.py inference imagenet-resnet/resnet-50 imagenet-resnet/sss-resnet-41
     python tools/benchmark.py io --synthetic 100000 --steps 200
 
-Contestants take turns, each in a process of its own with all cores, and are compared turn by turn; times are medians.
+Candidates alternate, each in a process of its own with all cores, and are compared round by round; times are medians.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from runtime import usable_cores
 from runtime.cli import run
 from tools.benchmarks import data_pipeline, inference, optimizer, record_files, scaling, training
-from tools.benchmarks.contest import CLOCKS, ROUNDS, STEPS
+from tools.benchmarks.alternating import CLOCKS, ROUNDS, STEPS
 from tools.benchmarks.report import report
 from train.arguments import SERVER_STORES
 from train.data.datasets import add_data_args
@@ -226,20 +226,20 @@ def _add_turns(command):
         '--rounds',
         type=_positive,
         default=ROUNDS,
-        help=f'how often everyone has a turn: more on a busy machine (default: {ROUNDS})',
+        help=f'rounds in which each candidate runs once: more on a busy machine (default: {ROUNDS})',
     )
     command.add_argument(
         '--steps',
         type=_positive,
         default=STEPS,
-        help=f'steps of a turn: more for steps of a few milliseconds (default: {STEPS}, of io 100)',
+        help=f'steps of a round: more for steps of a few milliseconds (default: {STEPS}, of io 100)',
     )
     command.add_argument(
         '--clock',
         choices=CLOCKS,
         default='wall',
         help='processor time is the steadier one where other programs run; take it with '
-        'OMP_NUM_THREADS=1, for waiting threads count too; family is that of all processes of a contestant (default: '
+        'OMP_NUM_THREADS=1, for waiting threads count too; family is that of all processes of a candidate (default: '
         'wall)',
     )
     return command

@@ -29,8 +29,8 @@ from contextlib import contextmanager
 from runtime.cli import run
 from runtime.errors import MissingDependencyError, TrainingError
 from runtime.files import write_text
-from tools.sweep import carry_out_all, numbers, summarise
-from tools.sweeps.one_run import RECIPES, ROOT, Plan, claim
+from tools.sweep import numbers, run_plans, summarise
+from tools.sweeps.one_run import RECIPES, ROOT, Plan, write_plan
 from tools.tables.render import markdown
 from train.data.datasets import load_dataset
 from train.log import open_log
@@ -49,21 +49,23 @@ def parser():
         '--minutes',
         type=float,
         default=25.0,
-        help='when to stop; what is not finished then goes on next time (default: 25)',
+        help='stop after this time; the same command continues (default: 25)',
     )
     made.add_argument(
         '--gamma',
         type=numbers,
-        default=(0.003, 0.01, 0.03, 0.1),
+        default=(0.0003, 0.001, 0.003, 0.01),
         metavar='G1,G2,...',
-        help='γ of ResNet-20 (default: 0.003,0.01,0.03,0.1)',
+        help='γ of ResNet-20 (default: 0.0003,0.001,0.003,0.01)',
     )
     made.add_argument(
-        '--deep-gamma', type=numbers, default=(0.01,), metavar='G1,...', help='γ of ResNet-164 (default: 0.01)'
+        '--deep-gamma', type=numbers, default=(0.001,), metavar='G1,...', help='γ of ResNet-164 (default: 0.001)'
     )
     made.add_argument('--out', help='where to write (default: results/torch-NAME-OF-THE-CARD)')
     made.add_argument('--data-dir', metavar='FOLDER', help='CIFAR-10, where it is not to be fetched')
-    made.add_argument('--reduced', action='store_true', help='everything in miniature on the CPU, in about a minute')
+    made.add_argument(
+        '--reduced', action='store_true', help='the same steps on small digits on the CPU, in about a minute'
+    )
     made.add_argument(
         'flags',
         nargs='*',
@@ -85,11 +87,11 @@ def main(argv=None):
     try:
         with alarm(deadline):
             shallow = plans(args, out, 20, args.gamma)
-            failures.update(carry_out_all(shallow, jobs=len(shallow)))
+            failures.update(run_plans(shallow, jobs=len(shallow)))
             deep = deep_plans(args, out, deadline)
-            failures.update(carry_out_all(deep, jobs=max(len(deep), 1)))
+            failures.update(run_plans(deep, jobs=max(len(deep), 1)))
     except KeyboardInterrupt:
-        logging.info('Stopped; the same command line goes on from here')
+        logging.info('Stopped; the same command continues from here')
         code = 130
     summarise(out, failures)
     write_throughput(out, card)
@@ -114,7 +116,7 @@ def fetch(args):
 
 
 def plans(args, out, depth, gammas, *schedule):
-    """A Plan for the baseline and for each γ of ResNet-``depth``, claimed."""
+    """A Plan for the baseline and for each γ of ResNet-``depth``, each written into its folder."""
     where = REDUCED if args.reduced else ('--gpus', args.gpu, *(('--data-dir', args.data_dir) if args.data_dir else ()))
     flags = ('--engine', 'torch', *where, *args.flags, *schedule)
     recipe = os.path.relpath(os.path.join(RECIPES, 'cifar10', f'resnet{depth}-{{}}.args')).format
@@ -124,7 +126,7 @@ def plans(args, out, depth, gammas, *schedule):
         for gamma in gammas
     ]
     for plan in made:
-        claim(plan)
+        write_plan(plan)
     return made
 
 
@@ -182,7 +184,7 @@ def measured_speed(args, depth):
             prefix,
         ]
         if subprocess.run(command, check=False).returncode:
-            raise TrainingError(f'ResNet-{depth} does not train on this card; what it said is above')
+            raise TrainingError(f'ResNet-{depth} does not train on this card; its output is above')
         return _epochs(prefix)[-1]['samples_per_second']
 
 

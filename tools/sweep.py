@@ -26,12 +26,12 @@ from tools.sweeps.one_run import (
     Plan,
     StepError,
     baseline_of,
-    carry_out,
-    claim,
     result_path,
     run_command,
+    run_plan,
     script_of,
     stop,
+    write_plan,
 )
 from tools.tables.figures import frontier, save
 from tools.tables.render import failures_markdown, runs_markdown
@@ -90,12 +90,12 @@ def main(argv=None):
     plans = make_plans(args)
     for plan in plans:
         script_of(plan.recipe)
-        claim(plan)
+        write_plan(plan)
     open_log()
     try:
-        failures = carry_out_all(plans, args.jobs)
+        failures = run_plans(plans, args.jobs)
     except KeyboardInterrupt:
-        logging.info('Stopped; the same command line goes on from here')
+        logging.info('Stopped; the same command continues from here')
         return 130
     summarise(args.out, failures)
     return 1 if failures else 0
@@ -142,7 +142,7 @@ def without_selection(words):
     return kept
 
 
-def carry_out_all(plans, jobs):
+def run_plans(plans, jobs):
     """Carry out every plan that has no result yet, ``jobs`` at a time, and return what failed: a dict from folder to
     reason.
     """
@@ -155,7 +155,7 @@ def carry_out_all(plans, jobs):
     pool = concurrent.futures.ThreadPoolExecutor(jobs)
     try:
         threads = max(1, usable_cores() // jobs) if jobs > 1 else None
-        pending = {pool.submit(_carry_out, plan, threads, running): plan for plan in waiting}
+        pending = {pool.submit(_run_plan, plan, threads, running): plan for plan in waiting}
         for future in tqdm.tqdm(concurrent.futures.as_completed(pending), total=len(pending), unit='run', disable=None):
             reason = future.result()
             if reason:
@@ -187,11 +187,11 @@ def summarise(out, failures):
     print(text)
 
 
-def _carry_out(plan, threads, running):
+def _run_plan(plan, threads, running):
     """Why a run failed, or None."""
     logging.info('%s: starting', plan.name)
     try:
-        carry_out(plan, lambda command, log: run_command(command, log, threads, running))
+        run_plan(plan, lambda command, log: run_command(command, log, threads, running))
     except StepError as error:
         logging.error('%s: %s', plan.name, error)
         return str(error)

@@ -1,3 +1,3 @@
-"""What ``tools/benchmark.py`` measures, one module per subcommand, and how: ``contest`` takes the times, ``report``
+"""What ``tools/benchmark.py`` measures, one module per subcommand, and how: ``alternating`` takes the times, ``report``
 writes them down.
 """

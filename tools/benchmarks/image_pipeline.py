@@ -16,7 +16,7 @@ from train.data.image_iterators import Damage, ImageTrainIterator
 from train.data.image_sources import ImageReader, RecordSource
 
 from . import training
-from .contest import contest
+from .alternating import time_alternating
 from .report import milliseconds
 from .synthetic_jpegs import write_records
 
@@ -25,12 +25,12 @@ LIMIT = 'cv2.imdecode alone'
 
 
 def measure(args):
-    """One row for each contestant, the limit first; and one for the network of ``--network``, by turns of its own,
+    """One row for each candidate, the limit first; and one for the network of ``--network``, in rounds of its own,
     since its steps are far longer.
     """
     rec = args.data_train or write_records(args.scratch or tempfile.gettempdir(), args.synthetic)
     builds = {LIMIT: bare, 'ours': ours, 'ImageRecordIter': stock}
-    measured = contest(
+    measured = time_alternating(
         {name: partial(build, rec, args.batch_size, args.seed) for name, build in builds.items()},
         args.rounds,
         args.steps,
@@ -49,7 +49,7 @@ def measure(args):
             args.batch_size,
             *training.LAMBDAS['weight'],
         )
-        result = contest({'step': build}, args.rounds, steps=1, clock=args.clock)['step']
+        result = time_alternating({'step': build}, args.rounds, steps=1, clock=args.clock)['step']
         rows.append(
             _row(
                 f'a training step of {args.network}-{args.num_layers}',
@@ -137,7 +137,7 @@ def stock(rec, batch_size, seed):
 def turns_of(batches):
     """Steps through an iterator, over and over; each waits until the batch is in MXNet's memory."""
 
-    def turn(steps):
+    def run_steps(steps):
         for _ in range(steps):
             try:
                 batch = batches.next()
@@ -146,4 +146,4 @@ def turns_of(batches):
                 batch = batches.next()
             batch.data[0].wait_to_read()
 
-    return turn
+    return run_steps

@@ -21,7 +21,7 @@ from symbols import parse_image_shape
 from tools.tables.published import find_row, read_tables
 from tools.tables.structures import random_network
 
-from .contest import contest, threads
+from .alternating import threads, time_alternating
 from .report import milliseconds
 from .speed_plot import draw
 
@@ -104,12 +104,12 @@ def mxnet_inference(network, device, batch):
     module.bind([('data', images.data[0].shape)], for_training=False)
     module.set_params(arg_params, aux_params)
 
-    def turn(steps):
+    def run_steps(steps):
         for _ in range(steps):
             module.forward(images, is_train=False)
             module.get_outputs()[0].wait_to_read()
 
-    return turn
+    return run_steps
 
 
 def onnx_inference(network, device, batch):
@@ -121,11 +121,11 @@ def onnx_inference(network, device, batch):
     session = onnxruntime.InferenceSession(f'{network.prefix}.onnx', options, providers=[provider])
     images = {session.get_inputs()[0].name: _noise(network, batch)}
 
-    def turn(steps):
+    def run_steps(steps):
         for _ in range(steps):
             session.run(None, images)
 
-    return turn
+    return run_steps
 
 
 def torch_inference(network, device, batch):
@@ -141,19 +141,19 @@ def torch_inference(network, device, batch):
     )
     images = torch.from_numpy(_noise(network, batch)).to(**place)
 
-    def turn(steps):
+    def run_steps(steps):
         with torch.inference_mode():
             for _ in range(steps):
                 net(images).cpu()
 
-    return turn
+    return run_steps
 
 
 RUNTIMES = {'mxnet': mxnet_inference, 'onnxruntime': onnx_inference, 'torch': torch_inference}
 
 
 def _compared(networks, runtime, device, batch, args):
-    measured = contest(
+    measured = time_alternating(
         {network.source: partial(RUNTIMES[runtime], network, device, batch) for network in networks},
         args.rounds,
         args.steps,

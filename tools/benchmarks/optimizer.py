@@ -6,7 +6,7 @@ from optimizers import APG
 from runtime import mx
 from symbols import get_symbol, parse_image_shape
 
-from .contest import contest
+from .alternating import time_alternating
 from .report import milliseconds
 
 REFERENCE = 'nag'
@@ -15,7 +15,7 @@ REFERENCE = 'nag'
 def measure(args):
     """The rows of the table, MXNet's NAG first."""
     names = [REFERENCE] + [name for name in args.optimizers if name != REFERENCE]
-    measured = contest(
+    measured = time_alternating(
         {
             name: partial(updates, name, args.network, args.num_layers, args.num_classes, args.image_shape)
             for name in names
@@ -49,9 +49,9 @@ def updates(name, network, num_layers, num_classes, image_shape):
     gradients = [mx.nd.random.normal(scale=0.01, shape=shape) for shape in shapes.values()]
     mx.nd.waitall()
 
-    def turn(steps):
+    def run_steps(steps):
         for _ in range(steps):
             updater(list(range(len(weights))), gradients, weights)
         mx.nd.waitall()
 
-    return turn
+    return run_steps

@@ -10,7 +10,7 @@ from symbols import get_symbol, parse_image_shape
 from train import build as run_parts
 from train.data.datasets import synthetic_data
 
-from .contest import contest
+from .alternating import time_alternating
 from .report import milliseconds
 
 OPTIMIZER = {'learning_rate': 1e-3, 'momentum': 0.9, 'wd': 1e-4}
@@ -22,7 +22,7 @@ LAMBDAS = {'off': ('none', 'weight'), 'weight': (None, 'weight'), 'output': (Non
 
 
 def measure(args):
-    """The rows of the table; the first contestant is what the others are measured by."""
+    """The rows of the table; the first candidate is what the others are measured by."""
     network = args.network, args.num_layers, args.num_classes, args.image_shape, args.batch_size
     builds = {
         _name(engine, name, dtype, memonger, compiled): partial(
@@ -37,7 +37,7 @@ def measure(args):
             f'--dtypes {",".join(args.dtypes)}: no engine of --engines {",".join(args.engines)} computes in it; '
             'bfloat16 is of torch'
         )
-    measured = contest(builds, args.rounds, args.steps, args.clock)
+    measured = time_alternating(builds, args.rounds, args.steps, args.clock)
     reference = next(iter(measured.values()))
     return [
         {
@@ -51,7 +51,7 @@ def measure(args):
 
 
 def _variants(engine, args):
-    """(dtype, memonger, compile) of every contestant of an engine: those that it can compute."""
+    """(dtype, memonger, compile) of every candidate of an engine: those that it can compute."""
     dtypes = [dtype for dtype in args.dtypes if dtype in DTYPES[engine]]
     if engine == 'mxnet':
         return [(dtype, int(memonger), 'off') for dtype in dtypes for memonger in args.memonger]
@@ -94,12 +94,12 @@ def training(
     engine.start(APG(param_idx2name=dict(enumerate(parameters)), sym=symbol, rescale_grad=1 / batch_size, **OPTIMIZER))
     batch, tally = next(data), engine.tally(top_k=0)
 
-    def turn(steps):
+    def run_steps(steps):
         for _ in range(steps):
             tally.add(engine.step(batch, seed=0), engine.labels(batch))
         engine.settle()
 
-    return turn
+    return run_steps
 
 
 def mxnet_engine(symbol, data_shapes, label_shapes, dtype, memonger, _):

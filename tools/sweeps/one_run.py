@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
 
 class StepError(UserError):
-    """A step of a run that failed; the message names it and repeats its last words."""
+    """A step of a run that failed; the message names it and repeats its last line."""
 
 
 def script_of(recipe):
@@ -80,7 +80,7 @@ def _text_of(recipe):
         raise UserError(f'{recipe}: no such recipe; train/recipes/ holds those of the paper') from None
 
 
-def claim(plan):
+def write_plan(plan):
     """Write down what the run is, so that nobody goes on with another one in its place. Raises UserError where the
     folder belongs to a different run.
     """
@@ -98,7 +98,7 @@ def result_path(plan):
     return os.path.join(plan.folder, 'result.json')
 
 
-def carry_out(plan, execute):
+def run_plan(plan, execute):
     """Do what is left to do of a run, and write its result. ``execute(command, log)`` runs one command line (a list),
     see ``Steps``. Raises StepError.
     """
@@ -106,12 +106,12 @@ def carry_out(plan, execute):
     prefix, stripped = os.path.join(plan.folder, 'run'), os.path.join(plan.folder, 'stripped')
     # A run without an epoch to go on from leaves nothing but a symbol and a log, and starts over.
     resume = ['--resume'] if glob.glob(f'{prefix}-*.states') else []
-    steps.do('train', script_of(plan.recipe), f'@{plan.recipe}', *plan.overrides, '--model-prefix', prefix, *resume)
-    said, last = _first_line(f'{prefix}.log'), _last_epoch(f'{prefix}-metrics.jsonl')
-    data = _data_flags(said['arguments'])
-    at_epoch = ['--prefix', prefix, '--epoch', str(said['arguments']['num_epochs'])]
+    steps.run('train', script_of(plan.recipe), f'@{plan.recipe}', *plan.overrides, '--model-prefix', prefix, *resume)
+    run_line, last = _first_line(f'{prefix}.log'), _last_epoch(f'{prefix}-metrics.jsonl')
+    data = _data_flags(run_line['arguments'])
+    at_epoch = ['--prefix', prefix, '--epoch', str(run_line['arguments']['num_epochs'])]
     stripping = json.loads(
-        steps.do(
+        steps.run(
             'strip',
             'tools/strip_params.py',
             *at_epoch,
@@ -124,23 +124,23 @@ def carry_out(plan, execute):
         )
     )
     scores = (
-        json.loads(steps.do('evaluate', 'tools/evaluate.py', '--prefix', stripped, '--epoch', '0', '--json', *data))
+        json.loads(steps.run('evaluate', 'tools/evaluate.py', '--prefix', stripped, '--epoch', '0', '--json', *data))
         if data
         else last['validation']
     )
     elsewhere = _score_in_onnx_runtime(steps, stripped, data) if plan.onnx and data else {}
-    steps.do('plot', 'tools/plot.py', prefix, '--out', os.path.join(plan.folder, 'training.png'))
+    steps.run('plot', 'tools/plot.py', prefix, '--out', os.path.join(plan.folder, 'training.png'))
     write_text(
         result_path(plan),
-        json.dumps(_result(plan, steps, said, last, stripping, {**scores, **elsewhere}), indent=1, sort_keys=True)
+        json.dumps(_result(plan, steps, run_line, last, stripping, {**scores, **elsewhere}), indent=1, sort_keys=True)
         + '\n',
     )
     steps.remove_log()
 
 
 def _score_in_onnx_runtime(steps, stripped, data):
-    steps.do('convert', 'tools/convert.py', stripped, '0', '--to', 'onnx', '--out', f'{stripped}.onnx', '--force')
-    said = steps.do(
+    steps.run('convert', 'tools/convert.py', stripped, '0', '--to', 'onnx', '--out', f'{stripped}.onnx', '--force')
+    printed = steps.run(
         'compare',
         'tools/compare_checkpoints.py',
         f'{stripped}:0',
@@ -149,17 +149,17 @@ def _score_in_onnx_runtime(steps, stripped, data):
         '--json',
         *_renamed(data),
     )
-    return {'onnx': json.loads(said)['accuracy']['b']}
+    return {'onnx': json.loads(printed)['accuracy']['b']}
 
 
 class Steps:
-    """Runs the steps of a plan one after the other; what they say on stderr is added to ``steps.log``."""
+    """Runs the steps of a plan one after the other; their stderr is added to ``steps.log``."""
 
     def __init__(self, plan, execute):
         self._log, self._execute = os.path.join(plan.folder, 'steps.log'), execute
         self.commands = {}
 
-    def do(self, name, script, *flags):
+    def run(self, name, script, *flags):
         """The output of one step. Raises StepError."""
         self.commands[name] = shlex.join(['python', script, *(flag for flag in flags if flag != '--resume')])
         with open(self._log, 'a', encoding='utf-8') as log:
@@ -167,28 +167,28 @@ class Steps:
             log.flush()
             code, output = self._execute([sys.executable, os.path.join(ROOT, script), *flags], log)
         if code:
-            raise StepError(f'{name} ended with exit code {code}: {self._last_words()}')
+            raise StepError(f'{name} ended with exit code {code}: {self._last_line_of_log()}')
         return output
 
     def remove_log(self):
         os.remove(self._log)
 
-    def _last_words(self):
+    def _last_line_of_log(self):
         with open(self._log, encoding='utf-8') as log:
             return log.read().strip().splitlines()[-1]
 
 
-def _result(plan, steps, said, last, stripping, scores):
+def _result(plan, steps, run_line, last, stripping, scores):
     unstripped = stripping.get('accuracy', {}).get('before', last['validation']['accuracy'])
     commands = {
-        step: f'OMP_NUM_THREADS={said["versions"]["threads"]} {command}' for step, command in steps.commands.items()
+        step: f'OMP_NUM_THREADS={run_line["versions"]["threads"]} {command}' for step, command in steps.commands.items()
     }
     return {
         **plan.description(),
         'commands': commands,
         'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        'arguments': said['arguments'],
-        'versions': said['versions'],
+        'arguments': run_line['arguments'],
+        'versions': run_line['versions'],
         'seconds': _training_seconds(plan),
         'log': 'run.log',
         'images': scores.get('images', last['validation_images']),
@@ -249,7 +249,7 @@ def _training_seconds(plan):
 
 
 def _first_line(log):
-    """What the last start of a run said of itself: arguments and versions."""
+    """Arguments and versions of the last start of a run, from its log."""
     with open(log, encoding='utf-8') as lines:
         return json.loads([line for line in lines if ' Run: ' in line][-1].partition(' Run: ')[2])
 

@@ -1,18 +1,17 @@
-"""Timing that a busy machine spoils least: contestants take turns, each in a process of its own, and are compared turn
-by turn.
+"""Alternating timing, which a busy machine disturbs least: each candidate runs in a process of its own, the candidates
+run one after the other in each round, and they are compared round by round.
 
-    def build(size):                                 # in the contestant's process
+    def build(size):                                 # runs in the candidate's process
         array = numpy.ones(size)
-        def turn(steps):
+        def run_steps(steps):
             for _ in range(steps):
                 array.sum()
-        return turn
+        return run_steps
 
-    measured = contest({'small': partial(build, 10), 'large': partial(build, 10**6)})
+    measured = time_alternating({'small': partial(build, 10), 'large': partial(build, 10**6)})
     measured['large'].time_over(measured['small'])
 
-A process of its own keeps the threads of one library out of another's way, and tells how much memory each contestant
-took.
+Separate processes keep the threads of one library apart from another's, and show how much memory each candidate took.
 """
 
 import multiprocessing
@@ -32,7 +31,7 @@ CLOCKS = {'wall': time.perf_counter, 'processor': time.process_time, 'family': f
 
 
 class Measured(NamedTuple):
-    """Seconds that a step took in each round, the most bytes of memory that the contestant's process held, and what it
+    """Seconds that a step took in each round, the most bytes of memory that the candidate's process held, and what it
     held with its children after each.
     """
 
@@ -51,26 +50,26 @@ class Measured(NamedTuple):
         return statistics.median(own / theirs for own, theirs in zip(self.seconds, other.seconds))
 
 
-def contest(builds, rounds=ROUNDS, steps=STEPS, clock='wall', warm_up=WARM_UP):
-    """Measure contestants: dict name → function that builds a contestant and returns its ``turn(steps)``; returns dict
-    name → ``Measured``.
+def time_alternating(builds, rounds=ROUNDS, steps=STEPS, clock='wall', warm_up=WARM_UP):
+    """Measure candidates. ``builds`` is a dict from name to the function that builds a candidate and returns its
+    ``run_steps(steps)``. Returns a dict from name to ``Measured``.
 
-    In each of ``rounds`` rounds everyone takes ``steps`` steps, after ``warm_up`` steps that are not timed. The
-    ``clock``, a key of CLOCKS, may be that of the processor, which stands still while other programs have their turn
+    In each of ``rounds`` rounds every candidate runs ``steps`` steps, after ``warm_up`` steps that are not timed. The
+    ``clock``, a key of CLOCKS, may be that of the processor, which stands still while other programs run
     (waiting threads count too: set OMP_NUM_THREADS=1). The functions must be importable by name (``functools.partial``
     of one is fine). A UserError of one of them is raised here.
     """
     with ExitStack() as processes:
-        contestants = {name: processes.enter_context(Contestant(build, clock)) for name, build in builds.items()}
-        for contestant in contestants.values():
-            contestant.wait_until_built()
-        for contestant in contestants.values():
-            contestant.turn(warm_up)
-        rows = [[contestant.turn(steps) for contestant in contestants.values()] for _ in range(rounds)]
-        peaks = [contestant.peak_bytes() for contestant in contestants.values()]
+        candidates = {name: processes.enter_context(Candidate(build, clock)) for name, build in builds.items()}
+        for candidate in candidates.values():
+            candidate.wait_until_built()
+        for candidate in candidates.values():
+            candidate.run_steps(warm_up)
+        rows = [[candidate.run_steps(steps) for candidate in candidates.values()] for _ in range(rounds)]
+        peaks = [candidate.peak_bytes() for candidate in candidates.values()]
     return {
         name: Measured([seconds / steps for seconds, _ in column], peak, [held for _, held in column])
-        for name, column, peak in zip(contestants, zip(*rows), peaks)
+        for name, column, peak in zip(candidates, zip(*rows), peaks)
     }
 
 
@@ -79,7 +78,7 @@ def threads():
     return int(os.environ['OMP_NUM_THREADS'].split(',')[0])
 
 
-class Contestant:
+class Candidate:
     """A process that takes steps when it is told to, and does nothing in between."""
 
     def __init__(self, build, clock):
@@ -99,7 +98,7 @@ class Contestant:
     def wait_until_built(self):
         self._answer()
 
-    def turn(self, steps):
+    def run_steps(self, steps):
         """(the seconds that ``steps`` steps took, the bytes of memory held after them)"""
         self._pipe.send(steps)
         return self._answer()
@@ -113,7 +112,7 @@ class Contestant:
         try:
             answer = self._pipe.recv()
         except EOFError:
-            raise RuntimeError('a process that was to be measured has died; its last words are above') from None
+            raise RuntimeError('a measured process has died; its output is above') from None
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -121,7 +120,7 @@ class Contestant:
 
 def _serve(build, clock, pipe):
     try:
-        turn = build()
+        run_steps = build()
     except UserError as error:
         pipe.send(error)
         return
@@ -132,5 +131,5 @@ def _serve(build, clock, pipe):
             pipe.send(peak_bytes())
             continue
         start = clock()
-        turn(steps)
+        run_steps(steps)
         pipe.send((clock() - start, family_bytes()))
