@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.tables.results import baseline_of
+from tools.tables.results import Point, baseline_of
 from train.argument_kinds import COMPUTE, IDENTITY, OUTPUT, SELECTION, differing
 from train.arguments import training_parser
 from train.data.datasets import add_data_args
@@ -20,6 +20,7 @@ def test_every_argument_has_one_kind(add):
 def run_with(**arguments):
     return {
         'folder': 'x',
+        'recipe': 'x',
         'arguments': {'network': 'resnet', 'num_layers': 20, 'optimizer': 'apg', 'num_epochs': 9, **arguments},
     }
 
@@ -28,12 +29,12 @@ def run_with(**arguments):
 def test_a_run_that_is_only_computed_elsewhere_has_its_baseline(name):
     """With --data-nthreads it had none."""
     run, baseline = run_with(**{name: 'one'}), run_with(**{name: 'another', 'optimizer': 'nag'})
-    assert baseline_of(run, [run, baseline]) is baseline
+    assert baseline_of(Point([run]), [run, baseline]) == Point([baseline])
 
 
 @pytest.mark.parametrize('name', ['num_epochs', 'lr', 'lr_schedule', 'label_smoothing', 'dataset'])
 def test_another_schedule_is_no_baseline(name):
-    assert baseline_of(run_with(), [run_with(**{name: 'another', 'optimizer': 'nag'})]) is None
+    assert baseline_of(Point([run_with()]), [run_with(**{name: 'another', 'optimizer': 'nag'})]) is None
 
 
 def test_older_runs_went_by_what_was_added_later():

@@ -9,7 +9,7 @@ import pytest
 from helpers.tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
 
 from train import train_cifar
-from train.arguments import TORCH_ONLY
+from train.compute_arguments import TORCH_ONLY
 
 DTYPE = ['--dtype', 'bfloat16']
 FLAGS = {

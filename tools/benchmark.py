@@ -13,11 +13,12 @@ import argparse
 import sys
 
 from runtime import usable_cores
+from runtime.argument_types import positive
 from runtime.cli import run
 from tools.benchmarks import data_pipeline, inference, optimizer, record_files, scaling, training
 from tools.benchmarks.alternating import CLOCKS, ROUNDS, STEPS
 from tools.benchmarks.report import report
-from train.arguments import SERVER_STORES
+from train.compute_arguments import SERVER_STORES
 from train.data.datasets import add_data_args
 
 
@@ -45,7 +46,7 @@ def _add_train(commands):
     _add_network(command)
     command.add_argument(
         '--batch-size',
-        type=_positive,
+        type=positive,
         default=32,
         help='images a step: small batches show the cost of λ on the parameters most',
     )
@@ -134,9 +135,9 @@ def _add_inference(commands):
 def _add_io(commands):
     command = _command(commands, 'io', data_pipeline.measure, 'The data pipeline: images per second')
     add_data_args(command)
-    command.add_argument('--batch-size', type=_positive, default=64, help='images a batch')
+    command.add_argument('--batch-size', type=positive, default=64, help='images a batch')
     command.add_argument(
-        '--batches', type=_positive, default=500, help='how many batches to read of a data set that fits into memory'
+        '--batches', type=positive, default=500, help='how many batches to read of a data set that fits into memory'
     )
     command.add_argument(
         '--data-train',
@@ -145,7 +146,7 @@ def _add_io(commands):
     )
     command.add_argument(
         '--synthetic',
-        type=_positive,
+        type=positive,
         metavar='N',
         help='the same with N JPEGs that look like photographs to a decoder, made first',
     )
@@ -159,7 +160,7 @@ def _add_io(commands):
         '--network',
         help="also how many images a second this network takes in training, as 'train' measures it: who waits for whom",
     )
-    command.add_argument('--num-layers', type=_positive, default=50, help='its depth (default: 50)')
+    command.add_argument('--num-layers', type=positive, default=50, help='its depth (default: 50)')
     _add_turns(command)
     command.set_defaults(steps=100)  # what is decoded ahead between two turns must not count
     return command
@@ -170,10 +171,10 @@ def _add_records(commands):
         commands, 'records', record_files.measure, 'Making record files and reading them back, on synthetic JPEGs'
     )
     command.add_argument(
-        '--images', type=_positive, default=2000, help='how many JPEGs of 300 to 500 pixels (default: 2000)'
+        '--images', type=positive, default=2000, help='how many JPEGs of 300 to 500 pixels (default: 2000)'
     )
     command.add_argument(
-        '--jobs', type=_positive, default=usable_cores(), help='processes (default: the cores of this machine)'
+        '--jobs', type=positive, default=usable_cores(), help='processes (default: the cores of this machine)'
     )
     command.add_argument(
         '--folder',
@@ -186,7 +187,7 @@ def _add_records(commands):
 def _add_scaling(commands):
     command = _command(commands, 'scaling', scaling.measure, 'Workers and a parameter server on this machine')
     _add_network(command)
-    command.add_argument('--batch-size', type=_positive, default=32, help='images a step of each worker')
+    command.add_argument('--batch-size', type=positive, default=32, help='images a step of each worker')
     command.add_argument(
         '--workers',
         type=_numbers,
@@ -194,16 +195,16 @@ def _add_scaling(commands):
         metavar='N,N',
         help='how many, one table row each (default: 1,2,4)',
     )
-    command.add_argument('--servers', type=_positive, default=1, help='parameter servers (default: 1)')
-    command.add_argument('--threads', type=_positive, default=1, help='threads of each worker (default: 1)')
+    command.add_argument('--servers', type=positive, default=1, help='parameter servers (default: 1)')
+    command.add_argument('--threads', type=positive, default=1, help='threads of each worker (default: 1)')
     command.add_argument(
         '--kv-store', choices=SERVER_STORES, default='dist_sync', help='how they work together (default: dist_sync)'
     )
     command.add_argument(
-        '--rounds', type=_positive, default=ROUNDS, help=f'how many speeds to take the median of (default: {ROUNDS})'
+        '--rounds', type=positive, default=ROUNDS, help=f'how many speeds to take the median of (default: {ROUNDS})'
     )
     command.add_argument(
-        '--steps', type=_positive, default=STEPS, help=f'steps that a speed is measured over (default: {STEPS})'
+        '--steps', type=positive, default=STEPS, help=f'steps that a speed is measured over (default: {STEPS})'
     )
     return command
 
@@ -216,21 +217,21 @@ def _command(commands, name, measure, title):
 
 def _add_network(command):
     command.add_argument('--network', default='resnet', help='a family of symbols.get_symbol (default: resnet)')
-    command.add_argument('--num-layers', type=_positive, default=50, help='its depth (default: 50)')
-    command.add_argument('--num-classes', type=_positive, default=1000, help='width of its classifier (default: 1000)')
+    command.add_argument('--num-layers', type=positive, default=50, help='its depth (default: 50)')
+    command.add_argument('--num-classes', type=positive, default=1000, help='width of its classifier (default: 1000)')
     command.add_argument('--image-shape', default='3,224,224', help='channels,height,width (default: 3,224,224)')
 
 
 def _add_turns(command):
     command.add_argument(
         '--rounds',
-        type=_positive,
+        type=positive,
         default=ROUNDS,
         help=f'rounds in which each candidate runs once: more on a busy machine (default: {ROUNDS})',
     )
     command.add_argument(
         '--steps',
-        type=_positive,
+        type=positive,
         default=STEPS,
         help=f'steps of a round: more for steps of a few milliseconds (default: {STEPS}, of io 100)',
     )
@@ -257,13 +258,7 @@ def _choices(known):
 
 
 def _numbers(text):
-    return [_positive(number) for number in text.split(',')]
-
-
-def _positive(text):
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
-    return int(text)
+    return [positive(number) for number in text.split(',')]
 
 
 if __name__ == '__main__':

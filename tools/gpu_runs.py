@@ -26,10 +26,11 @@ import threading
 import time
 from contextlib import contextmanager
 
+from runtime.argument_types import numbers
 from runtime.cli import run
 from runtime.errors import MissingDependencyError, TrainingError
 from runtime.files import write_text
-from tools.sweep import numbers, run_plans, summarise
+from tools.sweep import run_plans, summarise
 from tools.sweeps.one_run import RECIPES, ROOT, Plan, write_plan
 from tools.tables.render import markdown
 from train.data.datasets import load_dataset

@@ -18,6 +18,7 @@ import signal
 import tqdm
 
 from runtime import usable_cores
+from runtime.argument_types import numbers
 from runtime.cli import run
 from runtime.errors import UserError
 from runtime.files import write_text
@@ -203,14 +204,6 @@ def _name_of(recipe):
     """'cifar10/resnet20-sss' of train/recipes/cifar10/resnet20-sss.args; the bare name of a recipe from elsewhere."""
     path = os.path.relpath(os.path.abspath(recipe), RECIPES)
     return os.path.splitext(os.path.basename(recipe) if path.startswith(os.pardir) else path)[0]
-
-
-def numbers(text):
-    """A tuple of floats from '0.01,0.02', for argparse."""
-    try:
-        return tuple(float(number) for number in text.split(','))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not numbers with commas between') from None
 
 
 if __name__ == '__main__':

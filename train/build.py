@@ -20,7 +20,7 @@ from runtime.devices import contexts
 from runtime.errors import GraphError, MissingDependencyError, TrainingError, UserError
 from symbols import get_symbol
 
-from .arguments import TORCH_ONLY
+from .compute_arguments import TORCH_ONLY
 from .distributed.group import ALONE, Alone, check_group
 from .engines.interface import Batches, Engine
 from .engines.mxnet import MXNetEngine

@@ -1,43 +1,44 @@
-"""The one training loop. From top to bottom: what a run needs, where it starts, an epoch, what is said and kept after
-it.
-"""
+"""The one training loop. From top to bottom: a run, where it starts, an epoch, what is kept after it."""
 
+import argparse
 import json
 import logging
 import math
-import os
 import shlex
 import sys
 import time
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from formats.checkpoint_files import symbol_path
-from graphs.alive import AliveCounter
-from graphs.complexity import complexity
-from graphs.lambdas import lambda_layout
 from graphs.proof import Network
-from graphs.stripped_files import stripped_paths
-from runtime.errors import CheckpointError, TrainingError, UserError
+from runtime import mx
+from runtime.errors import TrainingError
 from runtime.threads import ThreadChooser
 
 from .build import all_versions, cumulative_shrinkage, make_engine, make_optimizer, network
-from .checkpoint import Checkpoints, State
-from .conclusion import Course, conclusion, strip_run, stripped_prefix
-from .contribution import contributions
-from .distributed.group import ALONE
-from .finetune import weights_of
+from .checkpoint import State
+from .conclusion import Course, conclusion
+from .distributed.group import ALONE, Alone
+from .engines.interface import Batches
 from .interruption import Interruption
-from .log import Metrics, Progress, open_log
-from .metrics import lambda_statistics
-from .rebuilds import Rebuilds
+from .log import Progress, open_log
+from .report import StructureReport, advise, log_averages, log_gamma_budget
 from .resizing import ResizableEngine
-from .resuming import check_same_run
-from .selection import Selection
+from .run_files import RunFiles
+from .selection_steps import SelectionSteps
 from .watch import Watch
 
 
-def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALONE):
+def fit(
+    args: argparse.Namespace,
+    train_data: Batches,
+    val_data: Batches,
+    image_shape: Tuple[int, ...],
+    num_classes: int,
+    top_k: int = 0,
+    group: Alone = ALONE,
+) -> int:
     """Train by the parsed command line ``args`` (see ``train.arguments``) on two iterators; ``top_k`` above 1 also
     reports top-k accuracy.
 
@@ -77,7 +78,15 @@ def fit(args, train_data, val_data, image_shape, num_classes, top_k=0, group=ALO
 class Run:
     """A training run: its engine, its data, and how far it has come (``epoch`` whole epochs and ``batch`` batches)."""
 
-    def __init__(self, args, train_data, val_data, symbol, top_k, group):
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        train_data: Batches,
+        val_data: Batches,
+        symbol: mx.sym.Symbol,
+        top_k: int,
+        group: Alone,
+    ) -> None:
         self._args, self._symbol, self._top_k, self._group = args, symbol, top_k, group
         self._one_image = one_image = {'data': (1,) + tuple(train_data.provide_data[0].shape[1:])}
         self._engine = ResizableEngine(
@@ -86,60 +95,48 @@ class Run:
             lambda smaller: make_engine(args, smaller, train_data, group),
             lambda smaller: make_optimizer(args, smaller, len(train_data), group),
         )
-        self._train_data, self._val_data = (
-            self._engine.prepare_iterator(train_data),
-            self._engine.prepare_iterator(val_data),
-        )
+        self._train_data = self._engine.prepare_iterator(train_data)
+        self._val_data = self._engine.prepare_iterator(val_data)
         self._tally = self._engine.tally(top_k)
         self._threads = ThreadChooser(args.threads, self._engine.set_threads)
-        prefix = args.model_prefix if group.rank == 0 else None
-        self._metrics = Metrics(prefix)
-        self._checkpoints = Checkpoints(prefix, args.keep) if prefix else None
-        self._full, self._alive = complexity(symbol, one_image), AliveCounter(symbol, one_image)
-        self._selection = Selection(args, symbol, one_image)
-        self._rebuilds = Rebuilds(self._engine, symbol, one_image)
+        self._files = RunFiles(args, symbol, group)
+        self._report = StructureReport(symbol, one_image)
+        self._selection = SelectionSteps(
+            args, symbol, one_image, self._engine, self._train_data, lambda: self._engine.tally(top_k)
+        )
         self._watch = Watch(symbol, symbol.infer_shape(**one_image)[1][0][1])
-        self.epoch, self.batch, self._best = 0, 0, None
-        self._first_record, self._last_record, self._began = None, None, time.time()
+        self.epoch, self.batch = 0, 0
+        self._best: Optional[List[Any]] = None  # [validation accuracy, epoch]
+        self._records: List[Dict[str, Any]] = []  # of the epochs trained now
+        self._began = time.time()
 
-    def start(self):
+    def start(self) -> None:
         """Initialise, load the weights to start from, or resume."""
         args = self._args
         self._engine.seed(args.seed)
         if args.resume or args.load_epoch is not None:
-            self._resume()
+            self._resume(self._files.load())
         elif args.finetune:
-            self._engine.start(*self._broadcast_from_rank0(self._finetuned_weights))
+            self._engine.start(
+                *self._files.load_weights(self._train_data.provide_data + self._train_data.provide_label)
+            )
         else:
             self._engine.start()
-        self._apply_selection()
+        self._selection.apply(self.batch)
+        self._files.begin(self.epoch, self._selection.has_budget)
         optimizer = make_optimizer(args, self._symbol, len(self._train_data), self._group)
-        if self._checkpoints:
-            self._refuse_to_overwrite()
-            self._checkpoints.clean()
-        self._metrics.forget_from(self.epoch)
-        self._log_gamma_budget(cumulative_shrinkage(args, optimizer, len(self._train_data), self._group))
+        log_gamma_budget(cumulative_shrinkage(args, optimizer, len(self._train_data), self._group))
 
-    def train_epoch(self, epoch, interruption):
+    def train_epoch(self, epoch: int, interruption: Interruption) -> bool:
         """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and
         return False.
         """
         args, self._started, self._done_before = self._args, time.time(), self._tally.count
         self._train_data.set_epoch(epoch, self.batch)
-        self._engine.note_importance(self._selection.wants_importance(epoch))
+        self._selection.begin_epoch(epoch)
         with Progress(epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches) as progress:
             for batch in self._train_data:
-                if self._selection.is_fading:
-                    self._engine.set_bounds(self._selection.bounds((self.batch + 1) / len(self._train_data)))
-                self._tally.add(
-                    self._engine.step(batch, _seed_of(args.seed, epoch, self.batch, self._group.rank)),
-                    self._engine.labels(batch),
-                )
-                self.batch += 1
-                self._group.heartbeat()
-                self._threads.look()
-                if self._tally.has_nonfinite_loss or self.batch % args.disp_batches == 0:
-                    self._require_finite(epoch, self._engine.lambdas())
+                self._train_batch(epoch, batch)
                 progress.batch_done(self._tally)
                 if self.batch < len(self._train_data) and self._may_stop() and self.is_stopped_by(interruption):
                     self._save()
@@ -151,23 +148,20 @@ class Run:
         self.epoch, self.batch = epoch + 1, 0
         return True
 
-    def is_stopped_by(self, interruption):
+    def is_stopped_by(self, interruption: Interruption) -> bool:
         """Whether a signal has come to any worker; all of them hear of it here."""
         interruption.signal = max(self._group.exchange(interruption.signal or 0))
         return bool(interruption.signal)
 
-    def finish_epoch(self, epoch):
-        """Evaluate, say what there is to say, and save."""
+    def finish_epoch(self, epoch: int) -> None:
+        """Evaluate, say what there is to say, save, and prepare the next epoch."""
         self._tally.sums = self._group.total(self._tally.sums)
-        seconds = time.time() - self._started
-        trained = self._tally.averages()
-        for name, value in trained.items():
-            logging.info('Epoch[%d] Train-%s=%f', epoch, name, value)
+        seconds, trained = time.time() - self._started, self._tally.averages()
+        log_averages(epoch, 'Train', trained)
         logging.info('Epoch[%d] Time cost=%.3f', epoch, seconds)
-        has_shrunk = self._selection.end_epoch(epoch, self._engine.lambdas(), lambda: self._contributions(epoch))
+        has_shrunk = self._selection.end_epoch(epoch)
         validated, count = self._evaluate()
-        for name, value in validated.items():
-            logging.info('Epoch[%d] Validation-%s=%f', epoch, name, value)
+        log_averages(epoch, 'Validation', validated)
         logging.info('Epoch[%d] Validation on %d images', epoch, count)
         record = {
             'epoch': epoch,
@@ -176,167 +170,39 @@ class Run:
             'train': trained,
             'validation': validated,
             'validation_images': count,
+            **self._report.at_end_of(epoch, self._engine.lambdas()),
         }
-        record.update(self._structure(epoch))
-        self._metrics.add(record)
-        self._rebuilds.measured(epoch, record['samples_per_second'])
-        self._first_record, self._last_record = self._first_record or record, record
-        self._selection.report(epoch, validated['accuracy'])
-        self._watch.look(epoch, validated['accuracy'], self._engine.lambdas(), record.get('alive'))
-        if has_shrunk and self._args.num_epochs > self.epoch:
+        self._files.metrics.add(record)
+        self._records.append(record)
+        accuracy = float(validated['accuracy'])
+        self._selection.report(epoch, accuracy, record['samples_per_second'])
+        self._watch.look(epoch, accuracy, self._engine.lambdas(), record.get('alive'))
+        if has_shrunk and self.epoch < self._args.num_epochs:
             self._best = None  # the best epoch is the best at the final size
-        if self._best is None or validated['accuracy'] > self._best[0]:
-            self._best = [float(validated['accuracy']), self.epoch]
+        if self._best is None or accuracy > self._best[0]:
+            self._best = [accuracy, self.epoch]
         self._tally.clear()
         self._save()
-        if has_shrunk and self._args.shrink and self.epoch < self._args.num_epochs:
-            self._rebuilds.rebuild(self.epoch, self._selection.frozen)
-        self._apply_selection()
+        self._selection.after_epoch(self.epoch, has_shrunk)
 
-    def _apply_selection(self):
-        """Hand the bounds on λ and γ to the engine."""
-        if not self._selection.freezes and self._args.gamma_weight == 'none':
-            return
-        self._engine.set_bounds(self._selection.bounds(self.batch / len(self._train_data)))
-        weights = self._selection.gamma_weights() if self._args.gamma_weight != 'none' else None
-        self._engine.set_gamma(self._selection.gamma, weights)
-
-    def _contributions(self, epoch):
-        self._train_data.set_epoch(epoch)
-        return contributions(
-            self._engine,
-            self._symbol,
-            self._selection.frozen,
-            self._train_data,
-            len(self._train_data),
-            lambda: self._engine.tally(self._top_k),
-        )
-
-    def _log_gamma_budget(self, pulls):
-        """Log when γ alone would have shrunk λ from 1 to 0. Before that, only structures that the loss also pushes down
-        can be removed.
-        """
-        if pulls and pulls[-1] < 1:
-            logging.info(
-                'Gamma alone shrinks λ by %.2f (< 1): only structures that the loss also pushes down can be removed',
-                pulls[-1],
-            )
-        elif pulls:
-            logging.info(
-                'Gamma alone shrinks λ from 1 to 0 in epoch %d',
-                next(epoch for epoch, pull in enumerate(pulls) if pull >= 1),
-            )
-
-    def conclude(self):
+    def conclude(self) -> None:
         """Write the stripped network where there was a budget; say what the run comes to, and what to try where nothing
         was selected.
         """
-        if self._selection.has_budget and self._checkpoints:
-            network = Network(self._symbol, *self._engine.parameters())
-            strip_run(self._args.model_prefix, network, self._one_image)
-        if self._last_record:
-            course = Course(self._first_record, self._last_record, self._best, self._selection.accuracy_before)
+        if self._selection.has_budget:
+            self._files.strip(Network(self._symbol, *self._engine.parameters()), self._one_image)
+        if self._records:
+            course = Course(self._records[0], self._records[-1], self._best, self._selection.accuracy_before)
             lines = conclusion(self._args, course, time.time() - self._began)
             for line in lines:
                 logging.info('%s', line)
             if self._group.rank == 0 and self._args.quiet:
                 print(*lines, sep='\n', file=sys.stderr)
-        self._advise()
+        advise(self._args, self._symbol, self._engine.lambdas())
 
-    def _advise(self):
-        """At the end of a run that was to select a structure and kept all of it, say what to try."""
-        statistics = lambda_statistics(self._symbol, self._engine.lambdas())
-        if statistics and all(kind['alive'] == kind['total'] for kind in statistics.values()):
-            if self._args.lambda_rule == 'subgradient':
-                logging.info('Sub-gradients leave no λ exactly 0: strip with tools/strip_params.py --threshold')
-                return
-            smallest = min(kind['min'] for kind in statistics.values())
-            logging.warning(
-                'Every λ is alive, the smallest is %.3g: nothing can be stripped. Try a larger --gamma than %g (3 '
-                'times is a good step), or '
-                'more epochs at the first learning rate, since a step takes η γ from λ',
-                smallest,
-                self._args.gamma,
-            )
-
-    def _evaluate(self):
-        tally = self._engine.tally(self._top_k)
-        self._val_data.reset()
-        for batch in self._val_data:
-            probabilities = self._engine.predict(batch)
-            tally.add(probabilities, self._engine.labels(batch)[: len(probabilities)])
-            self._group.heartbeat()
-        tally.sums = self._group.total(tally.sums)
-        return tally.averages(), tally.count
-
-    def _structure(self, epoch):
-        """λ and the structure alive, logged and as a dict."""
-        lambdas = self._engine.lambdas()
-        if not lambdas:
-            return {}
-        statistics = lambda_statistics(self._symbol, lambdas)
-        for kind, found in statistics.items():
-            stages = ', '.join(f'stage{stage} {alive}/{total}' for stage, (alive, total) in found['stages'].items())
-            logging.info(
-                'Epoch[%d] Lambda %s alive=%d/%d (%s) min=%.4g median=%.4g max=%.4g',
-                epoch,
-                kind,
-                found['alive'],
-                found['total'],
-                stages,
-                found['min'],
-                found['median'],
-                found['max'],
-            )
-        alive, full = self._alive(lambdas), self._full
-        logging.info(
-            'Epoch[%d] Structure alive params=%d (%.2f%%) macs=%d (%.2f%%)',
-            epoch,
-            alive.params,
-            100 * alive.params / full.params,
-            alive.macs,
-            100 * alive.macs / full.macs,
-        )
-        values = {
-            vector.name: {'stages': vector.stages, 'values': _rounded(lambdas[vector.name])}
-            for vector in lambda_layout(self._symbol)
-        }
-        return {
-            'lambda': statistics,
-            'lambda_values': values,
-            'alive': {'params': alive.params, 'macs': alive.macs},
-            'full': {'params': full.params, 'macs': full.macs},
-        }
-
-    def _may_stop(self):
-        """Whether all workers are at the same batch and can agree: asynchronous ones meet only now and then."""
-        return self._group.is_synchronous or self.batch % self._args.disp_batches == 0
-
-    def _save(self):
-        if not self._args.model_prefix:
-            return
-        arg_params, aux_params = self._engine.parameters()
-        state = State(
-            self.epoch,
-            self.batch,
-            arg_params,
-            aux_params,
-            self._engine.optimizer_state(),
-            self._arguments(),
-            self._best,
-            self._group.total(self._tally.sums),
-            self._selection.state() if self._selection.freezes else None,
-        )
-        if self._checkpoints:
-            self._checkpoints.save(self._symbol, state, all_versions(self._args))
-
-    def _resume(self):
-        state = self._broadcast_from_rank0(self._load)
+    def _resume(self, state: State) -> None:
         self._engine.start(state.arg_params, state.aux_params, state.optimizer_state)
-        if state.selection:
-            self._selection.load(state.selection)
-        if self._args.shrink:
-            self._rebuilds.rebuild(state.epoch, self._selection.frozen)
+        self._selection.resume(state.selection, state.epoch)
         self.epoch, self.batch, self._best = state.epoch, state.batch, state.best
         if self._group.rank == 0:  # the others' images are in these sums too
             self._tally.sums = state.tally
@@ -346,47 +212,49 @@ class Run:
                 'What --gc-type %s had kept back of the gradients for the next step is lost', self._args.gc_type
             )
 
-    def _load(self):
-        if not self._checkpoints:
-            raise UserError('--resume and --load-epoch need --model-prefix, the run to go on with')
-        state = self._checkpoints.load(self._args.load_epoch)
-        check_same_run(state.arguments, self._arguments(), self._args.model_prefix)
-        if self._checkpoints.are_of_another(self._symbol):
-            raise CheckpointError(
-                f'{symbol_path(self._args.model_prefix)} is not the network that --network {self._args.network} is '
-                'now; start anew from '
-                'its weights with --finetune'
-            )
-        return state
+    def _train_batch(self, epoch: int, batch: mx.io.DataBatch) -> None:
+        self._selection.before_step(self.batch)
+        probabilities = self._engine.step(batch, _seed_of(self._args.seed, epoch, self.batch, self._group.rank))
+        self._tally.add(probabilities, self._engine.labels(batch))
+        self.batch += 1
+        self._group.heartbeat()
+        self._threads.look()
+        if self._tally.has_nonfinite_loss or self.batch % self._args.disp_batches == 0:
+            self._require_finite(epoch, self._engine.lambdas())
 
-    def _broadcast_from_rank0(self, read):
-        """What ``read()`` returns on rank 0, which alone needs the files, for every worker."""
-        return self._group.exchange(read() if self._group.rank == 0 else None)[0]
+    def _evaluate(self) -> Tuple[Dict[str, float], int]:
+        """(averages over the validation images, their number)"""
+        tally = self._engine.tally(self._top_k)
+        self._val_data.reset()
+        for batch in self._val_data:
+            probabilities = self._engine.predict(batch)
+            tally.add(probabilities, self._engine.labels(batch)[: len(probabilities)])
+            self._group.heartbeat()
+        tally.sums = self._group.total(tally.sums)
+        return tally.averages(), tally.count
 
-    def _arguments(self):
-        """The arguments as they come back from JSON, and the number of workers."""
-        return {**json.loads(json.dumps(vars(self._args), default=str)), 'num_workers': self._group.size}
+    def _may_stop(self) -> bool:
+        """Whether all workers are at the same batch and can agree: asynchronous ones meet only now and then."""
+        return self._group.is_synchronous or self.batch % self._args.disp_batches == 0
 
-    def _finetuned_weights(self):
-        shapes = {desc.name: desc.shape for desc in self._train_data.provide_data + self._train_data.provide_label}
-        return weights_of(self._args.finetune, self._symbol, shapes, self._args.lambda_init)
+    def _save(self) -> None:
+        if not self._args.model_prefix:
+            return
+        arg_params, aux_params = self._engine.parameters()
+        state = State(
+            self.epoch,
+            self.batch,
+            arg_params,
+            aux_params,
+            self._engine.optimizer_state(),
+            self._files.arguments(),
+            self._best,
+            self._group.total(self._tally.sums),
+            self._selection.state(),
+        )
+        self._files.save(state)
 
-    def _refuse_to_overwrite(self):
-        fresh = not (self._args.resume or self._args.load_epoch is not None)
-        if fresh and self._checkpoints.would_be_lost(self._symbol):
-            raise CheckpointError(
-                f'{symbol_path(self._args.model_prefix)} and its checkpoints exist already; go on with --resume, or '
-                'take another '
-                '--model-prefix'
-            )
-        kept = [path for path in stripped_paths(stripped_prefix(self._args.model_prefix)) if os.path.exists(path)]
-        if fresh and self._selection.has_budget and kept:
-            raise CheckpointError(
-                f'{kept[0]} exists already, and a run with a budget writes it: remove it, or take another '
-                '--model-prefix'
-            )
-
-    def _require_finite(self, epoch, arrays):
+    def _require_finite(self, epoch: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Stop, and say what and when, unless the loss and ``arrays`` are finite. The loss alone would not do: ReLU
         hides a NaN.
         """
@@ -396,14 +264,9 @@ class Run:
         if bad:
             raise TrainingError(
                 f'epoch {epoch}, batch {self.batch}: {", ".join(bad[:3])}; earlier checkpoints are untouched. Lower '
-                '--lr, or raise '
-                '--warmup-epochs'
+                '--lr, or raise --warmup-epochs'
             )
 
 
-def _seed_of(*numbers):
+def _seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0] % 2**31)
-
-
-def _rounded(values):
-    return [float(f'{value:.6g}') for value in np.ravel(values)]

@@ -2,11 +2,12 @@
 
 import logging
 
+from runtime.argument_types import positive
 from runtime.cli import run
 from symbols import parse_image_shape
 from train.arguments import training_parser
 from train.build import check_arguments
-from train.data.datasets import positive, synthetic_data, test_io
+from train.data.datasets import synthetic_data, test_io
 from train.data.imagenet import add_imagenet_args, check_paths, imagenet_from_args
 from train.distributed.group import group_of
 from train.distributed.server import serve

@@ -5,12 +5,12 @@
 ``train.data.imagenet``.)
 """
 
-import argparse
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 
+from runtime.argument_types import numbers, positive, shape_of
 from runtime.errors import DataError
 
 from .augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, RGB_MEAN, RGB_STD, Augmentation, Preprocessor
@@ -225,23 +225,3 @@ def _check_shape(name, info, shape):
         return
     possible = '3,H,W' if info.any_shape else ','.join(map(str, info.image_shape))
     raise DataError(f'{name} has images of {possible}, not {",".join(map(str, shape))}')
-
-
-def numbers(text):
-    try:
-        return tuple(float(number) for number in text.split(','))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not numbers with commas between') from None
-
-
-def shape_of(text):
-    try:
-        return tuple(int(size) for size in text.split(','))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not channels,height,width') from None
-
-
-def positive(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
-    return int(text)

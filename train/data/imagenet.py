@@ -2,15 +2,14 @@
 stand for.
 """
 
-import argparse
 import os
 from typing import Any, NamedTuple, Optional
 
 from runtime import usable_cores
+from runtime.argument_types import from_zero_to_one, numbers, positive
 from runtime.errors import DataError
 
 from .augment import RGB_MEAN, RGB_STD
-from .datasets import numbers, positive
 from .decoder_pool import DecoderPool
 from .image_augment import DRAWS, CentreView, ImageAugmentation, RandomView
 from .image_iterators import Damage, ImageEvalIterator, ImageTrainIterator
@@ -48,7 +47,7 @@ def add_imagenet_args(parser, with_training=True):
     )
     group.add_argument(
         '--max-bad',
-        type=_share,
+        type=from_zero_to_one,
         default=0.001,
         metavar='SHARE',
         help='more damaged images than this share of a data set end the run; fewer '
@@ -76,18 +75,22 @@ def _add_training(group):
     )
     group.add_argument(
         '--min-random-area',
-        type=_share,
+        type=from_zero_to_one,
         default=RECIPE.area[0],
         metavar='A',
         help='the smallest crop to train on, as a share of the image',
     )
     for name in ('brightness', 'contrast', 'saturation'):
         group.add_argument(
-            f'--{name}', type=_share, default=getattr(RECIPE, name), metavar='X', help=f'{name} is multiplied by 1 ± X'
+            f'--{name}',
+            type=from_zero_to_one,
+            default=getattr(RECIPE, name),
+            metavar='X',
+            help=f'{name} is multiplied by 1 ± X',
         )
     group.add_argument(
         '--pca-noise',
-        type=_share,
+        type=from_zero_to_one,
         default=RECIPE.pca_noise,
         metavar='X',
         help='standard deviation of the noise on colours',
@@ -190,12 +193,3 @@ def _augmentation(args):
         pca_noise=args.pca_noise,
         mirror=bool(args.random_mirror),
     )
-
-
-def _share(text):
-    try:
-        if 0 <= float(text) <= 1:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f'{text!r} is not a number from 0 to 1')

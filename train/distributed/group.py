@@ -9,7 +9,7 @@ from typing import Iterator
 
 from runtime.cli import report
 from runtime.errors import UserError
-from train.arguments import SERVER_STORES
+from train.compute_arguments import SERVER_STORES
 
 from .horovod import Horovod, require_horovod
 from .parameter_servers import ParameterServers

@@ -1,0 +1,84 @@
+"""The kinds of numbers that command lines take: functions for ``type=`` of argparse. Each raises ArgumentTypeError for
+text that is no such number, and says what is one.
+"""
+
+import argparse
+import math
+from typing import Callable, List, Tuple
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A whole number from 0 to 2³¹ - 1."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 to 2147483647')
+    return int(text)
+
+
+def not_negative(text: str) -> float:
+    """A number of at least 0."""
+    return _number(text, lambda value: 0 <= value < math.inf, 'a number of at least 0')
+
+
+def above_zero(text: str) -> float:
+    """A number above 0."""
+    return _number(text, lambda value: 0 < value < math.inf, 'a number above 0')
+
+
+def factor(text: str) -> float:
+    """A number above 0, and 1 at most."""
+    return _number(text, lambda value: 0 < value <= 1, 'a number above 0, and 1 at most')
+
+
+def share(text: str) -> float:
+    """A share of something that must not be 0."""
+    return _number(text, lambda value: 0 < value <= 1, 'a share: a number above 0, and 1 at most')
+
+
+def below_one(text: str) -> float:
+    """A number of at least 0, and below 1."""
+    return _number(text, lambda value: 0 <= value < 1, 'a number of at least 0, and below 1')
+
+
+def from_zero_to_one(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, lambda value: 0 <= value <= 1, 'a number from 0 to 1')
+
+
+def increasing(text: str) -> List[int]:
+    """Increasing whole numbers above 0 with commas between, perhaps none."""
+    epochs = [int(epoch) if epoch.isdecimal() else 0 for epoch in text.split(',') if epoch]
+    if 0 in epochs or sorted(set(epochs)) != epochs:
+        raise argparse.ArgumentTypeError(f'{text!r} is not increasing epochs, for example 30,60,90')
+    return epochs
+
+
+def numbers(text: str) -> Tuple[float, ...]:
+    """Numbers with commas between."""
+    try:
+        return tuple(float(number) for number in text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not numbers with commas between') from None
+
+
+def shape_of(text: str) -> Tuple[int, ...]:
+    """The shape of an image."""
+    try:
+        return tuple(int(size) for size in text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not channels,height,width') from None
+
+
+def _number(text: str, is_possible: Callable[[float], bool], description: str) -> float:
+    try:
+        if is_possible(float(text)):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'{text!r} is not {description}')

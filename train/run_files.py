@@ -1,0 +1,101 @@
+"""The files of a run: the weights or the checkpoint that it starts from, and what it keeps."""
+
+import argparse
+import json
+import os
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+
+from formats.checkpoint_files import symbol_path
+from graphs.proof import Network
+from graphs.stripped_files import stripped_paths
+from runtime import mx
+from runtime.errors import CheckpointError, UserError
+
+from .build import all_versions
+from .checkpoint import Checkpoints, State
+from .conclusion import strip_run, stripped_prefix
+from .distributed.group import Alone
+from .engines.interface import Params
+from .finetune import weights_of
+from .log import Metrics
+from .resuming import check_same_run
+
+Found = TypeVar('Found')
+
+
+class RunFiles:
+    """What is read and written under ``--model-prefix``, by rank 0 of the ``group``. All workers must call ``load`` and
+    ``load_weights``, and get the same.
+    """
+
+    def __init__(self, args: argparse.Namespace, symbol: mx.sym.Symbol, group: Alone) -> None:
+        self._args, self._symbol, self._group = args, symbol, group
+        prefix = args.model_prefix if group.rank == 0 else None
+        self.metrics = Metrics(prefix)
+        self._checkpoints = Checkpoints(prefix, args.keep) if prefix else None
+
+    def load(self) -> State:
+        """The checkpoint that ``--resume`` or ``--load-epoch`` asks for. Raises UserError where there is none, or it is
+        of another run.
+        """
+        return self._broadcast_from_rank0(self._load)
+
+    def load_weights(self, inputs: List[mx.io.DataDesc]) -> Tuple[Params, Params]:
+        """(arg_params, aux_params) that ``--finetune`` asks for, where the network has these ``inputs``."""
+        shapes = {desc.name: desc.shape for desc in inputs}
+        args = self._args
+        return self._broadcast_from_rank0(lambda: weights_of(args.finetune, self._symbol, shapes, args.lambda_init))
+
+    def begin(self, epoch: int, will_strip: bool) -> None:
+        """Make sure that nothing is lost that a run which starts at ``epoch``, and perhaps ``will_strip`` its network,
+        would write over; and remove what an earlier process left unfinished. Raises CheckpointError.
+        """
+        if self._checkpoints:
+            self._refuse_to_overwrite(self._checkpoints, will_strip)
+            self._checkpoints.clean()
+        self.metrics.forget_from(epoch)
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint."""
+        if self._checkpoints:
+            self._checkpoints.save(self._symbol, state, all_versions(self._args))
+
+    def strip(self, network: Network, one_image: Dict[str, tuple]) -> None:
+        """Write the stripped ``network`` beside the checkpoints, see ``conclusion.strip_run``."""
+        if self._checkpoints:
+            strip_run(self._args.model_prefix, network, one_image)
+
+    def arguments(self) -> Dict[str, Any]:
+        """The arguments as they come back from JSON, and the number of workers."""
+        return {**json.loads(json.dumps(vars(self._args), default=str)), 'num_workers': self._group.size}
+
+    def _load(self) -> State:
+        if not self._checkpoints:
+            raise UserError('--resume and --load-epoch need --model-prefix, the run to go on with')
+        state = self._checkpoints.load(self._args.load_epoch)
+        check_same_run(state.arguments, self.arguments(), self._args.model_prefix)
+        if self._checkpoints.are_of_another(self._symbol):
+            raise CheckpointError(
+                f'{symbol_path(self._args.model_prefix)} is not the network that --network {self._args.network} is '
+                'now; start anew from its weights with --finetune'
+            )
+        return state
+
+    def _refuse_to_overwrite(self, checkpoints: Checkpoints, will_strip: bool) -> None:
+        fresh = not (self._args.resume or self._args.load_epoch is not None)
+        if fresh and checkpoints.would_be_lost(self._symbol):
+            raise CheckpointError(
+                f'{symbol_path(self._args.model_prefix)} and its checkpoints exist already; go on with --resume, or '
+                'take another --model-prefix'
+            )
+        kept = [path for path in stripped_paths(stripped_prefix(self._args.model_prefix)) if os.path.exists(path)]
+        if fresh and will_strip and kept:
+            raise CheckpointError(
+                f'{kept[0]} exists already, and a run with a budget writes it: remove it, or take another '
+                '--model-prefix'
+            )
+
+    def _broadcast_from_rank0(self, read: Callable[[], Found]) -> Found:
+        """What ``read()`` returns on rank 0, which alone needs the files."""
+        found: Optional[Found] = read() if self._group.rank == 0 else None
+        return self._group.exchange(found)[0]  # type: ignore[return-value]  # rank 0 has read it

@@ -1,0 +1,112 @@
+"""What a run does for ``Selection`` and when: bounds on λ before a step, what each structure contributes at the end of
+an epoch, and a smaller network after it.
+"""
+
+import argparse
+from typing import Any, Callable, Dict, Optional
+
+from runtime import mx
+
+from .contribution import contributions
+from .engines.interface import Batches
+from .metrics import Tally
+from .rebuilds import Rebuilds
+from .resizing import ResizableEngine
+from .selection import Selection
+
+
+class SelectionSteps:
+    """Carries out on ``engine`` what ``Selection`` decides.
+
+    Parameters
+    ----------
+    args : the parsed command line.
+    symbol : the whole network.
+    one_image : dict from the name of the input to the shape of one image, (1, C, H, W).
+    engine : of the run.
+    train_data : its training batches; some of them are used to measure what structures contribute.
+    make_tally : returns a fresh ``Tally``.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        symbol: mx.sym.Symbol,
+        one_image: Dict[str, tuple],
+        engine: ResizableEngine,
+        train_data: Batches,
+        make_tally: Callable[[], Tally],
+    ) -> None:
+        self._args, self._symbol, self._engine, self._train_data = args, symbol, engine, train_data
+        self._make_tally = make_tally
+        self._selection = Selection(args, symbol, one_image)
+        self._rebuilds = Rebuilds(engine, symbol, one_image)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether the run ends at a target."""
+        return self._selection.has_budget
+
+    @property
+    def accuracy_before(self) -> Optional[float]:
+        """Validation accuracy after the last epoch in which everything was alive; None before the first one."""
+        return self._selection.accuracy_before
+
+    def state(self) -> Optional[Dict[str, Any]]:
+        """What a checkpoint must hold; None where nothing is frozen."""
+        return self._selection.state() if self._selection.freezes else None
+
+    def resume(self, state: Optional[Dict[str, Any]], epoch: int) -> None:
+        """Go on from what ``state`` returned, after ``epoch`` epochs."""
+        if state:
+            self._selection.load(state)
+        if self._args.shrink:
+            self._rebuilds.rebuild(epoch, self._selection.frozen)
+
+    def apply(self, batch: int) -> None:
+        """Hand the bounds on λ and γ to the engine, as they are before ``batch`` of an epoch."""
+        if not self._selection.freezes and self._args.gamma_weight == 'none':
+            return
+        self._set_bounds(batch)
+        weights = self._selection.gamma_weights() if self._args.gamma_weight != 'none' else None
+        self._engine.set_gamma(self._selection.gamma, weights)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Measure importance in ``epoch``, if its end is to choose by it."""
+        self._engine.note_importance(self._selection.wants_importance(epoch))
+
+    def before_step(self, batch: int) -> None:
+        """Lower the bounds on the λ that fall to 0 in this epoch."""
+        if self._selection.is_fading:
+            self._set_bounds(batch + 1)
+
+    def end_epoch(self, epoch: int) -> bool:
+        """Freeze what is 0 and choose what dies next. True if anything has died for good."""
+        return self._selection.end_epoch(epoch, self._engine.lambdas(), lambda: self._contributions(epoch))
+
+    def report(self, epoch: int, accuracy: float, images_per_second: float) -> None:
+        """Log how far the selection has come after ``epoch``, and what the last rebuild did to the speed."""
+        self._rebuilds.measured(epoch, images_per_second)
+        self._selection.report(epoch, accuracy)
+
+    def after_epoch(self, epochs: int, has_shrunk: bool) -> None:
+        """Prepare the next epoch, after ``epochs`` of them: rebuild the network if it ``has_shrunk``, and set bounds
+        and γ.
+        """
+        if has_shrunk and self._args.shrink and epochs < self._args.num_epochs:
+            self._rebuilds.rebuild(epochs, self._selection.frozen)
+        self.apply(batch=0)
+
+    def _set_bounds(self, batch: int) -> None:
+        self._engine.set_bounds(self._selection.bounds(batch / len(self._train_data)))
+
+    def _contributions(self, epoch: int) -> Dict[str, Any]:
+        self._train_data.set_epoch(epoch)
+        return contributions(
+            self._engine,
+            self._symbol,
+            self._selection.frozen,
+            self._train_data,
+            len(self._train_data),
+            self._make_tally,
+        )
