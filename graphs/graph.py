@@ -10,9 +10,9 @@ Nothing here knows any network: all structure is read from the symbol itself.
 """
 
 import json
-from typing import NamedTuple
+from typing import Container, List, NamedTuple, Optional, Sequence, Tuple
 
-from formats.symbol_fit import IMAGE_SHAPE
+from formats.symbol_fit import IMAGE_SHAPE, image_shapes
 from formats.symbol_operators import first_line
 from runtime import mx
 from runtime.errors import GraphError
@@ -226,10 +226,38 @@ def fed(graph, inputs=('data',)):
     return found
 
 
-def data_shape_of(symbol, name='data'):
-    """The shape of one image that a symbol was built or stripped for, or None where the symbol does not say."""
-    text = symbol.attr_dict().get(name, {}).get(IMAGE_SHAPE)
-    return tuple(int(size) for size in text.split(',')) if text else None
+def only_input(names: Sequence[str]) -> str:
+    """The only one of the ``names`` of a network's inputs, the images. Raises GraphError where there are none or
+    several.
+    """
+    if len(names) != 1:
+        raise GraphError(
+            f'exactly one input is expected, the images; without parameters are: {", ".join(names) or "none"}'
+        )
+    return names[0]
+
+
+def input_names(graph, params: Container[str]) -> List[str]:
+    """The names of the variables of ``graph`` that are neither parameters nor labels: what the network is fed."""
+    known_labels = labels(graph)
+    return [node.name for node in graph.variables() if node.name not in params and node.name not in known_labels]
+
+
+def data_shape_of(symbol) -> Optional[Tuple[int, ...]]:
+    """The shape (channels, height, width) of the images that a symbol was built or stripped for, or None where the
+    symbol does not say. Of several inputs, ``data`` or else the first one that says it counts.
+    """
+    shapes = image_shapes(symbol)
+    names = [name for name in ('data', *symbol.list_arguments()) if name in shapes]
+    return shapes[names[0]][1:] if names else None
+
+
+def image_shape_of(symbol, image_shape: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
+    """(channels, height, width) as given, or as the symbol itself says. Raises GraphError where neither does."""
+    shape = tuple(image_shape) if image_shape else data_shape_of(symbol)
+    if not shape:
+        raise GraphError('this symbol does not say which images it takes: give --image-shape channels,height,width')
+    return shape
 
 
 def record_image_shapes(graph, data_shapes):

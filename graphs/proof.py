@@ -1,126 +1,74 @@
-"""Proof that two networks compute the same: both run on the same images, and their logits are compared number by
+"""Proof that two networks compute the same: both run on the same images, and their outputs are compared number by
 number.
 """
 
 import contextlib
 import os
-from typing import NamedTuple
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 
-from runtime import mx
 from runtime.errors import ProofError
 
-from .folding import widened
+from .comparison import Difference, compare_outputs, largest_difference, spread
 from .graph import Graph, Output
 from .losses import logits
-from .onednn_workaround import guard_sums
 from .operator_table import PRODUCTS
+from .predictor import Network, Predictor
 
-CASTS = ('Cast', 'amp_cast')
+# Images that a network computes at a time, so that feature maps take little memory.
 BATCH = 2
-SEED = 0
 
 
-class Network(NamedTuple):
-    """A symbol and its parameters (dicts name → NDArray)."""
+def prove(
+    before: Network,
+    after: Network,
+    images: Dict[str, np.ndarray],
+    tolerance: float,
+    expected: Optional[Sequence[np.ndarray]] = None,
+) -> Difference:
+    """The ``Difference`` of two networks on ``images`` (dict name → array, images first).
 
-    symbol: object
-    arg_params: dict
-    aux_params: dict
-
-
-class Difference(NamedTuple):
-    """How far two networks are apart on ``images`` images: the largest |Δ| of a logit, that as a part of the largest
-    |logit|, and how often both put the same class first.
+    ``expected`` are the outputs of the first, if they are known already. Raises ``ProofError``, which names the first
+    tensor that differs, where an output differs by more than ``tolerance`` of its spread or another class is first.
     """
-
-    images: int
-    largest: float
-    relative: float
-    agreement: float
-
-
-def default_tolerance(arg_params):
-    """The relative difference that rounding explains: sums over fewer channels, or of scaled weights, round in other
-    places.
-    """
-    return 2e-2 if any(array.dtype == np.float16 for array in arg_params.values()) else 1e-4
-
-
-def noise(count, data_shapes):
-    """``count`` images of normal noise for each input, the range of normalised data: a dict name → array, the same on
-    every call.
-    """
-    random = np.random.RandomState(SEED)
-    return {name: random.normal(size=(count, *shape[1:])).astype(np.float32) for name, shape in data_shapes.items()}
-
-
-def prove(before, after, images, tolerance, expected=None):
-    """The ``Difference`` of two ``Network``s on ``images`` (dict name → array, the image first).
-
-    ``expected`` are the logits of the first, if they are known already. Raises ``ProofError``, which names the first
-    tensor that differs, where the relative difference is above ``tolerance``.
-    """
-    found = difference(run_to_logits(before, images) if expected is None else expected, run_to_logits(after, images))
-    if not found.relative <= tolerance:
-        raise ProofError(
-            f'the two networks differ: logits by {found.largest:.3g}, {found.relative:.3g} of the largest, above the '
-            f'tolerance of {tolerance:g}; '
-            f'{_first_different(before, after, images, tolerance)}'
-        )
+    expected = outputs_of(before, images) if expected is None else expected
+    found = compare_outputs(expected, outputs_of(after, images), output_names(before), tolerance)
+    require_equal(
+        found, tolerance, 'the two networks differ', lambda: first_difference(before, after, images, tolerance)
+    )
     return found
 
 
-def difference(expected, found):
-    """The ``Difference`` of the logits of two networks, each a list of arrays (images first), one for each output."""
-    largest = max(np.abs(first - second).max() for first, second in zip(expected, found))
-    scale = max(np.abs(first).max() for first in expected)
-    classes = [
-        np.concatenate([output.reshape(len(output), -1).argmax(axis=1) for output in outputs])
-        for outputs in (expected, found)
-    ]
-    return Difference(
-        len(expected[0]),
-        float(largest),
-        float(largest / scale) if scale else float(largest),
-        float((classes[0] == classes[1]).mean()),
-    )
+def require_equal(found: Difference, tolerance: float, beginning: str, ending=lambda: 'nothing was written') -> None:
+    """Raise ``ProofError`` unless ``found`` is within ``tolerance``; its message begins and ends as given."""
+    if found.is_within(tolerance):
+        return
+    worst = found.worst
+    if not np.isfinite(worst.largest):
+        reason = f'{worst.name} is NaN, or infinite in one of them, or of two shapes'
+    elif not worst.relative <= tolerance:
+        reason = (
+            f'{worst.name} by {worst.largest:.3g}, {worst.relative:.3g} of its spread, above the tolerance of '
+            f'{tolerance:g}'
+        )
+    else:
+        assert found.agreement is not None
+        reason = f'the same class is first on {100 * found.agreement:g} % of the images only'
+    raise ProofError(f'{beginning}: {reason}; {ending()}')
 
 
-def run_to_logits(network, images):
-    """The logits of a ``Network`` for ``images`` (dict name → array), one array for each output."""
-    return run(network, images, logits(Graph.from_symbol(network.symbol)))
+def outputs_of(network: Network, images: Dict[str, np.ndarray], batch_size: int = BATCH) -> List[np.ndarray]:
+    """What a network puts out before its softmax for ``images`` (dict name → array), one array for each output."""
+    return Predictor(network)(images, batch_size)
 
 
-def run(network, images, graph, batch=BATCH):
-    """The heads of ``graph``, a part of ``network``, for ``images``, as float32 arrays; ``batch`` images at a time, so
-    that feature maps take little memory.
-
-    Half-precision networks run in single precision, since MXNet lacks half-precision operators on a CPU.
-    """
-    guard_sums(graph)  # lest a right network be blamed for MXNet's wrong sum
-    graph.replace({Output(node): node.inputs[0] for node in graph.nodes() if node.op in CASTS})
-    symbol = graph.to_symbol()
-    arguments = {
-        name: widened(network.arg_params[name]) for name in symbol.list_arguments() if name in network.arg_params
-    }
-    states = {name: widened(network.aux_params[name]) for name in symbol.list_auxiliary_states()}
-    count = len(next(iter(images.values())))
-    batch = min(batch, count)
-    inputs = {name: mx.nd.zeros((batch, *images[name].shape[1:])) for name in symbol.list_arguments() if name in images}
-    executor = symbol.bind(mx.cpu(), {**arguments, **inputs}, aux_states=states, grad_req='null')
-    parts = []
-    for start in range(0, count, batch):
-        start = min(start, count - batch)  # the last batch is full: it takes some images again
-        for name, array in inputs.items():
-            array[:] = images[name][start : start + batch]
-        fresh = len(parts) * batch - start
-        parts.append([output.asnumpy()[fresh:] for output in executor.forward(is_train=False)])
-    return [np.concatenate(outputs) for outputs in zip(*parts)]
+def output_names(network: Network) -> List[str]:
+    """The names of what ``outputs_of`` returns."""
+    return [head.node.name for head in logits(Graph.from_symbol(network.symbol)).heads]
 
 
-def _first_different(before, after, images, tolerance):
+def first_difference(before: Network, after: Network, images: Dict[str, np.ndarray], tolerance: float) -> str:
     """Where the networks part: the first tensor that both have under one name, and that should be the same."""
     one = {name: array[:1] for name, array in images.items()}
     graphs = [logits(Graph.from_symbol(network.symbol)) for network in (before, after)]
@@ -130,12 +78,13 @@ def _first_different(before, after, images, tolerance):
         return 'they have no tensor in common'
     with _one_by_one():
         values = [
-            run(network, one, Graph([Output(named[name]) for name in names]))
+            Predictor(network, Graph([Output(named[name]) for name in names]))(one)
             for network, named in zip((before, after), tensors)
         ]
     for name, first, second in zip(names, *values):
-        if first.shape == second.shape and not np.abs(first - second).max() <= tolerance * np.abs(first).max():
-            return f'the first tensor that differs is the output of {name}, by {np.abs(first - second).max():.3g}'
+        difference = largest_difference(first, second) if first.shape == second.shape else 0
+        if difference > tolerance * spread(first):
+            return f'the first tensor that differs is the output of {name}, by {difference:.3g}'
     return 'no tensor of the same shape differs before them'
 
 

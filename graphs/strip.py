@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from formats.params_file import require_finite
+from formats.symbol_fit import check_fit
 from runtime import mx
-from runtime.errors import CheckpointError, UserError
+from runtime.errors import UserError
 
 from .factors import fold_batch_norm
 from .folding import evaluate
-from .graph import Graph, labels, record_image_shapes
+from .graph import Graph, record_image_shapes
 from .history import History
 from .lambdas import is_lambda
 from .losses import drop_losses
@@ -63,7 +65,8 @@ def strip(
             'choose --fold-bn or --for-training'
         )
     graph = Graph.from_symbol(symbol)
-    check_parameters(graph, arg_params, aux_params, data_shapes)
+    check_fit(symbol, arg_params, aux_params, 'the parameters')
+    require_finite({**arg_params, **aux_params}, 'the parameters')
     values = {**switched_off(arg_params, threshold, lambda_name), **aux_params}
     shapes = graph.shapes({**{name: array.shape for name, array in values.items()}, **data_shapes})
     history = History(graph, shapes, values, data_shapes, lambda_name)
@@ -85,22 +88,6 @@ def switched_off(arg_params, threshold, lambda_name='lambda'):
         return mx.nd.array(np.where(np.abs(numbers) <= threshold, 0, numbers), dtype=array.dtype)
 
     return {name: off(array) if is_lambda(name, lambda_name) else array for name, array in arg_params.items()}
-
-
-def check_parameters(graph, arg_params, aux_params, inputs):
-    """Raise ``CheckpointError`` for a parameter that is missing, or that holds a number which is none."""
-    known = set(arg_params) | set(aux_params) | set(inputs) | labels(graph)
-    missing = [node.name for node in graph.variables() if node.name not in known]
-    if missing:
-        raise CheckpointError(
-            f'the parameters hold no {missing[0]!r}, which the network needs ({len(missing)} missing)'
-        )
-    for name, array in {**arg_params, **aux_params}.items():
-        if not np.isfinite(array.asnumpy()).all():
-            raise CheckpointError(
-                f'{name} holds values that are not finite (NaN or infinite): this network went wrong '
-                'in training; take an earlier epoch'
-            )
 
 
 def _finished(graph, values, history, data_shapes):

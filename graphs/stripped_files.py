@@ -12,7 +12,9 @@ import numpy as np
 from formats.checkpoint_files import params_path, save_model, symbol_path
 from runtime.files import write_text
 
-from .proof import Difference, Network, default_tolerance, noise, prove, run_to_logits
+from .comparison import Difference, default_tolerance, noise
+from .predictor import Network
+from .proof import outputs_of, prove
 from .strip import strip, switched_off
 
 PROOF_INPUTS = 8
@@ -20,13 +22,13 @@ PROOF_INPUTS = 8
 
 class ProvedStrip(NamedTuple):
     """``network``: what is left. ``report``: what stayed and went, see ``history.History.report``. ``proof``: how far
-    the two networks are apart. ``logits``: those of the network before, on the images of the proof.
+    the two networks are apart. ``outputs``: those of the network before, on the images of the proof.
     """
 
     network: Network
     report: dict
     proof: Difference
-    logits: List[np.ndarray]
+    outputs: List[np.ndarray]
 
 
 def strip_with_proof(
@@ -41,12 +43,12 @@ def strip_with_proof(
 ) -> ProvedStrip:
     """Strip ``before`` (see ``strip.strip`` for the settings) and prove it on ``images``, normal noise if left out.
 
-    Raises ProofError where logits differ by more than ``tolerance`` (see ``proof.prove``), and what ``strip`` raises.
+    Raises ProofError where outputs differ by more than ``tolerance`` (see ``proof.prove``), and what ``strip`` raises.
     """
     images = noise(PROOF_INPUTS, data_shapes) if images is None else images
     exact = before._replace(arg_params=switched_off(before.arg_params, threshold, lambda_name))
     # The networks run one before and one after the stripping, so that the memory of the first is free for the second.
-    expected = run_to_logits(exact, images)
+    expected = outputs_of(exact, images)
     stripped = strip(*before, data_shapes, threshold, fold_bn, for_training, lambda_name)
     after = Network(*stripped[:3])
     tolerance = default_tolerance(before.arg_params) if tolerance is None else tolerance

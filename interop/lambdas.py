@@ -1,20 +1,24 @@
 """Networks with scaling factors for frameworks and files that have none: λ multiplied into the parameters beside it."""
 
+from typing import Dict, Iterable
+
+from graphs.factors import absorb_factors, cancel_repetitions
 from graphs.folding import evaluate, fold_constants
 from graphs.graph import Graph
 from graphs.lambdas import is_lambda
+from runtime import mx
 from runtime.errors import CheckpointError
 from symbols import get_symbol
 
 from .recognise import recognise
 
 
-def has_lambda(names):
+def has_lambda(names: Iterable[str]) -> bool:
     """Whether any of ``names`` is that of scaling factors."""
     return any(is_lambda(name) for name in names)
 
 
-def without_lambda(arg_params, aux_params):
+def without_lambda(arg_params: dict, aux_params: dict) -> dict:
     """``arg_params`` (name → NDArray) of a full network of ours with every λ folded into the weights, γ and β beside
     it: the same function, without λ.
 
@@ -38,6 +42,30 @@ def without_lambda(arg_params, aux_params):
         **{name: array for name, array in arg_params.items() if not is_lambda(name)},
         **evaluate(folded, arg_params),
     }
+
+
+def single_precision(params: dict) -> dict:
+    """A dict name → NDArray in float32."""
+    # A forward pass under way may be moving weights to another memory layout; copied meanwhile, they are wrong.
+    mx.nd.waitall()
+    return {name: array.astype('float32', copy=False) for name, array in params.items()}
+
+
+def without_factors(graph: Graph, params: dict, data_shapes: Dict[str, tuple]) -> dict:
+    """Compute what does not depend on the images, and put constant factors where stripping would put them; changes
+    ``graph``, and returns the parameters (dict name → NDArray) that it then has.
+
+    A weight keeps its name, so that tensors can be compared with anybody's.
+    """
+    params = {**params, **evaluate(fold_constants(graph, set(params)), params)}
+    absorb_factors(graph, params, graph.shapes({**shapes_of(params), **data_shapes}))
+    cancel_repetitions(graph, graph.shapes({**shapes_of(params), **data_shapes}))
+    return params
+
+
+def shapes_of(params: dict) -> Dict[str, tuple]:
+    """The shape of each array, by name."""
+    return {name: array.shape for name, array in params.items()}
 
 
 def _kinds(names):

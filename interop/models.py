@@ -2,18 +2,20 @@
 
 model = read_model('run/resnet20:160')
 model.params['conv0_weight']                    # a NumPy array, under the authors' name where it has one
-model.logits(images)                            # (N, classes)
+model.outputs(images)                           # one array for each output, before its softmax
 """
 
 import contextlib
 import os
 import re
+from typing import List, Optional, Tuple
 
 import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, symbol_path
 from formats.foreign_files import load_onnx
 from graphs.graph import data_shape_of
+from graphs.predictor import Network, Predictor
 from runtime import mx
 from runtime.errors import CheckpointError, MissingDependencyError, UserError
 
@@ -22,7 +24,7 @@ from .data_bn import DATA_BN, does_nothing
 from .gluon_zoo import zoo_file
 from .lambdas import has_lambda, without_lambda
 from .recognise import is_bookkeeping, recognise
-from .runners import MXNetRunner, OnnxRunner, TorchRunner, onnx_tensors
+from .runners import OnnxRunner, TorchRunner, onnx_tensors
 from .tensor_files import is_file_of_tensors, is_state_dict, read_tensors
 
 ONNX_ENDING = '.onnx'
@@ -42,7 +44,9 @@ class Model:
     symbol : the graph of an MXNet checkpoint, None for anything else.
     """
 
-    def __init__(self, source, description, params, image_shape, run, symbol=None):
+    def __init__(
+        self, source: str, description: str, params: dict, image_shape: Optional[tuple], run=None, symbol=None
+    ) -> None:
         self.source, self.description, self.params, self.image_shape, self.symbol, self._run = (
             source,
             description,
@@ -52,30 +56,35 @@ class Model:
             run,
         )
 
-    def logits(self, images, batch_size=100):
-        """What stands before the softmax, (N, classes), for float32 ``images`` (N, C, H, W). Raises UserError where
-        there is no way to compute it.
+    def outputs(self, images: np.ndarray, batch_size: int = 100) -> List[np.ndarray]:
+        """What stands before the softmax, one array for each output, for float32 ``images`` (N, C, H, W).
+
+        Raises UserError where there is no way to compute it.
         """
         if self._run is None:
             raise UserError(
                 f'{self.source} holds tensors alone, and not those of a network that we know, so there is nothing to '
                 'compute'
             )
-        return np.concatenate(
-            [self._run(images[begin : begin + batch_size]) for begin in range(0, len(images), batch_size)]
-        )
+        parts = [self._run(images[begin : begin + batch_size]) for begin in range(0, len(images), batch_size)]
+        return [np.concatenate(of_output) for of_output in zip(*parts)]
 
     @property
-    def computes(self):
-        """Whether ``logits`` can be called."""
+    def output_names(self) -> Optional[List[str]]:
+        """The names of the outputs, None where they are not known."""
+        return getattr(self._run, 'outputs', None)
+
+    @property
+    def computes(self) -> bool:
+        """Whether ``outputs`` can be called."""
         return self._run is not None
 
     @property
-    def has_lambda(self):
+    def has_lambda(self) -> bool:
         """Whether its scaling factors are still variables."""
         return has_lambda(self.params)
 
-    def by_graph_of(self, other):
+    def by_graph_of(self, other: 'Model') -> 'Model':
         """This model, made to compute by the symbol of ``other`` where it cannot compute alone and holds exactly the
         parameters, by name and shape, that ``other`` has: a stripped network in PyTorch beside the same one in MXNet.
         """
@@ -93,7 +102,7 @@ class Model:
             run,
         )
 
-    def params_without_lambda(self):
+    def params_without_lambda(self) -> dict:
         """``params`` with λ folded into the parameters beside it. Raises CheckpointError for a network that is none of
         our full ones.
         """
@@ -103,7 +112,7 @@ class Model:
         return _numpy({**without_lambda(arguments, states), **states})
 
 
-def read_model(source):
+def read_model(source: str) -> Model:
     """The Model that ``source`` names.
 
     ``PREFIX:EPOCH`` or ``PREFIX,EPOCH`` or ``PREFIX-0001.params`` beside its symbol is an MXNet checkpoint; other
@@ -127,7 +136,7 @@ def read_model(source):
     return _from_tensors(source, read_tensors(zoo_file(source)))
 
 
-def checkpoint_of(source):
+def checkpoint_of(source: str) -> Optional[Tuple[str, int]]:
     """(prefix, epoch) where ``source`` means an MXNet checkpoint, else None."""
     named = _EPOCH.fullmatch(source)
     if named and not os.path.exists(source):
@@ -139,7 +148,12 @@ def checkpoint_of(source):
 def _from_mxnet(source, symbol, arg_params, aux_params):
     params = _without_idle_data_bn(_numpy({**arg_params, **aux_params}))
     return Model(
-        source, 'MXNet checkpoint', params, data_shape_of(symbol), MXNetRunner(symbol, arg_params, aux_params), symbol
+        source,
+        'MXNet checkpoint',
+        params,
+        data_shape_of(symbol),
+        Predictor(Network(symbol, arg_params, aux_params)),
+        symbol,
     )
 
 
@@ -165,8 +179,8 @@ def _runner(in_torch, symbol, arg_params, aux_params):
     """(name, runner): PyTorch where that is wanted and installed, else MXNet."""
     if in_torch:
         with contextlib.suppress(MissingDependencyError):
-            return 'PyTorch', TorchRunner(symbol, arg_params, aux_params)
-    return 'MXNet', MXNetRunner(symbol, arg_params, aux_params)
+            return 'PyTorch', TorchRunner.of_symbol(symbol, arg_params, aux_params)
+    return 'MXNet', Predictor(Network(symbol, arg_params, aux_params))
 
 
 def _under_our_names(tensors):

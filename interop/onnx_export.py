@@ -11,35 +11,38 @@ import importlib
 import numpy as np
 
 from graphs import attributes
-from graphs.graph import Output
-from graphs.heads import input_name, logits_graph
+from graphs.comparison import Difference
+from graphs.graph import Graph, Output, input_names, only_input
+from graphs.losses import logits
+from graphs.predictor import Network, Predictor
 from runtime.errors import MissingDependencyError
 from runtime.files import written_whole
 
+from .conversion_proof import prove_conversion
+from .lambdas import shapes_of, single_precision, without_factors
 from .onnx_operators import OPERATORS
-from .prepared import proven, shapes_of, single_precision, without_factors
-from .runners import MXNetRunner, OnnxRunner
+from .runners import OnnxRunner
 
 OPSET = 13
 # Any two batch sizes, to see which sides of a shape grow with the batch.
 BATCHES = (2, 3)
 
 
-def export_onnx(symbol, arg_params, aux_params, image_shape, path):
-    """Write a network to the ONNX file ``path`` and return the largest difference that its logits showed against
-    MXNet's.
+def export_onnx(symbol, arg_params: dict, aux_params: dict, image_shape: tuple, path: str) -> Difference:
+    """Write a network to the ONNX file ``path`` and return the ``Difference`` between its outputs and MXNet's.
 
     Parameters
     ----------
-    symbol, arg_params, aux_params : an MXNet network; a softmax at its end, and the label, are left out: the output are
-    the logits (N, classes). image_shape : (channels, height, width). The batch stays free; input and parameters are
-    float32, the input has MXNet's name (``data``).
+    symbol, arg_params, aux_params : an MXNet network of one input; a softmax at an end, and the label, are left out:
+        the output are the logits (N, classes).
+    image_shape : (channels, height, width). The batch stays free, unless the network fixes it; input and parameters are
+        float32, the input has MXNet's name.
 
     The file is checked by ``onnx.checker`` and run in ONNX Runtime on noise, in two batch sizes; it appears under its
-    name only if both agree. The difference is relative to the largest logit, or to 1.
+    name only if all outputs agree.
 
-    Raises GraphError for an operator or attribute that the table does not hold, ProofError where the results differ by
-    more than 1e-4, MissingDependencyError where onnx or onnxruntime is not installed.
+    Raises GraphError for an operator or attribute that the table does not hold, ProofError where an output differs by
+    more than 1e-4 of its spread, MissingDependencyError where onnx or onnxruntime is not installed.
     """
     checker = _required('onnx.checker')
     _required('onnxruntime')
@@ -49,20 +52,21 @@ def export_onnx(symbol, arg_params, aux_params, image_shape, path):
         with open(scratch, 'wb') as out:
             out.write(model.SerializeToString(deterministic=True))
         checker.check_model(scratch)
-        return proven(
-            OnnxRunner(model, path), MXNetRunner(symbol, arg_params, aux_params), image_shape, f'{path}: ONNX Runtime'
-        )
+        original = Predictor(Network(symbol, arg_params, aux_params))
+        return prove_conversion(OnnxRunner(model, path), original, image_shape, f'{path}: ONNX Runtime')
 
 
-def onnx_model(symbol, arg_params, aux_params, image_shape):
+def onnx_model(symbol, arg_params: dict, aux_params: dict, image_shape: tuple):
     """The ``onnx.ModelProto`` of a network whose parameters (dicts name → NDArray) are float32."""
     helper, number_types = _required('onnx.helper'), _required('onnx').TensorProto
     params = {**arg_params, **aux_params}
-    graph, _ = logits_graph(symbol)
-    data = input_name(graph, params)
-    params = without_factors(graph, params, {data: (BATCHES[0], *image_shape)})
-    small, large = (graph.shapes({**shapes_of(params), data: (batch, *image_shape)}) for batch in BATCHES)
-    build, head = Builder(small, large), graph.heads[0]
+    graph = logits(Graph.from_symbol(symbol))
+    data = only_input(input_names(graph, params))
+    fixed = Predictor(Network(symbol, arg_params, aux_params)).fixed_batch({data: (1, *image_shape)})
+    batches = (fixed, fixed) if fixed else BATCHES
+    params = without_factors(graph, params, {data: (batches[0], *image_shape)})
+    small, large = (graph.shapes({**shapes_of(params), data: (batch, *image_shape)}) for batch in batches)
+    build = Builder(small, large)
     for node in graph.variables():
         if node.name != data:
             build.name_constant(Output(node), params[node.name].asnumpy())
@@ -74,8 +78,13 @@ def onnx_model(symbol, arg_params, aux_params, image_shape):
     parts = helper.make_graph(
         build.nodes,
         'network',
-        [helper.make_tensor_value_info(data, number_types.FLOAT, ['batch', *image_shape])],
-        [helper.make_tensor_value_info(build.name(head), number_types.FLOAT, ['batch', *small[head][1:]])],
+        [helper.make_tensor_value_info(data, number_types.FLOAT, [fixed or 'batch', *image_shape])],
+        [
+            helper.make_tensor_value_info(
+                build.name(head), number_types.FLOAT, ['batch' if side < 0 else side for side in build.free_shape(head)]
+            )
+            for head in graph.heads
+        ],
         build.constants_in_use(),
     )
     return helper.make_model(

@@ -4,20 +4,23 @@ The pair that comes out is for stock MXNet (``mx.model.load_checkpoint``) on Lin
 operators, which other tools, ours too, do not read.
 """
 
+from typing import Any, Tuple
+
+import numpy as np
+
 from graphs.attributes import flag
-from graphs.graph import Graph
-from graphs.heads import input_name, logits_graph
-from graphs.losses import drop_losses
+from graphs.graph import Graph, input_names, only_input
+from graphs.losses import drop_losses, logits
 from graphs.onednn_workaround import guard_sums
 from runtime import mx
 from runtime.errors import UserError
 
-from .prepared import single_precision, without_factors
+from .lambdas import single_precision, without_factors
 
 BATCH = 32
 
 
-def quantize(symbol, arg_params, aux_params, images):
+def quantize(symbol, arg_params: dict, aux_params: dict, images: np.ndarray) -> Tuple[Any, dict, dict]:
     """Quantise weights and feature maps to 8 bits: ``(symbol, arg_params, aux_params)``, ending in probabilities, with
     no label.
 
@@ -32,7 +35,7 @@ def quantize(symbol, arg_params, aux_params, images):
         raise UserError('this build of MXNet has no oneDNN, so no int8; take the CPU build (mxnet 1.9.1 on Linux)')
     if len(images) == 0:
         raise UserError('there are no images to calibrate on')
-    symbol, arg_params, aux_params = prepared(
+    symbol, arg_params, aux_params = folded_for_int8(
         symbol, single_precision(arg_params), single_precision(aux_params), images.shape
     )
     feed = mx.io.NDArrayIter(images, batch_size=min(BATCH, len(images)), last_batch_handle='discard')
@@ -44,20 +47,20 @@ def quantize(symbol, arg_params, aux_params, images):
         label_names=None,
         calib_mode='naive',
         calib_data=feed,
-        excluded_sym_names=[logits_graph(symbol)[0].heads[0].node.name],
+        excluded_sym_names=[head.node.name for head in logits(Graph.from_symbol(symbol)).heads],
         quantized_dtype='auto',
         quantize_granularity='channel-wise',
     )
 
 
-def prepared(symbol, arg_params, aux_params, data_shape):
+def folded_for_int8(symbol, arg_params: dict, aux_params: dict, data_shape: tuple) -> Tuple[Any, dict, dict]:
     """The network as the quantisation can take it, for images of ``data_shape``, batch first: without label, λ and sums
     that oneDNN gets wrong.
     """
     graph = Graph.from_symbol(symbol)
     drop_losses(graph)
     params = {**arg_params, **aux_params}
-    data = input_name(graph, params)
+    data = only_input(input_names(graph, params))
     params = without_factors(graph, params, {data: data_shape})
     guard_sums(graph)
     for node in graph.nodes():

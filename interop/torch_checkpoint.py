@@ -8,38 +8,38 @@ The state dict holds tensors alone, so ``torch.load('PREFIX.pt', weights_only=Tr
 project: ``arg.NAME`` is the parameter NAME of the symbol, ``aux.NAME`` a running statistic.
 """
 
+from typing import List, Optional
+
 import torch
 
 from formats.foreign_files import load_torch_state
 from formats.symbol_file import load_symbol, save_symbol
-from graphs.heads import image_shape_of
+from graphs.comparison import Difference
+from graphs.graph import image_shape_of
+from graphs.predictor import Network, Predictor
 from runtime.errors import CheckpointError
 from runtime.files import written_whole
 
-from .prepared import proven, single_precision
-from .runners import MXNetRunner
+from .conversion_proof import prove_conversion
+from .lambdas import single_precision
+from .runners import TorchRunner
 from .torch_graph import TorchGraph
 
 
-def torch_paths(prefix):
+def torch_paths(prefix: str) -> List[str]:
     """The two files of a network for PyTorch."""
     return [f'{prefix}-symbol.json', f'{prefix}.pt']
 
 
-def export_torch(symbol, arg_params, aux_params, image_shape, prefix):
-    """Write a network for PyTorch, in float32, and return the largest difference that its logits showed against
-    MXNet's, relative to the largest logit.
+def export_torch(symbol, arg_params: dict, aux_params: dict, image_shape: tuple, prefix: str) -> Difference:
+    """Write a network for PyTorch, in float32, and return the ``Difference`` between its outputs and MXNet's.
 
-    Raises ProofError where they differ by more than 1e-4; then nothing is written.
+    Raises ProofError where one differs by more than 1e-4 of its spread; then nothing is written.
     """
     arg_params, aux_params = single_precision(arg_params), single_precision(aux_params)
     net = TorchGraph(symbol, arg_params, aux_params).eval()
-
-    def run(images):
-        with torch.inference_mode():
-            return net(torch.from_numpy(images)).numpy()
-
-    difference = proven(run, MXNetRunner(symbol, arg_params, aux_params), image_shape, f'{prefix}: PyTorch')
+    original = Predictor(Network(symbol, arg_params, aux_params))
+    difference = prove_conversion(TorchRunner(net), original, image_shape, f'{prefix}: PyTorch')
     graph, weights = torch_paths(prefix)
     save_symbol(graph, symbol)
     with written_whole(weights) as scratch:
@@ -47,7 +47,7 @@ def export_torch(symbol, arg_params, aux_params, image_shape, prefix):
     return difference
 
 
-def load_torch(prefix, image_shape=None):
+def load_torch(prefix: str, image_shape: Optional[tuple] = None) -> TorchGraph:
     """The TorchGraph that ``export_torch`` wrote, in inference mode; (channels, height, width) are only needed where
     the symbol does not say them.
 

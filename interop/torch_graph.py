@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from graphs.attributes import flag, number, require, single, text
-from graphs.graph import Output
-from graphs.heads import image_shape_of, input_name, logits_graph
+from graphs.graph import Graph, Output, image_shape_of, input_names, only_input
+from graphs.losses import logits
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError
 
@@ -29,7 +29,8 @@ class TorchGraph(torch.nn.Module):
 
     Parameters
     ----------
-    symbol : mx.sym.Symbol of one output; a softmax at its end is left out of ``forward`` and becomes ``loss``.
+    symbol : mx.sym.Symbol; a softmax at an end is left out of ``forward``, and where there is one end, becomes
+        ``loss``.
     arg_params, aux_params : dicts name → mx.nd.NDArray, whose values and dtypes are taken over. Without them all are
     float32 zeros, to be filled by
         ``load_state_dict``.
@@ -47,7 +48,8 @@ class TorchGraph(torch.nn.Module):
         super().__init__()
         # A forward pass under way may be moving weights to another memory layout; read meanwhile, they are wrong.
         mx.nd.waitall()
-        graph, head = logits_graph(symbol)
+        whole = Graph.from_symbol(symbol)
+        graph = logits(whole)
         if arg_params is None:
             arg_params, aux_params = _zeros(symbol, image_shape)
         self.arg, self.aux = _Tensors(), _Tensors()
@@ -57,11 +59,14 @@ class TorchGraph(torch.nn.Module):
                 self.aux.register_buffer(encoded(node.name), _tensor(aux_params, node.name))
             elif node.name in arg_params:
                 self.arg.register_parameter(encoded(node.name), torch.nn.Parameter(_tensor(arg_params, node.name)))
-        self._loss = SoftmaxLoss(head) if head.op == 'SoftmaxOutput' else None
-        self._plan(graph, input_name(graph, {**arg_params, **aux_params, **dict.fromkeys(states)}))
+        ends = [head.node for head in whole.heads]
+        self._loss = SoftmaxLoss(ends[0]) if [end.op for end in ends] == ['SoftmaxOutput'] else None
+        self._plan(graph, only_input(input_names(graph, {**arg_params, **aux_params, **dict.fromkeys(states)})))
 
     def forward(self, images):
-        """The logits (N, classes) of ``images`` (N, C, H, W), or whatever the network ends in if that is no softmax."""
+        """The logits (N, classes) of ``images`` (N, C, H, W), or whatever the network ends in if that is no softmax; a
+        tuple of them where there are several outputs.
+        """
         values = [None] * self._slots
         values[self._input] = images
         for slot, holder, name in self._variables:
@@ -70,7 +75,8 @@ class TorchGraph(torch.nn.Module):
             values[step.slot] = step.run(*[_value(values, *source) for source in step.reads])
             for slot in step.done:
                 values[slot] = None
-        return _value(values, *self._output)
+        outputs = tuple(_value(values, *output) for output in self._outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def loss(self, logits, labels):
         """The scalar whose gradient MXNet's SoftmaxOutput sends back, for ``labels`` (N,): class numbers, of any dtype.
@@ -120,7 +126,7 @@ class TorchGraph(torch.nn.Module):
             else:
                 holder = self.aux if encoded(node.name) in dict(self.aux.named_buffers()) else self.arg
                 self._variables.append((slot[node], holder, encoded(node.name)))
-        self._output = (slot[graph.heads[0].node], graph.heads[0].index)
+        self._outputs = [(slot[node], index) for node, index in graph.heads]
 
 
 class Step(NamedTuple):
@@ -185,7 +191,7 @@ def _value(values, slot, index):
 
 def _zeros(symbol, image_shape):
     """Parameters of the right shapes, all zero."""
-    graph, _ = logits_graph(symbol)
+    graph = logits(Graph.from_symbol(symbol))
     shapes = graph.shapes({DATA: (1, *image_shape_of(symbol, image_shape))})
     states = set(symbol.list_auxiliary_states())
     zeros = {node.name: mx.nd.zeros(shapes[Output(node)]) for node in graph.variables() if node.name != DATA}

@@ -60,11 +60,22 @@ def increasing(text: str) -> List[int]:
 
 
 def numbers(text: str) -> Tuple[float, ...]:
-    """Numbers with commas between."""
+    """Finite numbers with commas between."""
     try:
-        return tuple(float(number) for number in text.split(','))
+        found = tuple(float(number) for number in text.split(','))
     except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not numbers with commas between') from None
+        found = ()
+    if not found or not all(map(math.isfinite, found)):
+        raise argparse.ArgumentTypeError(f'{text!r} is not numbers with commas between')
+    return found
+
+
+def divisors(text: str) -> Tuple[float, ...]:
+    """Numbers above 0 with commas between."""
+    found = numbers(text)
+    if min(found) <= 0:
+        raise argparse.ArgumentTypeError(f'{text!r}: each number must be above 0, pixels are divided by it')
+    return found
 
 
 def shape_of(text: str) -> Tuple[int, ...]:

@@ -17,8 +17,10 @@ from helpers.strip_networks import (
 
 from formats.symbol_operators import lone_node
 from graphs.attributes import flag, integers, number, text
+from graphs.comparison import noise
 from graphs.graph import Node
-from graphs.proof import Network, noise, prove
+from graphs.predictor import Network
+from graphs.proof import prove
 from runtime import mx
 from runtime.errors import GraphError
 

@@ -11,7 +11,8 @@ from graphs.graph import data_shape_of
 from graphs.insertion import add_lambda
 from graphs.lambdas import lambda_layout
 from graphs.losses import with_loss
-from graphs.proof import Network, run_to_logits
+from graphs.predictor import Network
+from graphs.proof import outputs_of
 from graphs.shrink import shrink
 from graphs.strip import strip
 from interop.onnx_export import export_onnx
@@ -74,11 +75,11 @@ def test_channels_of_other_peoples_networks(name, tmp_path):
         alive = int(arg_params[one.name].asnumpy().sum())
         assert [kept[layer] for layer in one.layers] == [alive] * len(one.layers)
     data = {'data': images(1, shape=image_shape)}
-    expected = run_to_logits(Network(symbol, arg_params, aux_params), data)[0]
+    expected = outputs_of(Network(symbol, arg_params, aux_params), data)[0]
     tolerance = 1e-4 * np.abs(expected).max()
-    assert np.abs(run_to_logits(Network(*stripped[:3]), data)[0] - expected).max() <= tolerance
-    assert np.abs(TorchRunner(*stripped[:3])(data['data']) - expected).max() <= tolerance
-    assert export_onnx(*stripped[:3], image_shape, tmp_path / 'net.onnx') <= 1e-4
+    assert np.abs(outputs_of(Network(*stripped[:3]), data)[0] - expected).max() <= tolerance
+    assert np.abs(TorchRunner.of_symbol(*stripped[:3])(data['data'])[0] - expected).max() <= tolerance
+    assert export_onnx(*stripped[:3], image_shape, tmp_path / 'net.onnx').relative <= 1e-4
 
 
 def killed_blocks(symbol, arg_params, dead):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from formats.params_file import save_arrays
+from graphs.predictor import Network, Predictor
 from interop.convert import to_gluoncv_params, to_mxnet, to_torch_state
 from interop.gluon_zoo import zoo_network
-from interop.runners import MXNetRunner
 from runtime import mx
 from runtime.errors import CheckpointError
 from symbols import get_symbol
@@ -77,7 +77,9 @@ def test_ours_computes_what_gluoncv_computes(name, tmp_path):
     path = str(tmp_path / 'weights.params')
     block.save_parameters(path)
     symbol, arg_params, aux_params = to_mxnet(path)
-    assert_agree(MXNetRunner(symbol, arg_params, aux_params)(images(side)), block(mx.nd.array(images(side))).asnumpy())
+    assert_agree(
+        Predictor(Network(symbol, arg_params, aux_params))(images(side))[0], block(mx.nd.array(images(side))).asnumpy()
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,9 @@ def test_gluoncv_computes_what_ours_computes_lambda_included(name, network, scal
     save_arrays(path, to_gluoncv_params(arg_params, aux_params))
     block = zoo_network(name, classes=100)
     block.load_parameters(path)
-    assert_agree(block(mx.nd.array(images(side))).asnumpy(), MXNetRunner(symbol, arg_params, aux_params)(images(side)))
+    assert_agree(
+        block(mx.nd.array(images(side))).asnumpy(), Predictor(Network(symbol, arg_params, aux_params))(images(side))[0]
+    )
 
 
 def test_the_files_of_gluons_export_and_of_its_old_save_are_read_alike(tmp_path):
@@ -270,7 +274,7 @@ def test_pytorch_computes_what_ours_computes_and_comes_back(network, depth, side
     torch = pytest.importorskip('torch')
     symbol = get_symbol(network, depth, 10, (3, side, side), scale)
     arg_params, aux_params = random_params(symbol, (3, side, side))
-    expected = MXNetRunner(symbol, arg_params, aux_params)(images(side))
+    expected = Predictor(Network(symbol, arg_params, aux_params))(images(side))[0]
     module = build(torch)
     state = to_torch_state(arg_params, aux_params)
     module.load_state_dict({name: torch.from_numpy(values) for name, values in state.items()}, strict=True)
@@ -278,7 +282,7 @@ def test_pytorch_computes_what_ours_computes_and_comes_back(network, depth, side
         assert_agree(module(torch.from_numpy(images(side))).numpy(), expected)
     path = str(tmp_path / 'weights.pth')
     torch.save(module.state_dict(), path)
-    assert_agree(MXNetRunner(*to_mxnet(path))(images(side)), expected)
+    assert_agree(Predictor(Network(*to_mxnet(path)))(images(side))[0], expected)
 
 
 def test_safetensors_hold_the_same(tmp_path):
@@ -315,10 +319,7 @@ def test_published_errors_on_cifar_10(file, depth, errors):
     symbol, arg_params, aux_params = to_mxnet(str(path))
     assert symbol.tojson() == get_symbol('resnet-v1', depth, 10, (3, 32, 32), scale='none').tojson()
 
-    run = MXNetRunner(symbol, arg_params, aux_params)
+    run = Predictor(Network(symbol, arg_params, aux_params))
 
-    def probabilities(batch):
-        return mx.nd.softmax(mx.nd.array(run(batch.data[0].asnumpy()))).asnumpy()
-
-    averages, count = score(probabilities, eval_iterator(load_dataset('cifar10'), 500))
+    averages, count = score(run, eval_iterator(load_dataset('cifar10'), 500))
     assert (count, round(count * (1 - averages['accuracy']))) == (10_000, errors)

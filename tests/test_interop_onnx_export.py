@@ -39,7 +39,7 @@ def test_a_family(tmp_path, family, placement):
     symbol, shape = small_network(family, placement)
     arg_params, aux_params = random_params(symbol, shape, 'float32')
     difference = onnx_export.export_onnx(symbol, arg_params, aux_params, shape, tmp_path / 'net.onnx')
-    assert difference < 1e-5
+    assert difference.relative < 1e-4
     for batch in (1, 5):
         images = np.random.RandomState(batch).standard_normal((batch, *shape)).astype('float32')
         expected = in_mxnet(without_softmax(symbol), arg_params, aux_params, images)
@@ -102,7 +102,8 @@ def test_what_the_file_says_of_itself(tmp_path):
 def test_half_precision_parameters_are_written_in_single(tmp_path):
     symbol, shape = small_network('vgg')
     assert (
-        onnx_export.export_onnx(symbol, *random_params(symbol, shape, 'float16'), shape, tmp_path / 'net.onnx') < 1e-5
+        onnx_export.export_onnx(symbol, *random_params(symbol, shape, 'float16'), shape, tmp_path / 'net.onnx').relative
+        < 1e-4
     )
 
 
@@ -166,7 +167,7 @@ def test_a_wrong_file_is_never_put_in_place(tmp_path, monkeypatch):
         onnx_export.OPERATORS, 'Activation', lambda build, node, inputs, output: build.add('Identity', inputs, output)
     )
     (tmp_path / 'net.onnx').write_text('the old one')
-    with pytest.raises(ProofError, match='differ by'):
+    with pytest.raises(ProofError, match='MXNet differ: fc1 by'):
         onnx_export.export_onnx(symbol, *random_params(symbol, shape, 'float32'), shape, tmp_path / 'net.onnx')
     assert os.listdir(tmp_path) == ['net.onnx']
     assert (tmp_path / 'net.onnx').read_text() == 'the old one'

@@ -10,11 +10,12 @@ from helpers.trained_digits import SHAPE, trained_network
 
 from formats.checkpoint_files import save_model
 from graphs.graph import Graph
-from interop.quantize import prepared, quantize
+from graphs.predictor import Network, Predictor
+from interop.quantize import folded_for_int8, quantize
 from runtime import mx
 from runtime.errors import UserError
 from train.data.datasets import eval_iterator, load_dataset
-from train.evaluation import Predictor, score
+from train.evaluation import accuracy
 
 
 def probabilities(network, images):
@@ -31,10 +32,7 @@ def test_digits_are_told_apart_in_8_bits():
     images = next(eval_iterator(dataset, 128)).data[0].asnumpy()
     network = trained_network()
     quantized = quantize(*network, images)
-    before, after = (
-        score(Predictor(*one, (100, *SHAPE)), eval_iterator(dataset, 100))[0]['accuracy']
-        for one in (network, quantized)
-    )
+    before, after = (accuracy(Predictor(Network(*one)), dataset) for one in (network, quantized))
     assert before > 0.9
     assert after == pytest.approx(before, abs=0.02)
     assert {array.dtype for array in quantized[1].values()} >= {np.int8} or 'quantized' in quantized[0].tojson()
@@ -45,7 +43,7 @@ def test_every_family_gets_through(family):
     symbol, shape = small_network(family)
     params = random_params(symbol, shape, 'float32')
     images = np.concatenate([random_images(shape, 'float32', seed=seed)[0] for seed in range(4)])
-    full = prepared(symbol, *params, images.shape)
+    full = folded_for_int8(symbol, *params, images.shape)
     quantized = quantize(symbol, *params, images)
     operators = [node.op for node in Graph.from_symbol(quantized[0]).nodes()]
     assert any(operator.startswith('_contrib_quantize') for operator in operators)
@@ -54,11 +52,11 @@ def test_every_family_gets_through(family):
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
 
 
-def test_preparing_changes_nothing():
+def test_folding_changes_nothing():
     symbol, shape = small_network('resnext', 'output')
     params = random_params(symbol, shape, 'float32')
     images, labels = random_images(shape, 'float32')
-    ready = prepared(symbol, *params, images.shape)
+    ready = folded_for_int8(symbol, *params, images.shape)
     assert not any('lambda' in name or 'label' in name for name in ready[0].list_arguments())
     given = {**params[0], 'data': mx.nd.array(images), 'softmax_label': mx.nd.array(labels)}
     expected = symbol.bind(mx.cpu(), given, aux_states=params[1], grad_req='null').forward(is_train=False)[0].asnumpy()

@@ -5,8 +5,9 @@ import importlib
 import numpy as np
 import pytest
 
+from graphs.predictor import Network, Predictor
 from interop.models import read_model
-from interop.runners import MXNetRunner, TorchRunner
+from interop.runners import TorchRunner
 from runtime import mx
 from runtime.errors import GraphError, UserError
 
@@ -46,7 +47,7 @@ def onnx_file(path, batch, softmax, inputs=('data',)):
 @pytest.mark.parametrize('softmax', [False, True])
 def test_onnx_gives_logits_whatever_its_batch_and_its_end(batch, softmax, tmp_path):
     model = read_model(onnx_file(tmp_path / 'net.onnx', batch, softmax))
-    assert np.allclose(model.logits(IMAGES), LOGITS, atol=1e-5)
+    assert np.allclose(model.outputs(IMAGES)[0], LOGITS, atol=1e-5)
     assert model.image_shape == (3, 2, 2)
     assert model.params.keys() == {'fc_weight', 'fc_bias'}
 
@@ -58,7 +59,7 @@ def test_onnx_of_two_inputs_is_refused(tmp_path):
 
 def test_onnx_on_images_of_another_shape(tmp_path):
     with pytest.raises(UserError, match='ONNX Runtime cannot run it on images of shape'):
-        read_model(onnx_file(tmp_path / 'net.onnx', 'N', False)).logits(IMAGES[:, :, :1])
+        read_model(onnx_file(tmp_path / 'net.onnx', 'N', False)).outputs(IMAGES[:, :, :1])
 
 
 def full_connection(head):
@@ -68,15 +69,15 @@ def full_connection(head):
 
 @pytest.mark.parametrize('head', [lambda fc: fc, lambda fc: mx.sym.SoftmaxOutput(fc, name='softmax'), mx.sym.softmax])
 def test_mxnet_gives_logits_whatever_its_end(head):
-    run = MXNetRunner(*full_connection(head))
+    run = Predictor(Network(*full_connection(head)))
     for count in (7, 2, 7):
-        assert np.allclose(run(IMAGES[:count]), LOGITS[:count], atol=1e-5)
+        assert np.allclose(run(IMAGES[:count])[0], LOGITS[:count], atol=1e-5)
 
 
 def test_pytorch_gives_the_same_logits():
     pytest.importorskip('torch')
-    run = TorchRunner(*full_connection(lambda fc: mx.sym.SoftmaxOutput(fc, name='softmax')))
-    assert np.allclose(run(IMAGES), LOGITS, atol=1e-5)
+    run = TorchRunner.of_symbol(*full_connection(lambda fc: mx.sym.SoftmaxOutput(fc, name='softmax')))
+    assert np.allclose(run(IMAGES)[0], LOGITS, atol=1e-5)
     with pytest.raises(UserError, match='does not take images of shape'):
         run(IMAGES[:, :1])
 
@@ -84,6 +85,8 @@ def test_pytorch_gives_the_same_logits():
 @pytest.mark.parametrize(('dtype', 'tolerance'), [('float16', 0.02), ('float64', 1e-5)])
 def test_mxnet_computes_in_the_precision_of_the_parameters(dtype, tolerance):
     symbol, arg_params, _ = full_connection(lambda fc: fc)
-    logits = MXNetRunner(symbol, {name: array.astype(dtype) for name, array in arg_params.items()}, {})(IMAGES)
+    logits = Predictor(Network(symbol, {name: array.astype(dtype) for name, array in arg_params.items()}, {}))(IMAGES)[
+        0
+    ]
     assert np.allclose(logits, LOGITS, atol=tolerance)
-    assert logits.dtype == np.float32
+    assert logits.dtype == (np.float64 if dtype == 'float64' else np.float32)

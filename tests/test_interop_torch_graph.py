@@ -17,7 +17,8 @@ from helpers.mxnet_twin import (
     smooth,
 )
 
-from graphs.heads import logits_graph
+from graphs.graph import Graph
+from graphs.losses import logits
 from graphs.strip import strip
 from interop.gluon_zoo import zoo_network
 from runtime import mx
@@ -80,7 +81,7 @@ def test_the_logits_are_mxnets(family):
     symbol, shape = small_network(family)
     arg_params, aux_params = random_params(symbol, shape)
     images, _ = random_images(shape)
-    graph, _ = logits_graph(symbol)
+    graph = logits(Graph.from_symbol(symbol))
     expected = Pass(
         graph.to_symbol(),
         {**{name: array.asnumpy() for name, array in arg_params.items()}, 'data': images},
@@ -241,13 +242,19 @@ def test_the_network_stays_apart_from_what_it_was_made_of():
             mx.sym.Convolution(mx.sym.Variable('data'), kernel=(3,), num_filter=2, name='odd', no_bias=True),
             "Convolution 'odd'.*kernel",
         ),
-        (mx.sym.Group([mx.sym.Variable('data') * 1, mx.sym.Variable('data') * 2]), '2 outputs'),
         (mx.sym.Variable('data') + mx.sym.Variable('more'), 'exactly one input'),
     ],
 )
 def test_what_is_not_converted_is_named(symbol, message):
     with pytest.raises(GraphError, match=message):
         TorchGraph(symbol, {'odd_weight': mx.nd.zeros((2, 3, 3))}, {})
+
+
+def test_several_outputs_are_a_tuple():
+    data = mx.sym.Variable('data')
+    symbol = mx.sym.Group([mx.sym.softmax(data * 2), mx.sym.relu(data)])
+    twice, positive = TorchGraph(symbol, {}, {})(torch.tensor([[1.0, -3.0]]))
+    assert (twice.tolist(), positive.tolist()) == ([[2, -6]], [[1, 0]])
 
 
 def test_a_missing_state_is_named():

@@ -210,3 +210,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith('error: nowhere-symbol.json')
     assert done.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+    'options', [['--threshold', 'nan'], ['--threshold', '-1'], ['--tolerance', 'nan'], ['--proof-inputs', '0']]
+)
+def test_numbers_that_make_no_sense_are_refused(checkpoint, tmp_path, options, capsys):
+    with pytest.raises(SystemExit) as end:
+        strip_to(tmp_path / 'small', checkpoint, *options)
+    assert end.value.code == 2
+    assert f'argument {options[0]}' in capsys.readouterr().err
+    assert written(tmp_path) == []

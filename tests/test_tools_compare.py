@@ -7,13 +7,13 @@ import pytest
 
 from formats.checkpoint_files import save_model
 from formats.params_file import save_arrays
+from graphs.predictor import Network, Predictor
 from graphs.strip import strip
 from interop import models
 from interop.compare import compare_tensors
 from interop.convert import to_gluoncv_params, to_torch_state
 from interop.gluon_zoo import zoo_file
 from interop.models import read_model
-from interop.runners import MXNetRunner
 from runtime import mx
 from runtime.cli import run
 from runtime.errors import CheckpointError, UnknownNetworkError, UserError
@@ -214,7 +214,8 @@ def test_tensors_of_nobody_are_compared_without_outputs(tmp_path, capsys):
     code, report = compared(capsys, a, b)
     assert (code, report['outputs']) == (0, None)
     assert 'give --image-shape' in report['outputs_missing']
-    assert compared(capsys, a, b, '--outputs-only')[0] == 1
+    with pytest.raises(UserError, match='--outputs-only has nothing to compare: .*give --image-shape'):
+        main([a, b, '--outputs-only'])
     assert 'nothing to compute' in compared(capsys, a, b, '--image-shape', '3,32,32')[1]['outputs_missing']
 
 
@@ -232,7 +233,7 @@ def test_accuracy_is_that_of_the_logits_on_every_test_image(tmp_path, capsys):
     batches = list(eval_iterator(load_dataset('digits'), 100))
     model = read_model(source)
     right = sum(
-        (model.logits(batch.data[0].asnumpy()).argmax(1) == batch.label[0].asnumpy()).sum() for batch in batches
+        (model.outputs(batch.data[0].asnumpy())[0].argmax(1) == batch.label[0].asnumpy()).sum() for batch in batches
     )
     assert code == 0
     count = report['accuracy']['images']
@@ -286,7 +287,7 @@ def test_a_name_that_gluoncv_has_no_weights_for():
 def test_images_that_a_network_does_not_take(tmp_path):
     source, *_ = checkpoint(tmp_path, 'net')
     with pytest.raises(UserError, match='does not take images'):
-        read_model(source).logits(np.zeros((1, 1, 32, 32), np.float32))
+        read_model(source).outputs(np.zeros((1, 1, 32, 32), np.float32))
 
 
 def test_a_network_is_run_on_any_number_of_images_and_is_left_as_it_was(tmp_path):
@@ -294,10 +295,10 @@ def test_a_network_is_run_on_any_number_of_images_and_is_left_as_it_was(tmp_path
     before = {name: array.asnumpy().copy() for name, array in {**arg_params, **aux_params}.items()}
     model = read_model(f'{tmp_path}/net:0')
     images = np.random.RandomState(0).standard_normal((7, *CIFAR)).astype(np.float32)
-    whole, parts = model.logits(images), model.logits(images, batch_size=3)
+    (whole,), (parts,) = model.outputs(images), model.outputs(images, batch_size=3)
     assert whole.shape == (7, 10)
     assert np.allclose(whole, parts, rtol=1e-5, atol=1e-5)
-    MXNetRunner(symbol, arg_params, aux_params)(images)
+    Predictor(Network(symbol, arg_params, aux_params))(images)
     assert all(np.array_equal(array.asnumpy(), before[name]) for name, array in {**arg_params, **aux_params}.items())
 
 

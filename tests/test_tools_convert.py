@@ -10,7 +10,7 @@ from helpers.mxnet_twin import random_images, random_params, small_network
 from helpers.trained_digits import trained_network
 
 from formats.checkpoint_files import load_checkpoint, save_model
-from interop.runners import MXNetRunner
+from graphs.predictor import Network, Predictor
 from runtime.errors import CheckpointError, GraphError, MissingDependencyError, UserError
 from runtime.files import sha256
 from symbols import get_symbol
@@ -45,7 +45,7 @@ def test_onnx(checkpoint, capsys):
     assert printed_difference(capsys) < 1e-5
     images = random_images((3, 32, 32), 'float32')[0]
     session = runtime.InferenceSession('there.onnx', providers=['CPUExecutionProvider'])
-    assert_same(session.run(None, {'data': images})[0], MXNetRunner(*checkpoint)(images))
+    assert_same(session.run(None, {'data': images})[0], Predictor(Network(*checkpoint))(images)[0])
 
 
 def test_torch(checkpoint, capsys):
@@ -61,7 +61,7 @@ def test_torch(checkpoint, capsys):
     }
     images = random_images((3, 32, 32), 'float32')[0]
     with torch.inference_mode():
-        assert_same(load_torch('there')(torch.from_numpy(images)).numpy(), MXNetRunner(*checkpoint)(images))
+        assert_same(load_torch('there')(torch.from_numpy(images)).numpy(), Predictor(Network(*checkpoint))(images)[0])
 
 
 def test_a_damaged_or_foreign_file_for_torch_is_named(checkpoint):
@@ -104,7 +104,7 @@ def test_a_state_dict_and_back(checkpoint, capsys):
     assert main(['there.safetensors', '--to', 'mxnet', '--out', 'again']) == 0
     assert printed_difference(capsys) < 1e-5
     images = random_images((3, 32, 32), 'float32')[0]
-    assert_same(MXNetRunner(*load_checkpoint('again', 0))(images), MXNetRunner(*checkpoint)(images))
+    assert_same(Predictor(Network(*load_checkpoint('again', 0)))(images)[0], Predictor(Network(*checkpoint))(images)[0])
 
 
 def test_gluoncv(tmp_path, monkeypatch, capsys):
@@ -120,7 +120,7 @@ def test_gluoncv(tmp_path, monkeypatch, capsys):
     block = zoo_network('resnet50_v2')
     block.load_parameters('there.params')
     images = random_images((3, 64, 64), 'float32')[0]
-    expected = MXNetRunner(*network)(images)
+    expected = Predictor(Network(*network))(images)[0]
     np.testing.assert_allclose(
         block(mx.nd.array(images)).asnumpy(), expected, rtol=0, atol=1e-4 * np.abs(expected).max()
     )

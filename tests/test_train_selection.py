@@ -10,7 +10,7 @@ from helpers.tiny_runs import NOISE, log_lines, metrics, open_bytes, refused, sa
 
 from formats.symbol_file import load_symbol
 from graphs.complexity import complexity
-from graphs.proof import Network
+from graphs.predictor import Network
 from graphs.stripped_files import strip_with_proof, stripped_paths, write_stripped
 from optimizers import APG
 from runtime import mx

@@ -4,23 +4,23 @@
     python tools/compare_checkpoints.py resnet20-12fca82f.th converted:0 --data cifar10
     python tools/compare_checkpoints.py full:160 stripped:0 --outputs-only
 
-Exit code: 0 equal within the tolerance, 1 different, 2 one of them cannot be read.
+Exit code: 0 equal within the tolerance, 1 different, 2 nothing could be compared.
 """
 
 import argparse
 import json
 import math
+from typing import Optional, Sequence
 
-import numpy as np
-
-from interop.compare import ONLY_A, ONLY_B, OTHER_SHAPE, SAME_SHAPE, comparable_params, compare_outputs, compare_tensors
-from interop.models import read_model
+from interop.compare import ONLY_A, ONLY_B, OTHER_SHAPE, SAME_SHAPE, comparable_params, compare_models, compare_tensors
+from interop.models import Model, read_model
+from runtime.argument_types import divisors, not_negative, numbers, positive
 from runtime.cli import run
 from runtime.errors import UserError
 from symbols import parse_image_shape
 from train.data.augment import RGB_MEAN, RGB_STD
-from train.data.datasets import DATASETS, eval_iterator, load_dataset
-from train.evaluation import score
+from train.data.datasets import DATASETS, load_dataset
+from train.evaluation import accuracy
 
 SHOWN = 10
 SOURCES = """PREFIX:EPOCH or PREFIX,EPOCH (MXNet), a .params file (MXNet's or GluonCV's), .pth, .pt, .th or
@@ -33,10 +33,10 @@ def parser():
     made.add_argument('b', metavar='B', help='the other one')
     made.add_argument(
         '--tolerance',
-        type=float,
+        type=not_negative,
         default=1e-4,
-        help='relative difference, of each tensor and of the outputs, up to which they are equal '
-        '(default: 1e-4, what another runtime costs)',
+        help='largest difference up to which they are equal: of a tensor as a part of its largest number, of an output '
+        'as a part of its spread over the images (default: 1e-4, what another runtime costs)',
     )
     made.add_argument(
         '--outputs-only',
@@ -44,7 +44,7 @@ def parser():
         help='let the outputs alone decide: full against stripped, BN folded against not',
     )
     made.add_argument(
-        '--num-inputs', type=_positive, default=16, metavar='N', help='images of noise to compute on (default: 16)'
+        '--num-inputs', type=positive, default=16, metavar='N', help='images of noise to compute on (default: 16)'
     )
     made.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
     made.add_argument('--image-shape', help='channels,height,width of the noise (default: what A says, or else B)')
@@ -56,14 +56,14 @@ def parser():
     made.add_argument('--data-dir', metavar='FOLDER', help="CIFAR files that you already have (default: MXNet's cache)")
     made.add_argument(
         '--rgb-mean',
-        type=_numbers,
+        type=numbers,
         default=RGB_MEAN,
         metavar='R,G,B',
         help='subtracted from pixels of 0..255 (default: as in training)',
     )
     made.add_argument(
         '--rgb-std',
-        type=_numbers,
+        type=divisors,
         default=RGB_STD,
         metavar='R,G,B',
         help='what pixels are then divided by (default: as in training)',
@@ -73,15 +73,18 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Compare as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
     a, b = read_model(args.a), read_model(args.b)
     report = compared(a.by_graph_of(b), b.by_graph_of(a), args)
+    if args.outputs_only and not report['outputs']:
+        raise UserError(f'--outputs-only has nothing to compare: {report["outputs_missing"]}')
     print(json.dumps(_plain(report), indent=2) if args.json else text(report, args.all))
     return 0 if report['equal'] else 1
 
 
-def compared(a, b, args):
+def compared(a: Model, b: Model, args) -> dict:
     """Everything that was found out about two Models, as a dict that JSON can hold but for infinities."""
     params_a, params_b, note = comparable_params(a, b)
     tensors = compare_tensors(params_a, params_b)
@@ -96,19 +99,27 @@ def compared(a, b, args):
         'accuracy': None,
     }
     same_tensors = all(row.relative <= args.tolerance for row in tensors)
+    same_outputs = True  # where there is nothing to compute, the tensors decide alone
     try:
         shape = _noise_shape(a, b, args)
-        report['outputs'] = dict(
-            compare_outputs(a, b, shape, args.num_inputs, args.seed)._asdict(), image_shape=shape, seed=args.seed
-        )
+        difference = compare_models(a, b, shape, args.num_inputs, args.seed, args.tolerance)
+        same_outputs = difference.is_within(args.tolerance)
+        report['outputs'] = {**_outputs(difference), 'image_shape': shape, 'seed': args.seed}
     except UserError as error:
         report['outputs_missing'] = str(error)
     if args.data:
         report['accuracy'] = accuracies(a, b, args)
-    # Where there is nothing to compute, the tensors decide alone.
-    same_outputs = report['outputs']['relative'] <= args.tolerance if report['outputs'] else not args.outputs_only
     report['equal'] = same_outputs and (same_tensors or args.outputs_only)
     return report
+
+
+def _outputs(difference):
+    """A ``Difference`` as the report has it: the worst output, and each where there are several."""
+    renamed = {'largest': 'max_abs', 'agreement': 'top1_agreement'}
+    found = difference.as_dict()
+    parts = [found, *found.get('outputs', ())]
+    found, *each = [{renamed.get(key, key): value for key, value in part.items()} for part in parts]
+    return {**found, 'outputs': each} if each else found
 
 
 def accuracies(a, b, args):
@@ -117,9 +128,8 @@ def accuracies(a, b, args):
     dataset = load_dataset(args.data, args.data_dir, (a.image_shape or b.image_shape) if info.any_shape else None)
     found = {'data': args.data, 'images': len(dataset.test_images)}
     for name, model in (('a', a), ('b', b)):
-        iterator = eval_iterator(dataset, 100, args.rgb_mean, args.rgb_std)
         found[name] = (
-            score(_probabilities(model), iterator, progress=model.source)[0]['accuracy'] if model.computes else None
+            accuracy(model.outputs, dataset, args.rgb_mean, args.rgb_std, model.source) if model.computes else None
         )
     return found
 
@@ -168,9 +178,15 @@ def _outputs_line(report):
         return f'outputs: not compared, {report["outputs_missing"]}'
     return (
         f'outputs on {found["images"]} images of noise {"×".join(map(str, found["image_shape"]))} (seed '
-        f'{found["seed"]}): max |Δ| {found["max_abs"]:.3g}, '
-        f'relative {found["relative"]:.3g}; top-1 agrees on {round(found["images"] * found["top1_agreement"])}'
+        f'{found["seed"]}): {_measured(found, found["images"])}'
+        + ''.join(f'\n  {output["name"]}: {_measured(output, found["images"])}' for output in found.get('outputs', ()))
     )
+
+
+def _measured(found, images):
+    agreement = found['top1_agreement']
+    first = '' if agreement is None else f'; top-1 agrees on {round(images * agreement)}'
+    return f'max |Δ| {found["max_abs"]:.3g}, {found["relative"]:.3g} of the spread{first}'
 
 
 def _accuracy_lines(found):
@@ -182,15 +198,6 @@ def _accuracy_lines(found):
         for name in 'ab'
     ]
     return [f'accuracy on {found["images"]} test images of {found["data"]}: {", ".join(scores)}']
-
-
-def _probabilities(model):
-    def predict(batch):
-        logits = model.logits(batch.data[0].asnumpy()[: batch.data[0].shape[0] - (batch.pad or 0)])
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
-
-    return predict
 
 
 def _noise_shape(a, b, args):
@@ -207,17 +214,6 @@ def _plain(report):
     if isinstance(report, (list, tuple)):
         return [_plain(value) for value in report]
     return None if isinstance(report, float) and not math.isfinite(report) else report
-
-
-def _numbers(text):
-    return tuple(float(number) for number in text.split(','))
-
-
-def _positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 if __name__ == '__main__':

@@ -18,20 +18,21 @@ import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, params_path, save_model, symbol_path
 from formats.params_file import save_arrays
-from graphs.heads import image_shape_of
-from interop import convert, prepared
+from graphs.comparison import Difference
+from graphs.graph import image_shape_of
+from graphs.predictor import Network, Predictor
+from interop import convert
+from interop.conversion_proof import prove_conversion
 from interop.models import read_model
 from interop.onnx_export import export_onnx
 from interop.quantize import quantize
-from interop.runners import MXNetRunner
 from runtime.cli import run
 from runtime.errors import MissingDependencyError, UserError
 from runtime.files import written_whole
 from symbols import parse_image_shape
-from train.data.datasets import DATASETS, eval_iterator, load_dataset, train_iterator
-from train.evaluation import Predictor, score
+from train.data.datasets import DATASETS, load_dataset, train_iterator
+from train.evaluation import accuracy
 
-TEST_BATCH = 100
 CALIBRATION_BATCH = 32
 
 
@@ -103,7 +104,7 @@ def to_int8(args):
     network = load_checkpoint(args.source, args.epoch)
     dataset = load_dataset(args.data, args.data_dir, image_shape(args, network[0]))
     quantized = quantize(*network, calibration_images(dataset, args.calibration_images))
-    before, after = (accuracy(one, dataset) for one in (network, quantized))
+    before, after = (accuracy(Predictor(Network(*one)), dataset) for one in (network, quantized))
     save_model(args.out, 0, *quantized)
     return (
         f'wrote {graph} and {params}\naccuracy on the test images of {dataset.name}: {before:.4f} before, {after:.4f} '
@@ -116,8 +117,9 @@ def to_mxnet(args):
     """OUT-symbol.json and OUT-0000.params, from a file of PyTorch or GluonCV"""
     graph, params = claimed(args, '-symbol.json', '-0000.params')
     network = convert.to_mxnet(args.source)
-    difference = prepared.proven(
-        MXNetRunner(*network), read_model(args.source).logits, image_shape_of(network[0]), f'{args.source} as read'
+    original = read_model(args.source).outputs
+    difference = prove_conversion(
+        original, Predictor(Network(*network)), image_shape_of(network[0]), f'{args.source} as read'
     )
     save_model(args.out, 0, *network)
     return wrote(f'{graph} and {params}', difference)
@@ -156,7 +158,8 @@ def read_back(network, path, write):
     with written_whole(path) as scratch:
         write(scratch)
         again = convert.to_mxnet(scratch)
-        return prepared.proven(MXNetRunner(*again), MXNetRunner(*network), image_shape_of(again[0]), path)
+        converted, original = (Predictor(Network(*one)) for one in (again, network))
+        return prove_conversion(converted, original, image_shape_of(again[0]), path)
 
 
 def save_safetensors(path, state):
@@ -203,20 +206,12 @@ def calibration_images(dataset, count):
     return np.concatenate(images)[:count]
 
 
-def accuracy(network, dataset):
-    """The part of all test images that the network classifies right."""
-    predict = Predictor(*network, (TEST_BATCH, *dataset.image_shape))
-    if predict.num_classes != dataset.num_classes:
-        raise UserError(
-            f'the network tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose '
-            'another --data'
-        )
-    return score(predict, eval_iterator(dataset, TEST_BATCH))[0]['accuracy']
-
-
-def wrote(what, difference):
+def wrote(what: str, difference: Difference) -> str:
     """What to say of a conversion that was proven."""
-    return f'wrote {what}\nmax |Δ| of the logits against MXNet, relative to the largest: {difference:.2g}'
+    lines = [f'wrote {what}', f'largest difference from MXNet, as a part of the spread: {difference.relative:.2g}']
+    if len(difference.outputs) > 1:
+        lines += [f'  output {output.name}: {output.relative:.2g}' for output in difference.outputs]
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

@@ -8,21 +8,24 @@ Examples:
 
 import argparse
 import json
+from typing import Optional, Sequence
 
 from formats.checkpoint_files import load_checkpoint
-from graphs.graph import data_shape_of
+from graphs.graph import data_shape_of, only_input
+from graphs.predictor import Network, Predictor
 from runtime.cli import run
 from runtime.devices import contexts
 from runtime.errors import UserError
 from train.data.datasets import add_data_args, dataset_from_args, eval_iterator
 from train.data.imagenet import add_imagenet_args, check_paths, imagenet_from_args
-from train.evaluation import Predictor, score
+from train.evaluation import score
 from train.log import open_log
 
 IMAGENET = 'imagenet'
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Evaluate as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
     if args.data_val:
         args.dataset = IMAGENET
@@ -31,18 +34,15 @@ def main(argv=None):
     symbol, arg_params, aux_params = load_checkpoint(args.prefix, args.epoch)
     dataset = None if args.dataset == IMAGENET else dataset_from_args(args)
     shape = dataset.image_shape if dataset else args.image_shape or data_shape_of(symbol) or (3, 224, 224)
-    predict = Predictor(symbol, arg_params, aux_params, (args.batch_size, *shape), contexts(args.gpus))
+    predict = Predictor(Network(symbol, arg_params, aux_params), context=device(args.gpus))
+    num_classes = classes_of(predict, shape)
     if dataset:
-        if predict.num_classes != dataset.num_classes:
-            raise UserError(
-                f'{args.prefix} tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; '
-                'choose another --dataset'
-            )
         images = eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std)
     else:
         open_log()  # for the names of damaged images
-        images = imagenet_from_args(args, shape, predict.num_classes, args.batch_size, with_training=False).validation
-    averages, count = score(predict, images, args.top_k, progress=args.dataset)
+        images = imagenet_from_args(args, shape, num_classes, args.batch_size, with_training=False).validation
+    wanted = dataset.num_classes if dataset else num_classes
+    averages, count = score(predict, images, args.top_k, progress=args.dataset, num_classes=wanted)
     if args.json:
         print(json.dumps(dict(averages, images=count, dataset=args.dataset)))
         return 0
@@ -52,7 +52,23 @@ def main(argv=None):
     return 0
 
 
-def parser():
+def device(gpus: Optional[str]):
+    """The one device of ``--gpus``. Raises UserError for several."""
+    found = contexts(gpus)
+    if len(found) > 1:
+        raise UserError(f'--gpus {gpus}: evaluation runs on one card; give one number')
+    return found[0]
+
+
+def classes_of(predict: Predictor, shape: tuple) -> int:
+    """The number of classes of a network for images of ``shape``."""
+    outputs = predict.output_shapes({only_input(predict.inputs): (1, *shape)})
+    if len(outputs[0]) != 2:
+        raise UserError(f'the network puts out arrays of shape {outputs[0][1:]} for an image, not one number a class')
+    return outputs[0][1]
+
+
+def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--prefix', required=True, help='PREFIX-symbol.json and PREFIX-NNNN.params are read')
     made.add_argument('--epoch', type=int, required=True, help='which NNNN; 0 for a stripped network')

@@ -12,17 +12,18 @@ import time
 import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, params_path, symbol_path
+from graphs.comparison import compare_outputs, noise
 from graphs.graph import data_shape_of
-from graphs.proof import Network, difference, noise, run_to_logits
+from graphs.predictor import Network, Predictor
+from graphs.proof import outputs_of
 from graphs.stripped_files import PROOF_INPUTS, strip_with_proof, stripped_paths, write_stripped
-from runtime import mx
+from runtime.argument_types import not_negative, positive
 from runtime.cli import run
 from runtime.errors import UserError
 from symbols import parse_image_shape
 from train.data.datasets import DATASETS, eval_iterator, load_dataset
-from train.evaluation import Predictor, score
+from train.evaluation import accuracy
 
-TEST_BATCH = 100
 WARM_UP, TURNS = 3, 21
 
 
@@ -34,7 +35,7 @@ def parser():
     made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
     made.add_argument(
         '--threshold',
-        type=float,
+        type=not_negative,
         default=0.0,
         help='also take structures with |λ| up to this; what that changes is printed (default: only 0)',
     )
@@ -48,14 +49,14 @@ def parser():
     )
     made.add_argument(
         '--proof-inputs',
-        type=int,
+        type=positive,
         default=PROOF_INPUTS,
         help='how many images both networks run on before anything is written (default: 8)',
     )
     made.add_argument(
         '--tolerance',
-        type=float,
-        help='largest difference of a logit allowed, as a part of the largest logit '
+        type=not_negative,
+        help='largest difference of an output allowed, as a part of its spread over the images '
         '(default: 1e-4, in half precision 2e-2)',
     )
     made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
@@ -87,12 +88,12 @@ def main(argv=None):
         before, shapes, images, args.threshold, args.fold_bn, args.for_training, args.lambda_name, args.tolerance
     )
     after = proved.network
-    result = {**proved.report, 'proof': proved.proof._asdict()}
+    result = {**proved.report, 'proof': proved.proof.as_dict()}
     if args.threshold:
-        result['threshold_cost'] = difference(run_to_logits(before, images), proved.logits)._asdict()
+        result['threshold_cost'] = compare_outputs(outputs_of(before, images), proved.outputs).as_dict()
     if dataset is not None:
         result['accuracy'] = {
-            name: accuracy(network, dataset) for name, network in (('before', before), ('after', after))
+            name: accuracy(Predictor(network), dataset) for name, network in (('before', before), ('after', after))
         }
     if args.time:
         result['milliseconds'] = milliseconds({'before': before, 'after': after}, shapes['data'])
@@ -110,8 +111,6 @@ def check_options(args):
             raise UserError(f'{target} is what is to be read: give another --out')
         if os.path.exists(target) and not args.force:
             raise UserError(f'{target} is already there: give another --out, or --force to replace it')
-    if args.threshold < 0 or args.proof_inputs < 1:
-        raise UserError('--threshold must not be negative, and --proof-inputs at least 1')
 
 
 def image_shape(args, symbol):
@@ -133,28 +132,17 @@ def proof_images(args, shapes):
     return {'data': batch.data[0].asnumpy()}, dataset
 
 
-def accuracy(network, dataset):
-    """The part of all test images that the network classifies right."""
-    predict = Predictor(*network, (TEST_BATCH, *dataset.image_shape))
-    if predict.num_classes != dataset.num_classes:
-        raise UserError(
-            f'the network tells {predict.num_classes} classes apart, {dataset.name} has {dataset.num_classes}; choose '
-            'another --data'
-        )
-    return score(predict, eval_iterator(dataset, TEST_BATCH))[0]['accuracy']
-
-
 def milliseconds(networks, shape):
     """The median time that one image of ``shape`` (1, C, H, W) takes, by the name of each of ``networks``, which take
     turns.
     """
-    batch = mx.io.DataBatch([mx.nd.array(noise(1, {'data': shape})['data'])], pad=0)
-    predict = {name: Predictor(*network, shape) for name, network in networks.items()}
+    image = noise(1, {'data': shape})
+    predict = {name: Predictor(network) for name, network in networks.items()}
     seconds = {name: [] for name in networks}
     for _ in range(WARM_UP + TURNS):
         for name, run_once in predict.items():
             start = time.perf_counter()
-            run_once(batch)
+            run_once(image)
             seconds[name].append(time.perf_counter() - start)
     return {name: 1e3 * float(np.median(measured[WARM_UP:])) for name, measured in seconds.items()}
 
@@ -199,11 +187,14 @@ def _stages(factors):
 
 
 def _sentence(what, found):
-    return (
-        f'{what}: on {found["images"]} images the logits differ by at most {found["largest"]:.3g} '
-        f'({found["relative"]:.3g} of the largest); '
-        f'the same class first on {100 * found["agreement"]:g} %'
-    )
+    lines = [f'{what}: on {found["images"]} images the outputs differ by at most {_measured(found)}']
+    return '\n'.join(lines + [f'  {output["name"]}: {_measured(output)}' for output in found.get('outputs', ())])
+
+
+def _measured(found):
+    agreement = found['agreement']
+    first = '' if agreement is None else f'; the same class is first on {100 * agreement:g} % of them'
+    return f'{found["largest"]:.3g} ({found["relative"]:.3g} of the spread){first}'
 
 
 if __name__ == '__main__':

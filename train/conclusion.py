@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import Dict, List, NamedTuple, Optional
 
-from graphs.proof import Network
+from graphs.predictor import Network
 from graphs.stripped_files import strip_with_proof, stripped_paths, write_stripped
 
 
@@ -35,8 +35,8 @@ def strip_run(prefix: str, network: Network, data_shapes: Dict[str, tuple]) -> N
     write_stripped(out, proved)
     before, after = proved.report['before'], proved.report['after']
     logging.info(
-        'Stripped the network: params %d -> %d, macs %d -> %d; on %d images the logits differ by at most %.2g of the '
-        'largest. Wrote %s',
+        'Stripped the network: params %d -> %d, macs %d -> %d; on %d images the outputs differ by at most %.2g of '
+        'their spread. Wrote %s',
         before['params'],
         after['params'],
         before['macs'],

@@ -1,77 +1,73 @@
-"""The accuracy of a checkpoint on a data set: every image once, none twice."""
+"""The accuracy of a network on a data set: every image once, none twice."""
 
-import json
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import tqdm
 
-from runtime import mx
-from runtime.errors import UserError
+from runtime.errors import DataError, UserError
 
+from .data.augment import RGB_MEAN, RGB_STD
+from .data.datasets import eval_iterator
 from .metrics import Tally
 
+BATCH = 100
+# From images (N, channels, height, width) to the outputs before the softmax, one array for each; the first is scored.
+Predict = Callable[[np.ndarray], List[np.ndarray]]
 
-class Predictor:
-    """A network for inference alone: batches in, class probabilities out.
 
-    Parameters
-    ----------
-    symbol : a network with input ``data``, with or without a softmax head.
-    arg_params, aux_params : its parameters; what they do not hold is taken for a label, and is not asked for.
-    data_shape : (N, C, H, W) of the batches.
-    contexts : devices; the CPU when left out.
+def accuracy(
+    predict: Predict, dataset, mean: tuple = RGB_MEAN, std: tuple = RGB_STD, progress: Optional[str] = None
+) -> float:
+    """The part of all test images of ``dataset`` that a network classifies right; see ``score``.
 
-    Raises UserError when the network does not take such images.
+    ``mean`` and ``std`` are subtracted from pixels of 0..255, and divided by.
     """
-
-    def __init__(self, symbol, arg_params, aux_params, data_shape, contexts=None):
-        self._has_head = ends_in_softmax(symbol)
-        try:
-            shapes, outputs, _ = symbol.infer_shape(data=data_shape)
-        except mx.base.MXNetError as error:
-            raise UserError(
-                f'the network does not take images of shape {data_shape[1:]}: {str(error).strip().splitlines()[-1]}'
-            ) from None
-        for name, shape in zip(symbol.list_arguments(), shapes):
-            if name in arg_params and arg_params[name].shape != shape:
-                raise UserError(
-                    f'the network does not take images of shape {data_shape[1:]}: with them {name} would have shape '
-                    f'{shape}, it has '
-                    f'{arg_params[name].shape}'
-                )
-        labels = [
-            (name, shape)
-            for name, shape in zip(symbol.list_arguments(), shapes)
-            if name not in arg_params and name != 'data'
-        ]
-        self.num_classes = outputs[0][1]
-        self._module = mx.mod.Module(symbol, label_names=[name for name, _ in labels], context=contexts or [mx.cpu()])
-        self._module.bind([('data', data_shape)], labels or None, for_training=False)
-        self._module.set_params(arg_params, aux_params)
-
-    def __call__(self, batch):
-        """The class probabilities (N - pad, K) of a DataBatch, as a NumPy array."""
-        self._module.forward(batch, is_train=False)
-        outputs = self._module.get_outputs()[0]
-        probabilities = outputs if self._has_head else mx.nd.softmax(outputs)
-        return probabilities.asnumpy()[: batch.data[0].shape[0] - (batch.pad or 0)]
+    images = eval_iterator(dataset, BATCH, mean, std)
+    return score(predict, images, progress=progress, num_classes=dataset.num_classes)[0]['accuracy']
 
 
-def ends_in_softmax(symbol):
-    """Whether a symbol's output are probabilities; a stripped network ends in logits."""
-    graph = json.loads(symbol.tojson())
-    return graph['nodes'][graph['heads'][0][0]]['op'] in ('SoftmaxOutput', 'softmax', 'Softmax')
+def score(
+    predict: Predict,
+    iterator,
+    top_k: int = 0,
+    progress: Optional[str] = None,
+    num_classes: Optional[int] = None,
+) -> Tuple[Dict[str, float], int]:
+    """(averages by name, number of images) of a network over an iterator of ``eval_iterator``.
 
-
-def score(predict, iterator, top_k=0, progress=None):
-    """(averages by name, number of images) of ``predict``, a function from DataBatch to class probabilities, over an
-    iterator of ``eval_iterator``.
+    A class that is as probable as the right one counts as more probable: see ``Tally``. Raises UserError where an
+    output is not finite, or not of ``num_classes``; DataError where there are no images.
     """
     tally = Tally(top_k)
     iterator.reset()
     for batch in tqdm.tqdm(
         iterator, desc=progress, total=len(iterator), unit='batch', leave=False, disable=None if progress else True
     ):
-        probabilities = predict(batch)
-        tally.add(probabilities, np.asarray(batch.label[0].asnumpy()[: len(probabilities)]))
+        count = batch.data[0].shape[0] - (batch.pad or 0)
+        logits = predict(batch.data[0].asnumpy())[0][:count]
+        _check(logits, num_classes)
+        tally.add(softmax(logits), batch.label[0].asnumpy()[:count])
+    if not tally.count:
+        raise DataError('there are no images to evaluate on')
     return tally.averages(), tally.count
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Class probabilities (N, K) in double precision, in which logits that differ stay different."""
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True).astype(np.float64))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def _check(logits: np.ndarray, num_classes: Optional[int]) -> None:
+    if logits.ndim != 2:
+        raise UserError(f'the network puts out arrays of shape {logits.shape[1:]} for an image, not one number a class')
+    if num_classes is not None and logits.shape[1] != num_classes:
+        raise UserError(
+            f'the network has {logits.shape[1]} classes, the data set {num_classes}; choose another data set'
+        )
+    if not np.isfinite(logits).all():
+        raise UserError(
+            'the network puts out NaN or infinity, so there is nothing to score; check its parameters, or take an '
+            'earlier epoch'
+        )

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from graphs.proof import Network
+from graphs.predictor import Network
 from runtime import mx
 from runtime.errors import TrainingError
 from runtime.threads import ThreadChooser

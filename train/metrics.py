@@ -8,7 +8,11 @@ from graphs.lambdas import lambda_layout
 
 
 class Tally:
-    """Exact running averages over images: accuracy, cross-entropy and, for ``top_k`` above 1, top-k accuracy."""
+    """Exact running averages over images: accuracy, cross-entropy and, for ``top_k`` above 1, top-k accuracy.
+
+    A class that is as probable as the right one, or NaN, counts as more probable: of a network that always puts out the
+    same probability for all classes nothing is right.
+    """
 
     def __init__(self, top_k=0):
         self._top_k = top_k
@@ -30,8 +34,9 @@ class Tally:
         loss = -np.log(np.maximum(of_label, 1e-12)).sum() if np.isfinite(of_label).all() else np.nan
         self.sums['count'] += len(labels)
         self.sums['loss'] += float(loss)
-        self.sums['correct'] += int((probabilities.argmax(axis=1) == labels).sum())
-        self.sums['in_top_k'] += int(((probabilities > of_label[:, None]).sum(axis=1) < self._top_k).sum())
+        before = (~(probabilities < of_label[:, None])).sum(axis=1) - 1
+        self.sums['correct'] += int((before < 1).sum())
+        self.sums['in_top_k'] += int((before < self._top_k).sum())
 
     @property
     def has_nonfinite_loss(self):

@@ -41,7 +41,7 @@ class Rebuilds:
         self._is_new = True
         logging.info(
             'Rebuilt the network without its dead structures after %d epochs: params %d -> %d, macs %d -> %d; logits '
-            'differ by %.2g of the largest',
+            'differ by %.2g of their spread',
             epochs,
             before.params,
             self._now.params,

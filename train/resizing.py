@@ -11,8 +11,10 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
+from graphs.comparison import Difference, default_tolerance, noise
 from graphs.lambdas import is_lambda
-from graphs.proof import Difference, Network, default_tolerance, noise, prove
+from graphs.predictor import Network
+from graphs.proof import prove
 from graphs.shrink import Shrunk, shrink
 from runtime import mx
 

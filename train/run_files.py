@@ -6,7 +6,7 @@ import os
 from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from formats.checkpoint_files import symbol_path
-from graphs.proof import Network
+from graphs.predictor import Network
 from graphs.stripped_files import stripped_paths
 from runtime import mx
 from runtime.errors import CheckpointError, UserError

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import List, NamedTuple, Optional, Tuple
 
 from formats.checkpoint_files import known_epochs, load_checkpoint, save_model
+from graphs.comparison import default_tolerance, noise
 from graphs.graph import data_shape_of
-from graphs.proof import Network, default_tolerance, noise, prove
+from graphs.predictor import Network
+from graphs.proof import prove
 from graphs.strip import strip, switched_off
 from runtime.errors import DataError, UserError
 from symbols import parse_image_shape
@@ -31,7 +33,7 @@ class Facts(NamedTuple):
 
     prefix: str
     epoch: int
-    image_shape: Tuple[int, int, int]
+    image_shape: Tuple[int, ...]
     records: List[dict]
     run: dict
     structure: dict
@@ -55,7 +57,7 @@ def gather(prefix: str, epoch: Optional[int] = None, image_shape: Optional[str] 
     proof = prove(exact, Network(*stripped[:3]), noise(PROOF_IMAGES, shapes), default_tolerance(before.arg_params))
     timings = _timed(prefix, epoch, shape, stripped) if time else []
     records = [record for record in records if record['epoch'] < epoch] or records
-    return Facts(prefix, epoch, shape, records, _run_line(prefix), stripped.report, proof._asdict(), timings)
+    return Facts(prefix, epoch, shape, records, _run_line(prefix), stripped.report, proof.as_dict(), timings)
 
 
 def _last_epoch(prefix):

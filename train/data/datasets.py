@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 
-from runtime.argument_types import numbers, positive, shape_of
+from runtime.argument_types import divisors, numbers, positive, shape_of
 from runtime.errors import DataError
 
 from .augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, RGB_MEAN, RGB_STD, Augmentation, Preprocessor
@@ -176,7 +176,7 @@ def add_data_args(parser, more=()):
         help="subtracted from pixels of 0..255 (default: the authors' ImageNet constants, for CIFAR too)",
     )
     group.add_argument(
-        '--rgb-std', type=numbers, default=RGB_STD, metavar='R,G,B', help='what pixels are then divided by'
+        '--rgb-std', type=divisors, default=RGB_STD, metavar='R,G,B', help='what pixels are then divided by'
     )
     switch = group.add_mutually_exclusive_group()
     switch.add_argument(

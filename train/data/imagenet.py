@@ -6,7 +6,7 @@ import os
 from typing import Any, NamedTuple, Optional
 
 from runtime import usable_cores
-from runtime.argument_types import from_zero_to_one, numbers, positive
+from runtime.argument_types import divisors, from_zero_to_one, numbers, positive
 from runtime.errors import DataError
 
 from .augment import RGB_MEAN, RGB_STD
@@ -71,7 +71,7 @@ def _add_training(group):
         '--rgb-mean', type=numbers, default=RGB_MEAN, metavar='R,G,B', help='subtracted from pixels of 0..255'
     )
     group.add_argument(
-        '--rgb-std', type=numbers, default=RGB_STD, metavar='R,G,B', help='what pixels are then divided by'
+        '--rgb-std', type=divisors, default=RGB_STD, metavar='R,G,B', help='what pixels are then divided by'
     )
     group.add_argument(
         '--min-random-area',

@@ -19,8 +19,9 @@ class DeviceTally(Tally):
         """Count images with class ``probabilities`` (N, K) and ``labels`` (N,) of any dtype, tensors both."""
         labels = labels.long()
         of_label = probabilities.gather(1, labels[:, None])
-        correct = (probabilities.argmax(1) == labels).sum(dtype=torch.float64)
-        in_top_k = ((probabilities > of_label).sum(1) < self._top_k).sum(dtype=torch.float64)
+        before = (~(probabilities < of_label)).sum(1) - 1
+        correct = (before < 1).sum(dtype=torch.float64)
+        in_top_k = (before < self._top_k).sum(dtype=torch.float64)
         loss = of_label.clamp(min=1e-12).log().neg().sum(dtype=torch.float64)
         self._unread += torch.stack((correct, in_top_k, loss))
         self._unread_count += len(labels)
