@@ -80,6 +80,20 @@ def assert_close(found, expected, tolerance):
         )
 
 
+def test_predictions_by_the_statistics_of_the_batch_are_those_of_mxnet_and_of_a_step():
+    symbol, shape = small_network('resnet')
+    params = random_params(symbol, shape, 'float32')
+    batch, found = batches(shape)[0], []
+    for engine in ('mxnet', 'torch'):
+        made, start = started(engine, symbol, shape, params)
+        start()
+        before = arrays(made)
+        found.append(np.array(made.predict_by_batch(batch)))
+        assert_close(arrays(made), before, 0)
+        np.testing.assert_allclose(found[-1], np.array(made.step(batch, seed=0))[: BATCH - 1], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize('is_stripped', [False, True], ids=['full', 'stripped'])
 @pytest.mark.parametrize('family', FAMILIES)
 def test_five_steps_are_those_of_mxnet(family, is_stripped):

@@ -1,9 +1,11 @@
 """How much each structure contributes: what the loss would be without it, measured or estimated.
 
-Blocks are few and large, so the loss is measured without each of them in turn, on training images. Channels and groups
-are many and small. For them the change of the loss is estimated to first order by |λ ∂G/∂λ|, its root mean square over
-the steps of an epoch (Molchanov et al. 2017, equation 7). Neither changes when λ and the weights behind it trade scale,
-which λ alone does.
+Blocks are few and large, so the loss is measured without each of them in turn, on training images, by the batch's own
+statistics. (By the moving statistics, which belong to the network with the block, the loss rises most without the first
+blocks, because the statistics of all layers behind them no longer fit. Training mends that within a few steps.)
+Channels and groups are many and small. For them the change of the loss is estimated to first order by |λ ∂G/∂λ|, its
+root mean square over the steps of an epoch (Molchanov et al. 2017, equation 7). Neither changes when λ and the weights
+behind it trade scale, which λ alone does.
 """
 
 import itertools
@@ -54,6 +56,6 @@ def _without_each(engine, name, values, frozen, sample, make_tally):
 def _loss(engine, sample, make_tally):
     tally = make_tally()
     for batch in sample:
-        probabilities = engine.predict(batch)
+        probabilities = engine.predict_by_batch(batch)
         tally.add(probabilities, engine.labels(batch)[: len(probabilities)])
     return tally.averages()['cross-entropy']

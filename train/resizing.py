@@ -138,6 +138,9 @@ class ResizableEngine:
     def predict(self, batch: mx.io.DataBatch) -> Array:
         return self._engine.predict(batch)
 
+    def predict_by_batch(self, batch: mx.io.DataBatch) -> Array:
+        return self._engine.predict_by_batch(batch)
+
     def labels(self, batch: mx.io.DataBatch) -> Array:
         return self._engine.labels(batch)
 

@@ -64,6 +64,11 @@ class StartedEngine(Protocol):
     def predict(self, batch: mx.io.DataBatch) -> Array:
         """The class probabilities (N - pad, K) of a batch, by the moving statistics."""
 
+    def predict_by_batch(self, batch: mx.io.DataBatch) -> Array:
+        """The class probabilities (N - pad, K) of a batch, by the statistics of the batch itself, as in training. The
+        moving statistics stay as they are.
+        """
+
     def labels(self, batch: mx.io.DataBatch) -> Array:
         """The labels (N,) of a batch."""
 

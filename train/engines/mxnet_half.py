@@ -58,6 +58,9 @@ class HalfEngine(MXNetEngine):
     def predict(self, batch: mx.io.DataBatch) -> np.ndarray:
         return super().predict(self._with_scale(batch))
 
+    def predict_by_batch(self, batch: mx.io.DataBatch) -> np.ndarray:
+        return super().predict_by_batch(self._with_scale(batch))
+
     def _gradients(self, batch):
         super()._gradients(self._with_scale(batch))
         on_devices = list(zip(*self._module._exec_group.grad_arrays))

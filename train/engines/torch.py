@@ -4,6 +4,7 @@ The network is still an MXNet symbol, the optimizer still equations 10 to 12 and
 the same files: what one engine wrote, the other goes on from.
 """
 
+import contextlib
 import json
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -173,6 +174,16 @@ class TorchEngine:
         images, _ = self._on_device(batch)
         return self._infer(images)[: len(images) - batch.pad]
 
+    @torch.no_grad()
+    def predict_by_batch(self, batch: mx.io.DataBatch) -> torch.Tensor:
+        """The class probabilities (N - pad, K) of a batch, by the statistics of the batch itself, on the device."""
+        if self._is_random:
+            torch.manual_seed(0)
+        images, _ = self._on_device(batch)
+        with self._statistics_kept():
+            self._train(True)
+            return self._inferred(images)[: len(images) - batch.pad]
+
     def labels(self, batch: mx.io.DataBatch) -> torch.Tensor:
         """The labels (N,) of a batch, on the device."""
         return self._on_device(batch)[1]
@@ -267,14 +278,22 @@ class TorchEngine:
 
     def _try_training_step(self, function):
         """One forward and backward pass without effect: gradients dropped, moving statistics restored."""
+        try:
+            with self._statistics_kept():
+                function(*self._blank_batch())[0].backward()
+        finally:
+            self._optimizer.zero_grad(set_to_none=True)
+
+    @contextlib.contextmanager
+    def _statistics_kept(self):
+        """Restores the moving statistics at the end."""
         statistics = [buffer.clone() for buffer in self._net.buffers()]
         try:
-            function(*self._blank_batch())[0].backward()
+            yield
         finally:
             with torch.no_grad():
                 for buffer, value in zip(self._net.buffers(), statistics):
                     buffer.copy_(value)
-            self._optimizer.zero_grad(set_to_none=True)
 
     def _blank_batch(self):
         """(images, labels) of the shapes that training has, all zero."""
