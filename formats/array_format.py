@@ -10,7 +10,6 @@ length before a byte is allocated for it.
 import collections
 import math
 import os
-import stat
 import struct
 
 import numpy as np
@@ -35,19 +34,6 @@ MAX_ARRAYS = 50_000
 MAX_NAME = 4096
 
 Record = collections.namedtuple('Record', 'shape dtype offset')
-
-
-def require_regular_file(path):
-    """Raise CheckpointError unless ``path`` is an ordinary file (a pipe or a device would hang or never end); return
-    its size in bytes.
-    """
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        raise CheckpointError(f'{path}: no such file') from None
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError(f'{path}: not a regular file')
-    return status.st_size
 
 
 def read_layout(source, path, size):

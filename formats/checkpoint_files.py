@@ -11,7 +11,7 @@ from runtime.errors import CheckpointError
 from .params_file import load_params, save_params
 from .symbol_file import load_symbol, save_symbol
 from .symbol_fit import check_fit, image_shapes
-from .symbol_shapes import check_shapes
+from .symbol_shapes import check_shapes, check_sizes
 
 
 def symbol_path(prefix):
@@ -37,6 +37,7 @@ def load_checkpoint(prefix, epoch):
             raise CheckpointError(f'{path}: no such file; {_what_there_is(prefix)}')
     symbol = load_symbol(graph)
     check_shapes(symbol, image_shapes(symbol), graph)
+    check_sizes(symbol, image_shapes(symbol), graph)
     arg_params, aux_params = load_params(params)
     check_fit(symbol, arg_params, aux_params, params)
     return symbol, arg_params, aux_params

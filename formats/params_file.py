@@ -11,6 +11,7 @@ import numpy as np
 from runtime import mx
 from runtime.errors import CheckpointError
 from runtime.files import written_whole
+from runtime.reading import open_regular, size_of
 
 from . import array_format
 
@@ -51,9 +52,8 @@ def load_arrays(path):
     """Read any file of named dense arrays: a dict name → mx.nd.NDArray on the CPU, in the file's order. Raises
     CheckpointError.
     """
-    size = array_format.require_regular_file(path)
-    with open(path, 'rb') as source:
-        layout = array_format.read_layout(source, path, size)
+    with open_regular(path, error=CheckpointError) as source:
+        layout = array_format.read_layout(source, path, size_of(source))
         return {name: _read(source, record, path, name) for name, record in layout.items()}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from runtime.errors import DataError
 from runtime.files import naming, written_whole
+from runtime.reading import open_regular, size_of
 
 from .record_format import (
     HEADER,
@@ -51,8 +52,8 @@ class RecordFile:
     def __init__(self, rec_path, idx_path=None):
         self.path = rec_path
         self._file = None
-        with naming(rec_path):
-            self._size = os.path.getsize(rec_path)
+        with open_regular(rec_path) as records:
+            self._size = size_of(records)
         if idx_path is None:
             self.keys, self._offsets = scanned(self._bytes, self._size)
         else:
@@ -133,7 +134,7 @@ class RecordFile:
         """Up to ``size`` bytes from ``offset``: fewer only at the end of the file."""
         with naming(self.path):
             if self._file is None:
-                self._file = open(self.path, 'rb', buffering=0)  # noqa: SIM115  (open for as long as this object lives)
+                self._file = open_regular(self.path)
             return os.pread(self._file.fileno(), size, offset)
 
     @contextlib.contextmanager

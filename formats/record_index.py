@@ -8,16 +8,19 @@ import warnings
 import numpy as np
 
 from runtime.errors import DataError
+from runtime.reading import MB, read_bytes
 
 from .record_format import FIRST, HEADER, LAST, MAGIC, MIDDLE, PART, WHOLE, Damage, aligned_magics, kind_and_length
 
+# 20 bytes a record: enough for 25 million records.
+MAX_BYTES = 512 * MB
+MAX_LINE = 100
 _BLOCK = 1 << 20  # bytes read at once in search of the next record, at most
 
 
 def read_index(path):
-    """The keys and offsets of an ``.idx`` file, int64 arrays."""
-    with open(path, 'rb') as lines:
-        text = lines.read()
+    """The keys and offsets of an ``.idx`` file, int64 arrays. Raises DataError."""
+    text = read_bytes(path, MAX_BYTES)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -26,7 +29,8 @@ def read_index(path):
             table = np.fromstring(text, np.int64, sep=' ').reshape(-1, 2)
     except (ValueError, DeprecationWarning):
         table = None
-    if table is None or not text.count(b'\t') == len(text.splitlines()) == len(table) or (table < 0).any():
+    lines = text.count(b'\n') + (not text.endswith(b'\n') and text != b'')
+    if table is None or not text.count(b'\t') == lines == len(table) or (table < 0).any():
         raise DataError(
             f'{path}: line {_first_bad_line(text)} is not a key and an offset, separated by a tab; make the index again'
         )
@@ -34,15 +38,14 @@ def read_index(path):
 
 
 def _first_bad_line(text):
-    lines = text.splitlines()
-    return next(
-        (
-            number
-            for number, line in enumerate(lines, 1)
-            if [word.isdigit() for word in line.split(b'\t')] != [True, True]
-        ),
-        len(lines),
-    )
+    number, begin = 1, 0
+    while begin < len(text):
+        end = text.find(b'\n', begin)
+        end = len(text) if end < 0 else end
+        if [word.isdigit() for word in text[begin : min(end, begin + MAX_LINE)].split(b'\t')] != [True, True]:
+            break
+        number, begin = number + 1, end + 1
+    return number
 
 
 def scanned(read, size):

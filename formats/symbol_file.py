@@ -3,26 +3,15 @@
 from runtime import mx
 from runtime.errors import GraphError
 from runtime.files import write_text
+from runtime.reading import read_text
 
-from .array_format import require_regular_file
 from .symbol_json import MAX_BYTES, checked_json
 from .symbol_operators import first_line
 
 
 def load_symbol(path):
-    """Read a symbol. Raises CheckpointError for a missing file, GraphError, naming the file and the reason, for a
-    damaged or hostile one.
-    """
-    size = require_regular_file(path)
-    if size > MAX_BYTES:
-        raise GraphError(f'{path}: {size} bytes are more than any symbol has')
-    with open(path, 'rb') as source:
-        data = source.read(size)
-    try:
-        text = data.decode('utf-8')
-    except UnicodeDecodeError:
-        raise GraphError(f'{path}: not text') from None
-    return symbol_from_json(text, path)
+    """Read a symbol. Raises GraphError, naming the file and the reason, for a missing, damaged or hostile one."""
+    return symbol_from_json(read_text(path, MAX_BYTES, GraphError), path)
 
 
 def symbol_from_json(text, path):

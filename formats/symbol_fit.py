@@ -3,9 +3,9 @@
 from runtime import mx
 from runtime.errors import CheckpointError
 
+from .symbol_limits import IMAGE_SHAPE
 from .symbol_operators import first_line
 
-IMAGE_SHAPE = '__image_shape__'
 # One image of unknown channels, height and width, as MXNet writes what it does not know.
 ANY_IMAGE = (1, 0, 0, 0)
 # What MXNet, Gluon and this project call the things that are learnt. Whatever else a symbol takes and a file does not
@@ -78,14 +78,11 @@ def image_shapes(symbol):
     """The shape of one sample, (1, channels, height, width), for each input that says of itself which images it takes:
     a dict name → shape.
     """
-    texts = {
-        name: attributes[IMAGE_SHAPE] for name, attributes in symbol.attr_dict().items() if IMAGE_SHAPE in attributes
-    }
-    shapes = {name: text.split(',') for name, text in texts.items() if name in symbol.list_arguments()}
+    inputs = set(symbol.list_arguments())
     return {
-        name: (1, *map(int, sides))
-        for name, sides in shapes.items()
-        if all(side.strip().isdecimal() and 0 < int(side) < 1 << 16 for side in sides)
+        name: (1, *map(int, attributes[IMAGE_SHAPE].split(',')))
+        for name, attributes in symbol.attr_dict().items()
+        if IMAGE_SHAPE in attributes and name in inputs
     }
 
 

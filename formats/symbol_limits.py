@@ -51,12 +51,17 @@ BOUNDS = {
 }
 # Attributes that are the shape of an array, which is made when the network is bound.
 SHAPES = ('__shape__',)
+# What an input says of the images that it takes: "channels,height,width".
+IMAGE_SHAPE = '__image_shape__'
+# Of one image, 3×1024×2048 being 6 million: what strip and evaluation need memory for is a few dozen times this.
+MAX_IMAGE = 1 << 23
 SHAPE_OF_CONSTANT = ('_zeros', '_ones', '_full')
 MAX_ELEMENTS = 1 << 28
 MAX_CHARACTERS = 1 << 16
 MAX_DIGITS = 30
 DENSE = '0'
 _NUMBER = re.compile(r'[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?')
+_SIDES = re.compile(r'[0-9]{1,5}(?:, ?[0-9]{1,5}){0,3}')
 
 
 def check_attributes(operator, attrs, inputs):
@@ -68,6 +73,8 @@ def check_attributes(operator, attrs, inputs):
             _check_numbers(key, value)
         if key in SHAPES or key == 'shape' and operator in SHAPE_OF_CONSTANT:
             _check_shape(key, value)
+        if key == IMAGE_SHAPE:
+            _check_image_shape(value)
     if attrs.get('__storage_type__', DENSE) != DENSE:
         raise GraphError('only dense variables are read')
     if operator == '_split_v2' and not _numbers(attrs.get('indices', '')) and attrs.get('sections', '0') == '0':
@@ -88,6 +95,14 @@ def _check_shape(key, value):
     # Sides of 0 and -1 are still unknown.
     if math.prod(max(abs(number), 1) for number in _numbers(value)) > MAX_ELEMENTS:
         raise GraphError(f'{key}={value[:MAX_DIGITS]} is larger than {MAX_ELEMENTS} elements')
+
+
+def _check_image_shape(value):
+    if not _SIDES.fullmatch(value):
+        raise GraphError(f'{IMAGE_SHAPE}={value[:MAX_DIGITS]} is no channels,height,width')
+    values = math.prod(map(int, value.split(',')))
+    if not 0 < values <= MAX_IMAGE:
+        raise GraphError(f'{IMAGE_SHAPE}={value} is an image of {values:,} values; from 1 to {MAX_IMAGE:,} are read')
 
 
 def _numbers(value):

@@ -8,6 +8,7 @@ the memory it was given. The second look finds every such case.
 import functools
 import json
 import math
+from typing import Dict, Tuple
 
 from runtime import mx
 from runtime.errors import GraphError
@@ -16,6 +17,11 @@ from .array_format import MAX_ELEMENTS
 from .symbol_operators import canonical_name, first_line, lone_node
 
 VARIABLE = 'null'
+# Values of a feature map of one image, 64×512×1024 being as many: what strip and evaluation need memory for is a few
+# times this.
+MAX_FEATURES = 1 << 25
+
+Shape = Tuple[int, ...]
 
 
 def _same_size(before, after):
@@ -41,16 +47,38 @@ _DEMANDS = {
 }
 
 
-def check_shapes(symbol, input_shapes, path):
+def check_shapes(symbol: 'mx.sym.Symbol', input_shapes: Dict[str, Shape], path: str) -> None:
     """Make sure that a symbol from a file may be bound with these inputs (dict name → shape); ``path`` is what errors
     call it.
 
     Raises GraphError naming the node whose shapes do not fit together, or whose output is larger than MXNet can count.
     Nodes whose shapes do not follow from ``input_shapes`` are passed over.
     """
-    internals = symbol.get_internals()
+    for node, before, after in _nodes_with_shapes(symbol, input_shapes, path):
+        if node['op'] != VARIABLE and all(map(_is_known, before)):
+            _check_node(node, before, after, path)
+
+
+def check_sizes(symbol: 'mx.sym.Symbol', image_shapes: Dict[str, Shape], path: str) -> None:
+    """Make sure that a symbol from a file asks for no more memory than networks need, with the images that it says it
+    takes (dict name → shape of one); ``path`` is what errors call it. Raises GraphError.
+    """
+    of_image = []  # whether a node is computed from an image, not from parameters alone
+    for node, _, after in _nodes_with_shapes(symbol, image_shapes, path):
+        is_image = node['op'] == VARIABLE and node['name'] in image_shapes
+        of_image.append(is_image or any(of_image[source] for source, *_ in node['inputs']))
+        most = MAX_FEATURES if of_image[-1] else MAX_ELEMENTS
+        if any(math.prod(shape) > most for shape in after if _is_known(shape)):
+            raise GraphError(
+                f'{path}: {node["name"]!r} would be an array of the shape {max(after, key=math.prod)} with the images '
+                'that the symbol says it takes; correct its __image_shape__'
+            )
+
+
+def _nodes_with_shapes(symbol, input_shapes, path):
+    """Each node of a symbol, as its JSON has it, with the shapes of its inputs and of its outputs."""
     try:
-        _, shapes, _ = internals.infer_shape_partial(**input_shapes)
+        _, shapes, _ = symbol.get_internals().infer_shape_partial(**input_shapes)
     except mx.MXNetError as error:
         raise GraphError(f'{path}: the shapes of this network do not fit together: {first_line(error)}') from None
     remaining = iter(shapes or [])
@@ -58,11 +86,8 @@ def check_shapes(symbol, input_shapes, path):
     for node in json.loads(symbol.tojson(remove_amp_cast=False))['nodes']:
         attrs = node.get('attrs', {})
         count = 1 if node['op'] == VARIABLE else len(lone_node(node['op'], attrs))
-        after = tuple(next(remaining, ()) for _ in range(count))
-        outputs.append(after)
-        before = tuple(outputs[source][output] for source, output, *_ in node['inputs'])
-        if node['op'] != VARIABLE and all(map(_is_known, before)):
-            _check_node(node, before, after, path)
+        outputs.append(tuple(next(remaining, ()) for _ in range(count)))
+        yield node, tuple(outputs[source][output] for source, output, *_ in node['inputs']), outputs[-1]
 
 
 def _check_node(node, before, after, path):

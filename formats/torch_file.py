@@ -15,8 +15,9 @@ import zipfile
 import numpy as np
 
 from runtime.errors import CheckpointError
+from runtime.reading import open_regular, size_of
 
-from .array_format import MAX_NDIM, require_regular_file
+from .array_format import MAX_NDIM
 from .torch_pickle import Call, Name, Stored, read_pickle
 
 ZIP_MAGIC = b'PK\x03\x04'
@@ -59,8 +60,8 @@ def load_torch_state(path):
     Raises CheckpointError for a file that is damaged, holds anything but tensors where the tensors should be, or is no
     state dict.
     """
-    size = require_regular_file(path)
-    with open(path, 'rb') as source:
+    with open_regular(path, error=CheckpointError) as source:
+        size = size_of(source)
         form = _ZipFile if source.read(4) == ZIP_MAGIC else _LegacyFile
         source.seek(0)
         contents = form(source, path, size)
@@ -125,7 +126,7 @@ def _storage(stored):
     """The storage that a persistent reference means, as (kind, key, number of elements)."""
     if not isinstance(stored, Stored):
         raise ValueError('no storage')
-    tag, kind, key, _, numel = stored.reference[:5]
+    tag, kind, key, _, numel, *view = stored.reference
     module, _, name = kind.dotted.rpartition('.')
     name = name[: -len('Storage')]
     sound = (
@@ -136,7 +137,8 @@ def _storage(stored):
         and type(numel) is int
         and numel >= 0
     )
-    if not sound or any(part is not None for part in stored.reference[5:]):
+    # Files of before PyTorch 0.4 have a sixth part, for a view of another storage.
+    if not sound or view not in ([], [None]):
         raise ValueError('no storage')
     return _Storage(name, key, numel)
 

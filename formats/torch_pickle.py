@@ -13,6 +13,8 @@ from runtime.errors import CheckpointError
 
 # Some 40 a tensor: enough for ResNet-152 with the state of its optimizer, and read in under a second.
 MAX_INSTRUCTIONS = 200_000
+# The name of a class is one line; a longer number takes Python minutes.
+MAX_LINE = 1000
 
 Name = collections.namedtuple('Name', 'dotted')
 Call = collections.namedtuple('Call', 'function arguments')
@@ -73,10 +75,13 @@ class _WithinFile:
 
     def __init__(self, source, size):
         self.source, self.size = source, size
-        self.tell, self.readline = source.tell, source.readline
+        self.tell = source.tell
 
     def read(self, count):
         return self.source.read(min(count, self.size - self.source.tell()))
+
+    def readline(self):
+        return self.source.readline(MAX_LINE)
 
 
 class _Machine:
@@ -122,8 +127,11 @@ class _Machine:
     def recall(self, key):
         self.stack.append(self.memo[key])
 
-    def push_name(self, dotted):
-        self.stack.append(Name(dotted))
+    def push_name(self, *parts):
+        # A tuple that holds another one twice, which holds another one twice, would be a name without end.
+        if not all(isinstance(part, str) for part in parts):
+            raise ValueError('a name that is not text')
+        self.stack.append(Name('.'.join(parts)))
 
     def call(self):
         function, arguments = self.pop_many(2)
@@ -155,7 +163,7 @@ _HANDLERS = {
     'BINGET': _Machine.recall,
     'LONG_BINGET': _Machine.recall,
     'GLOBAL': lambda machine, name: machine.push_name(name.replace(' ', '.')),
-    'STACK_GLOBAL': lambda machine, _: machine.push_name('.'.join(map(str, machine.pop_many(2)))),
+    'STACK_GLOBAL': lambda machine, _: machine.push_name(*machine.pop_many(2)),
     'BINPERSID': lambda machine, _: machine.stack.append(Stored(machine.pop())),
     'REDUCE': lambda machine, _: machine.call(),
     'NEWOBJ': lambda machine, _: machine.call(),

@@ -12,7 +12,8 @@ Nothing here knows any network: all structure is read from the symbol itself.
 import json
 from typing import Container, List, NamedTuple, Optional, Sequence, Tuple
 
-from formats.symbol_fit import IMAGE_SHAPE, image_shapes
+from formats.symbol_fit import image_shapes
+from formats.symbol_limits import IMAGE_SHAPE
 from formats.symbol_operators import first_line
 from runtime import mx
 from runtime.errors import GraphError

@@ -13,7 +13,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, symbol_path
-from formats.foreign_files import load_onnx
+from formats.onnx_file import load_onnx
 from graphs.graph import data_shape_of
 from graphs.predictor import Network, Predictor
 from runtime import mx

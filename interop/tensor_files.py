@@ -5,8 +5,9 @@
 import functools
 import os
 
-from formats.foreign_files import load_safetensors, load_torch_state
 from formats.params_file import load_arrays
+from formats.safetensors_file import load_safetensors
+from formats.torch_file import load_torch_state
 from runtime.errors import CheckpointError
 
 from .gluon_zoo import zoo_network, zoo_structure

@@ -12,8 +12,8 @@ from typing import List, Optional
 
 import torch
 
-from formats.foreign_files import load_torch_state
 from formats.symbol_file import load_symbol, save_symbol
+from formats.torch_file import load_torch_state
 from graphs.comparison import Difference
 from graphs.graph import image_shape_of
 from graphs.predictor import Network, Predictor

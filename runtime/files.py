@@ -5,6 +5,8 @@ import hashlib
 import os
 import tempfile
 
+from .reading import MB, open_regular
+
 
 @contextlib.contextmanager
 def written_whole(path):
@@ -52,10 +54,10 @@ def write_text(path, text):
 
 
 def sha256(path):
-    """The SHA-256 sum of a file, as hexadecimal digits."""
+    """The SHA-256 sum of a regular file, as hexadecimal digits. Raises as ``runtime.reading.open_regular``."""
     total = hashlib.sha256()
-    with open(path, 'rb') as data:
-        for block in iter(lambda: data.read(1 << 20), b''):
+    with open_regular(path) as data:
+        for block in iter(lambda: data.read(MB), b''):
             total.update(block)
     return total.hexdigest()
 

@@ -123,6 +123,29 @@ def test_a_graph_that_lies_about_shapes_is_refused_before_anything_is_bound(tmp_
         load_checkpoint(str(tmp_path / 'net'), 0)
 
 
+@pytest.mark.parametrize(
+    ('sides', 'reason'),
+    [
+        ('3,6000,6000', 'is an image of 108,000,000 values'),
+        ('3,0,8', 'is an image of 0 values'),
+        ('3,8,8', None),
+        ('three', 'is no channels,height,width'),
+        ('3,' * 1000 + '3', 'is no channels,height,width'),
+        ('3,1600,1600', r"'wide' would be an array of the shape \(1, 24, 1600, 1600\)"),
+    ],
+)
+def test_an_image_size_beyond_reason_is_refused(tmp_path, sides, reason):
+    """Stripping would run the network on it, in gigabytes."""
+    data = mx.sym.Variable('data', attr={'__image_shape__': sides})
+    symbol = mx.sym.relu(mx.sym.tile(data, reps=(1, 8, 1, 1), name='wide'))
+    save_model(str(tmp_path / 'net'), 0, symbol, {}, {})
+    if reason is None:
+        load_checkpoint(str(tmp_path / 'net'), 0)
+        return
+    with pytest.raises(GraphError, match=f'net-symbol.json: .*{reason}'):
+        load_checkpoint(str(tmp_path / 'net'), 0)
+
+
 def test_networks_with_other_inputs_load(tmp_path):
     """A network without image shape, with labels of its own and two inputs."""
     left = mx.sym.FullyConnected(mx.sym.Variable('left'), num_hidden=4, name='a')

@@ -16,7 +16,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from formats.foreign_files import load_onnx, load_safetensors, load_torch_state
+from formats.onnx_file import load_onnx
+from formats.safetensors_file import load_safetensors
+from formats.torch_file import load_torch_state
 from runtime.errors import CheckpointError, MissingDependencyError
 
 REAL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), '..', 'shared', 'data', 'checkpoints')
@@ -259,6 +261,26 @@ def test_claims_of_gigabytes_allocate_nothing(tmp_path, load):
             tracemalloc.stop()
 
 
+@pytest.mark.parametrize('tail', [b'X\1\0\0\0a\x93', b'X\1\0\0\0aR', b'Q', b'}X\1\0\0\0wh\x3bs'], ids=range(4))
+def test_a_tuple_doubled_sixty_times_takes_no_time(tmp_path, tail):
+    """A tuple of twice the one before, 60 times: 2^60 values, if anybody looks at each; as a name, a call, a storage
+    and a tensor.
+    """
+    doubled = b')' + b''.join(b'q%ch%c\x86' % (number, number) for number in range(60)) + b'q\x3b'
+    refused(load_torch_state, tmp_path / 'x.pth', archive(b'\x80\x04' + doubled + tail + b'.'))
+
+
+def test_a_storage_with_a_long_tail_is_refused(tmp_path):
+    """Each tensor would look through all of it again."""
+    sound = tensor_pickle()
+    at = sound.index(b'tQ')
+    path = tmp_path / 'x.pth'
+    values = [('x/data/0', np.arange(4, dtype='float32').tobytes())]
+    path.write_bytes(archive(sound[:at] + b'N' + sound[at:], values))
+    assert load_torch_state(path)['w'].tolist() == [0, 1, 2, 3]
+    refused(load_torch_state, path, archive(sound[:at] + b'N' * 1000 + sound[at:], values), 'storage')
+
+
 def test_a_whole_model_is_no_state_dict(torch, tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / 'x.pth')
     with pytest.raises(CheckpointError, match=r'save model.state_dict\(\)'):
@@ -297,7 +319,7 @@ def test_what_safetensors_saves(tmp_path):
     [
         (struct.pack('<Q', 2**31) + b'{}', 'the header would be'),
         (struct.pack('<Q', 2**63) + b'{}', 'the header would be'),
-        (safetensors_file(b'[' * 100_000), 'not JSON'),
+        (safetensors_file(b'[' * 100_000), 'nested too deeply'),
         (safetensors_file([]), 'no object'),
         (safetensors_file({}, b'x'), 'do not fill'),
         (
@@ -393,6 +415,49 @@ def test_damaged_onnx(tmp_path, model):
         changed(lambda _, graph: points_outside(graph.node[0].attribute.add(name='value', type=4).t, None)),
         'another file',
     )
+
+
+def onnx_network(onnx, nodes, constants=(), batch='N'):
+    """The bytes of a network from x (batch, 3, 8, 8) to y, of four axes."""
+    ends = [
+        onnx.helper.make_tensor_value_info(name, 1, shape)
+        for name, shape in (('x', [batch, 3, 8, 8]), ('y', ['N', 'a', 'b', 'c']))
+    ]
+    weights = [onnx.numpy_helper.from_array(np.array(value), name) for name, value in dict(constants).items()]
+    built = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, 'g', ends[:1], ends[1:], weights),
+        opset_imports=[onnx.helper.make_opsetid('', 13)],
+    )
+    built.ir_version = 8
+    return built.SerializeToString()
+
+
+def test_onnx_of_a_kilobyte_that_asks_for_hours_or_gigabytes(tmp_path):
+    onnx = pytest.importorskip('onnx')
+    pytest.importorskip('onnx.numpy_helper')
+    node, path = onnx.helper.make_node, tmp_path / 'x.onnx'
+    scalar = [onnx.helper.make_tensor_value_info(name, kind, []) for name, kind in (('i', 7), ('c', 9), ('d', 9))]
+    body = onnx.helper.make_graph([node('Identity', ['c'], ['d'])], 'body', scalar[:2], scalar[2:])
+    relu = node('Relu', ['x'], ['y'])
+    endless = node('Loop', ['often', 'yes'], [], body=body)
+    path.write_bytes(onnx_network(onnx, [relu], batch=64))
+    load_onnx(path)
+    for reason, nodes, constants, batch in (
+        ('holds a Loop', [endless, relu], {'often': 2**62, 'yes': True}, 'N'),
+        ('x would be an array of 1000000×3×8×8', [relu], {}, 1_000_000),
+        (
+            'k would be an array of 100000×100000',
+            [node('ConstantOfShape', ['s'], ['k']), node('ReduceSum', ['k'], ['r']), node('Add', ['x', 'r'], ['y'])],
+            {'s': [100_000, 100_000]},
+            'N',
+        ),
+        ('y would be an array of', [node('Tile', ['x', 's'], ['y'])], {'s': [1, 1, 100_000, 1000]}, 'N'),
+        ('strides is outside', [node('MaxPool', ['x'], ['y'], kernel_shape=[2, 2], strides=[0, 0])], {}, 'N'),
+        ('y would be', [node('AveragePool', ['x'], ['y'], kernel_shape=[2, 2], pads=[50_000] * 4)], {}, 'N'),
+    ):
+        data = onnx_network(onnx, nodes, constants, batch)
+        assert len(data) < 1000
+        refused(load_onnx, path, data, reason)
 
 
 @pytest.mark.parametrize(('load', 'package'), [(load_safetensors, 'safetensors'), (load_onnx, 'onnx')])

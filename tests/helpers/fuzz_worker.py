@@ -15,11 +15,13 @@ import time
 
 import numpy as np
 
-from formats.foreign_files import load_onnx, load_safetensors, load_torch_state
+from formats.onnx_file import load_onnx
 from formats.params_file import load_params
+from formats.safetensors_file import load_safetensors
 from formats.symbol_file import load_symbol
 from formats.symbol_fit import check_fit, expected_shapes
 from formats.symbol_shapes import check_shapes
+from formats.torch_file import load_torch_state
 from helpers.fuzz_cases import Corpus
 from runtime import mx
 from runtime.errors import UserError
