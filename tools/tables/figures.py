@@ -45,7 +45,7 @@ def all_figures(tables, results):
         'structure': lambda: structure(tables),
     }
     if results:
-        found['runs'] = lambda: frontier(results)
+        found['runs'] = lambda: frontier(results, tables)
     if any('lambda_values' in _last_epoch(result) for result in results):
         found['lambda'] = lambda: lambdas(results)
     if comparable_rules(results):
@@ -135,9 +135,10 @@ def structure(tables):
     return figure
 
 
-def frontier(results):
-    """Error of our runs against their MACs: a panel for each network, a curve for each rule and schedule, every point
-    with its γ or budget. Runs that differ in their seed are one point, their mean. The baselines are stars.
+def frontier(results, tables=None):
+    """Error of our runs against what is left of the MACs: a panel for each network, a curve for each rule and schedule,
+    every point with its γ or budget. Runs that differ in their seed are one point, their mean. The baselines are stars,
+    the published points of ``tables`` are hollow.
     """
     networks = sorted({network_of(result) for result in results})
     columns = min(2, len(networks))
@@ -149,8 +150,10 @@ def frontier(results):
         constrained_layout=True,
     )
     for panel, network in zip(panels.flat, networks):
-        _frontier_of(panel, [result for result in results if network_of(result) == network])
-        _finish(panel, 'MACs of the stripped network (M)', 'top-1 error on the test images (%)')
+        own = [result for result in results if network_of(result) == network]
+        _frontier_of(panel, own)
+        _published_of(panel, own[0]['arguments'], tables or {})
+        _finish(panel, 'MACs left (% of the full network)', 'top-1 error on the test images (%)')
         panel.set_title(network, fontsize=10)
         panel.legend(frameon=False, fontsize=8)
     for panel in panels.flat[len(networks) :]:
@@ -387,14 +390,33 @@ def _frontier_of(panel, results):
             name = (budget_of(arguments) or f'{arguments["gamma"]:g}').partition(' of')[0]
             panel.annotate(name, (x, y), xytext=offset, textcoords='offset points', fontsize=7, color=colour)
     if baselines:
-        stars = [(point.mean(lambda run: run['full']['macs']) / 1e6, point.error()) for point in baselines]
+        stars = [(100, point.error()) for point in baselines]
         panel.plot(*zip(*stars), '*', color='black', markersize=11, linestyle='', label='baseline, without λ')
     if selected:
         panel.plot([], [], ' ', label='numbers: γ, or the budget in %')
 
 
 def _macs_left(run):
-    return run['left']['macs'] / 1e6
+    return 100 * run['left']['macs'] / run['full']['macs']
+
+
+def _published_of(panel, arguments, tables):
+    """The published points of the network that ``arguments`` train, joined."""
+    if arguments.get('finetune') or arguments.get('dataset') not in tables:
+        return
+    built = (arguments['network'], arguments['num_layers'])
+    rows = [
+        row
+        for row in tables[arguments['dataset']].rows
+        if row.network and (row.network['network'], row.network['num_layers']) == built
+    ]
+    points = sorted(
+        (row.values['macs_kept'].number if 'macs_kept' in row.values else 100, row.values['top1'].number)
+        for row in rows
+        if 'macs_kept' in row.values or row.keep == 'all'
+    )
+    if points:
+        panel.plot(*zip(*points), 'o--', color='grey', markerfacecolor='white', label='published, 240 epochs')
 
 
 def _gamma(arguments):
