@@ -4,6 +4,7 @@ import contextlib
 import io
 import warnings
 
+import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 # What Pillow may try. Others are rare, and some (EPS) start programs.
@@ -30,7 +31,7 @@ def prepared(data, short_side=None, quality=95):
             image.load()
             return data, None
         image.load()
-        picture = _upright(image)
+        picture = _in_8_bits(_upright(image))
         if picture.mode != 'L' or oddity:
             picture = picture.convert('RGB')
         return _jpeg(_resized(picture, short_side or min(picture.size)), quality), oddity
@@ -72,6 +73,13 @@ def _upright(image):
         return ImageOps.exif_transpose(image)
     except Exception:  # Pillow fails on damaged EXIF data in any way there is; the pixels are fine.
         return image
+
+
+def _in_8_bits(picture):
+    """The upper byte of 16-bit grey, as OpenCV reads it: Pillow would take every value above 255 for white."""
+    if not picture.mode.startswith('I'):
+        return picture
+    return Image.fromarray((np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def _resized(picture, short_side):

@@ -7,11 +7,14 @@ import json
 import os
 import re
 import tarfile
-from typing import List, NamedTuple
+from collections import Counter
+from typing import Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from runtime.errors import DataError
+
+from .sources import Image
 
 TRUTH = 'ILSVRC2012_validation_ground_truth.txt'
 META = 'meta.mat'
@@ -27,7 +30,9 @@ class Devkit(NamedTuple):
     labels: np.ndarray
 
 
-def label_images(images, devkit=None, classes_path=None):
+def label_images(
+    images: List[Image], devkit: Optional[str] = None, classes_path: Optional[str] = None
+) -> Tuple[List[str], np.ndarray]:
     """The names of all classes, by label, and the label of each image, int64.
 
     Images in classes need nothing else; ``classes_path`` or ``devkit`` fix the numbers where classes may be missing.
@@ -43,7 +48,7 @@ def label_images(images, devkit=None, classes_path=None):
             )
         return kit.classes, np.array([_validation_label(image, kit) for image in images], np.int64)
     present = {image.class_name for image in images}
-    classes = kit.classes if kit else read_classes(classes_path) if classes_path else sorted(present)
+    classes = kit.classes if kit else read_classes(classes_path, present) if classes_path else sorted(present)
     unknown = sorted(present.difference(classes))
     if unknown:
         raise DataError(f'{unknown[0]} is none of the {len(classes)} classes of {devkit or classes_path}')
@@ -51,9 +56,11 @@ def label_images(images, devkit=None, classes_path=None):
     return classes, np.array([numbers[image.class_name] for image in images], np.int64)
 
 
-def read_classes(path):
-    """The classes that a manifest (``PREFIX.json``) or a text file, one a line, lists by label. Raises DataError,
-    OSError.
+def read_classes(path: str, present: Iterable[str] = ()) -> List[str]:
+    """The classes that a manifest (``PREFIX.json``) or a text file, one a line, lists by label.
+
+    A line is the name of a class, which may hold spaces; where the first words of the lines name the classes that are
+    ``present`` and the lines do not, they do: ``n01440764 tench, Tinca tinca``. Raises DataError, OSError.
     """
     with open(path, encoding='utf-8', errors='replace') as source:
         text = source.read()
@@ -63,13 +70,19 @@ def read_classes(path):
         except (ValueError, KeyError, TypeError):
             raise DataError(f'{path}: not a manifest of tools/make_record.py') from None
     else:
-        classes = [line.split()[0] for line in text.splitlines() if line.strip()]
-    if not classes or not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
-        raise DataError(f'{path}: not a list of classes that differ')
+        classes = [line.strip() for line in text.splitlines() if line.strip()]
+        first_words = [line.split()[0] for line in classes]
+        if not set(present) <= set(classes) and set(present) <= set(first_words):
+            classes = first_words
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise DataError(f'{path}: not a list of classes')
+    twice = next((name for name, count in Counter(classes).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f'{path} lists the class {twice!r} twice')
     return classes
 
 
-def read_devkit(path):
+def read_devkit(path: str) -> Devkit:
     """The Devkit out of ILSVRC2012_devkit_t12, as ``.tar.gz`` or unpacked. Raises DataError."""
     meta, truth = _devkit_file(path, META), _devkit_file(path, TRUTH)
     wnids = _wnids(meta, path)

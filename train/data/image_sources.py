@@ -2,14 +2,16 @@
 its class, and a name for the log.
 """
 
+import logging
 import os
+from typing import List, Sequence
 
 import numpy as np
 
 from formats.record_file import RecordFile
 from runtime.errors import DataError
 
-ENDINGS = ('.jpeg', '.jpg', '.png', '.bmp')
+from .image_folders import ENDINGS, NO_CLASS, OUTSIDE, list_images, log_left_out
 
 
 class RecordSource:
@@ -42,34 +44,44 @@ class RecordSource:
 
 class FolderSource:
     """The images of ``folder``, which holds a folder for each class; the classes are numbered in the order of their
-    names, ``classes``.
+    names, or as ``classes`` lists them, where some may have no folder.
+
+    Raises DataError where there are no such images, or a folder is none of ``classes``.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str, classes: Sequence[str] = ()):
         if not os.path.isdir(folder):
             raise DataError(
                 f'{folder}: no such folder; --data-dir wants a folder with train/ and val/ in it, which hold a folder '
-                'of images for each class'
+                'of images for each class, or with train.rec and val.rec'
             )
         self._folder = folder
-        self.classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-        if not self.classes:
+        images, left_out = list_images(folder)
+        left_out[OUTSIDE] += len(images.pop(NO_CLASS))
+        log_left_out(folder, +left_out)
+        if not images:
             raise DataError(
                 f'{folder}: there are no class folders in it; sort the images into one folder a class, or make record '
-                'files '
-                '(tools/make_record.py)'
+                'files (tools/make_record.py)'
             )
-        names = [
-            sorted(
-                entry.name for entry in os.scandir(os.path.join(folder, name)) if entry.name.lower().endswith(ENDINGS)
+        self.classes: List[str] = list(classes) or list(images)
+        unknown = sorted(set(images).difference(self.classes))
+        if unknown:
+            raise DataError(
+                f'{folder} has a folder {unknown[0]!r}, which is none of the {len(self.classes)} classes '
+                f'({named(self.classes)})'
             )
-            for name in self.classes
-        ]
+        found = [images.get(name, []) for name in self.classes]
         # Arrays, not lists: processes share them, and a million strings would take each of them 100 MB.
-        self._labels = np.repeat(np.arange(len(names)), [len(files) for files in names])
-        self._names = np.array([os.fsencode(name) for files in names for name in files])
+        self._labels = np.repeat(np.arange(len(found)), [len(files) for files in found])
+        self._names = np.array([os.fsencode(name) for files in found for name in files])
         if not len(self._names):
             raise DataError(f'{folder}: no images ({", ".join(ENDINGS)}) in its class folders')
+        empty = [name for name, files in zip(self.classes, found) if not files]
+        if empty:
+            logging.warning(
+                '%s: %d of the %d classes have no image here: %s', folder, len(empty), len(found), named(empty)
+            )
 
     def __len__(self):
         return len(self._names)
@@ -85,6 +97,11 @@ class FolderSource:
     def name(self, position):
         """What the log calls an image: its path."""
         return os.path.join(self._folder, self.classes[self._labels[position]], os.fsdecode(self._names[position]))
+
+
+def named(classes: Sequence[str]) -> str:
+    """Names of classes for a line of text: the first ones, where they are many."""
+    return ', '.join(classes[:6]) + (', ...' if len(classes) > 6 else '')
 
 
 class ImageReader:
