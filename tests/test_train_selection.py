@@ -212,12 +212,23 @@ def test_shrinking_makes_no_other_stripped_network(kinds, tmp_path):
         (['--target-macs', '0.5', '--shrink', '--lambda-placement', 'output'], '--lambda-placement weight'),
         (['--target-macs', '0.01'], 'cannot be reached'),
         (['--target-macs', '0.7', '--num-epochs', '2'], 'more epochs'),
-        (['--freeze-dead', '--kv-store', 'dist_sync'], ''),
+        (['--freeze-dead', '--kv-store', 'dist_sync'], 'use --kv-store local or device on one machine'),
+        (['--target-macs', '0.5', '--kv-store', 'dist_async'], 'use --kv-store local or device on one machine'),
+        (['--target-params', '0.5', '--kv-store', 'horovod'], 'use --kv-store local or device on one machine'),
     ],
 )
 def test_what_cannot_be_selected_is_refused_in_one_line(flags, words, tmp_path, capfd):
     line = refused(capfd, tmp_path, '--network', save_network(tmp_path), *NOISE, '--num-epochs', '6', *flags)
     assert words in line
+
+
+def test_the_smallest_possible_share_can_be_had(tmp_path, capfd):
+    """The share that the error names is one that a run reaches."""
+    network, prefix = save_network(tmp_path, kinds=('block', 'neuron')), tmp_path / 'run'
+    line = refused(capfd, tmp_path, '--network', network, *NOISE, '--num-epochs', '6', '--target-macs', '0.01')
+    smallest = line.split()[-1]
+    assert train(network, prefix, *FLAGS, '--gamma', '0.001', '--target-macs', smallest) == 0
+    assert alive(prefix)[-1] / metrics(prefix)[-1]['full']['macs'] <= float(smallest)
 
 
 def test_another_budget_is_another_run(tmp_path, capfd):

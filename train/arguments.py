@@ -156,9 +156,10 @@ def _add_selection(group: Group) -> None:
     group.add_argument('--target-params', type=share, metavar='SHARE', help='the same for the number of parameters')
     group.add_argument(
         '--gamma-weight',
-        choices=('none', 'macs'),
+        choices=('none', 'macs', 'latency'),
         default='none',
-        help='macs: multiply γ of each λ by the MACs of its structure, over those of the most expensive one',
+        help='macs: multiply γ of each λ by the MACs of its structure, over those of the most expensive one; latency: '
+        'by its time, measured once, when the run starts, in MXNet on the CPU',
     )
 
 

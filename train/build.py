@@ -147,6 +147,7 @@ def check_arguments(args: argparse.Namespace, image_shape: Sequence[int], num_cl
     """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that
     cannot start.
     """
+    _check_selection(args)  # before the group, which would ask for servers that a budget cannot use
     check_group(args)
     if args.model_prefix and not os.path.basename(args.model_prefix):
         raise UserError(
@@ -165,7 +166,6 @@ def check_arguments(args: argparse.Namespace, image_shape: Sequence[int], num_cl
                 f'--batch-size {args.batch_size} cannot be cut into equal shares for {devices} devices; it is the '
                 'total of this machine'
             )
-    _check_selection(args)
     symbol = network(args, image_shape, num_classes)
     if args.optimizer == 'apg' and not lambda_layout(symbol):
         raise TrainingError(
@@ -189,6 +189,8 @@ def _check_selection(args):
         if args.freeze_dead
         else '--shrink'
         if args.shrink
+        else f'--gamma-weight {args.gamma_weight}'
+        if args.gamma_weight != 'none'
         else None
     )
     if args.target_macs and args.target_params:
@@ -198,6 +200,10 @@ def _check_selection(args):
     if wish and args.kv_store not in ('local', 'device'):
         raise UserError(
             f'{wish} does not work with --kv-store {args.kv_store} yet; use --kv-store local or device on one machine'
+        )
+    if args.gamma_weight != 'none' and args.lambda_rule == 'group-lasso':
+        raise UserError(
+            f'--gamma-weight {args.gamma_weight} needs another --lambda-rule: group-lasso penalises weights'
         )
     if args.shrink and not (args.freeze_dead or budget):
         raise UserError('--shrink needs --freeze-dead or a target: without them, dead structures may come back')

@@ -10,7 +10,7 @@ What contributes how much is measured by ``train.contribution``.
 
 import logging
 import math
-from typing import Dict, NamedTuple
+from typing import Dict, NamedTuple, Optional
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from graphs.alive import AliveCounter
 from graphs.complexity import complexity
 from graphs.lambdas import lambda_layout
 from runtime.errors import UserError
+
+from .latency import latency_weights
 
 # The parts of a run, as shares of its epochs: selection begins and ends here.
 BEGIN, END = 0.05, 1 / 3
@@ -68,6 +70,8 @@ class Selection:
         self._target = args.target_macs or args.target_params
         self._cost = 'params' if args.target_params else 'macs'
         self.freezes = args.freeze_dead or bool(self._target)
+        self._symbol, self._data_shapes = symbol, data_shapes
+        self._gamma_weight, self._latency = args.gamma_weight, {}
         self.gamma = args.gamma if args.optimizer == 'apg' else 0.0
         self._vectors = {vector.name: vector for vector in lambda_layout(symbol)}
         self._shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(**data_shapes)[0]))
@@ -79,6 +83,11 @@ class Selection:
         self._schedule = schedule_of(args.num_epochs) if self._target else None
         if self._target:
             self._require_possible()
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a checkpoint must hold ``state()``."""
+        return self.freezes or bool(self._latency)
 
     @property
     def has_budget(self):
@@ -99,6 +108,7 @@ class Selection:
             },
             'gamma': self.gamma,
             'accuracy_before': self.accuracy_before,
+            'latency': {name: array.tolist() for name, array in self._latency.items()},
         }
 
     def load(self, state):
@@ -111,6 +121,7 @@ class Selection:
                 self._dying[name].flat[int(place)] = start
         self.gamma = state['gamma']
         self.accuracy_before = state.get('accuracy_before')
+        self._latency = {name: np.array(values) for name, values in state.get('latency', {}).items()}
 
     def share_left(self, frozen=None):
         """The share of MACs (or parameters) that is left without what is dead."""
@@ -136,10 +147,16 @@ class Selection:
                 found[name] = bound.astype(np.float32)
         return found
 
-    def gamma_weights(self):
-        """What γ of each λ is multiplied by for ``--gamma-weight macs``: the cost of its structure over that of the
-        most expensive one.
+    def gamma_weights(self) -> Optional[Dict[str, np.ndarray]]:
+        """What γ of each λ is multiplied by: the cost of its structure over that of the most expensive one, by
+        ``--gamma-weight`` in MACs or in measured time; None for ``none``. Time is measured at the first call, once in a
+        run.
         """
+        if self._gamma_weight == 'none':
+            return None
+        if self._gamma_weight == 'latency':
+            self._latency = self._latency or latency_weights(self._symbol, self._data_shapes)
+            return self._latency
         everything = [(name, place) for name, mask in self.frozen.items() for place in range(mask.size)]
         costs = self._costs(everything)
         most = max(costs.values())
@@ -191,7 +208,7 @@ class Selection:
         if smallest > self._target:
             raise UserError(
                 f'--target-{self._cost} {self._target:g} cannot be reached: the smallest possible share is '
-                f'{smallest:.3f}'
+                f'{math.ceil(1000 * smallest) / 1000:.3f}'
             )
 
     def _rows(self, name, array):

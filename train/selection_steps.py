@@ -53,8 +53,8 @@ class SelectionSteps:
         return self._selection.accuracy_before
 
     def state(self) -> Optional[Dict[str, Any]]:
-        """What a checkpoint must hold; None where nothing is frozen."""
-        return self._selection.state() if self._selection.freezes else None
+        """What a checkpoint must hold; None where nothing is frozen or measured."""
+        return self._selection.state() if self._selection.has_state else None
 
     def resume(self, state: Optional[Dict[str, Any]], epoch: int) -> None:
         """Go on from what ``state`` returned, after ``epoch`` epochs."""
@@ -68,8 +68,7 @@ class SelectionSteps:
         if not self._selection.freezes and self._args.gamma_weight == 'none':
             return
         self._set_bounds(batch)
-        weights = self._selection.gamma_weights() if self._args.gamma_weight != 'none' else None
-        self._engine.set_gamma(self._selection.gamma, weights)
+        self._engine.set_gamma(self._selection.gamma, self._selection.gamma_weights())
 
     def begin_epoch(self, epoch: int) -> None:
         """Measure importance in ``epoch``, if its end is to choose by it."""
