@@ -105,7 +105,7 @@ class _Insertion:
     def scale_site(self, site):
         """A λ for each structure of a ``Site``."""
         layer, kind = _layer_below(site.node), 'channel' if site.width == 1 else 'group'
-        name = f'lambda_{_plain(layer.name)}' + ('_group' if kind == 'group' else '')
+        name = f'lambda_{plain_name(layer.name)}' + ('_group' if kind == 'group' else '')
         shape = (site.structures,) if kind == 'channel' else (1, site.structures)
         variable = self._variable(name, kind, shape, [self._stage(site.node)])
         factor = variable
@@ -115,9 +115,9 @@ class _Insertion:
             self._scale_parameters(site.node, factor, site.structures, site.width, variable.node.name)
         else:
             self._scale_map(site, factor, variable.node.name)
-        names = tuple(_plain(layer.name) for layer in site.layers)
+        names = tuple(plain_name(layer.name) for layer in site.layers)
         share = self._share(site.macs)
-        return Scaled(variable.node.name, kind, site.structures, _plain(layer.name), names, share)
+        return Scaled(variable.node.name, kind, site.structures, plain_name(layer.name), names, share)
 
     def scale_branches(self, branches):
         """One vector ``lambda_block`` with an element for each ``Branch``."""
@@ -130,9 +130,9 @@ class _Insertion:
         found = []
         for index, branch in enumerate(branches):
             self._scale_branch(branch, Output(rows, index), f'{name}_{index}')
-            names = tuple(_plain(layer.name) for layer in branch.layers)
+            names = tuple(plain_name(layer.name) for layer in branch.layers)
             share = self._share(self._net.macs(branch.layers))
-            found.append(Scaled(name, 'block', 1, _plain(branch.addition.name), names, share))
+            found.append(Scaled(name, 'block', 1, plain_name(branch.addition.name), names, share))
         return found
 
     def _scale_branch(self, branch, factor, stem):
@@ -221,7 +221,9 @@ def _matching(graph, patterns):
     nodes = [node for node in graph.nodes() if not node.is_variable]
     found = set()
     for pattern in patterns:
-        matched = {node for node in nodes if fnmatch.fnmatchcase(_plain(node.name), pattern) or node.name == pattern}
+        matched = {
+            node for node in nodes if fnmatch.fnmatchcase(plain_name(node.name), pattern) or node.name == pattern
+        }
         if not matched:
             raise GraphError(f'no layer of the network is called {pattern!r}; {_examples(nodes)}')
         found |= matched
@@ -229,11 +231,11 @@ def _matching(graph, patterns):
 
 
 def _examples(nodes):
-    layers = [_plain(node.name) for node in nodes if node.op in WEIGHTED]
+    layers = [plain_name(node.name) for node in nodes if node.op in WEIGHTED]
     return f'its layers are {", ".join(layers[:3])}{", ..." if len(layers) > 3 else ""}'
 
 
-def _plain(name):
+def plain_name(name):
     """A node's name as a user knows it: Gluon puts an ending behind the name of the layer."""
     return name[: -len(GLUON_ENDING)] if name.endswith(GLUON_ENDING) else name
 

@@ -1,6 +1,7 @@
 """GluonCV's networks, whether PyTorch is installed beside it or not."""
 
 import contextlib
+import os
 import sys
 
 from runtime.errors import CheckpointError, MissingDependencyError, UnknownNetworkError
@@ -48,6 +49,18 @@ def zoo_file(name):
         raise CheckpointError(
             f'the weights of {name} could not be fetched ({type(error).__name__}); name a .params file that you have'
         ) from None
+
+
+def zoo_file_on_disk(name):
+    """The path of GluonCV's weights for its network ``name`` in MXNet's cache; None where they are not there."""
+    store = _model_zoo().model_store
+    try:
+        file_name = f'{name.lower()}-{store.short_hash(name.lower())}.params'
+    except ValueError:
+        return None
+    root = os.path.join(os.environ.get('MXNET_HOME', os.path.join('~', '.mxnet')), 'models')
+    path = os.path.join(os.path.expanduser(root), file_name)
+    return path if os.path.exists(path) else None
 
 
 def _model_zoo():

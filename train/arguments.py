@@ -46,7 +46,8 @@ def _add_network(group: Group) -> None:
     group.add_argument(
         '--network',
         default='resnet',
-        help=f'a family ({", ".join(NETWORKS)}), or a -symbol.json file, such as a stripped network',
+        help=f'a family ({", ".join(NETWORKS)}); a -symbol.json file; or PREFIX or PREFIX:EPOCH of a checkpoint, '
+        'whose parameters the run starts from',
     )
     group.add_argument('--num-layers', type=int, default=20, help='depth of the network')
     group.add_argument(

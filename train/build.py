@@ -25,6 +25,7 @@ from .distributed.group import ALONE, Alone, check_group
 from .engines.interface import Batches, Engine
 from .engines.mxnet import MXNetEngine
 from .engines.mxnet_half import HalfEngine
+from .finetune import name_checkpoint
 from .log import versions
 from .selection import Selection
 
@@ -149,6 +150,7 @@ def check_arguments(args: argparse.Namespace, image_shape: Sequence[int], num_cl
     """
     _check_selection(args)  # before the group, which would ask for servers that a budget cannot use
     check_group(args)
+    name_checkpoint(args)
     if args.model_prefix and not os.path.basename(args.model_prefix):
         raise UserError(
             f'--model-prefix {args.model_prefix}: give a name after the folder, for example '

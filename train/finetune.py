@@ -1,8 +1,26 @@
 """``--finetune``: a network that starts from the weights of a checkpoint, and from nothing else of it."""
 
-from formats.checkpoint_files import load_checkpoint
+import os
+
+from formats.checkpoint_files import known_epochs, load_checkpoint, symbol_path
 from runtime import mx
 from runtime.errors import CheckpointError, UserError
+from symbols import NETWORKS
+
+
+def name_checkpoint(args):
+    """Let ``--network PREFIX`` (or PREFIX:EPOCH) of a checkpoint be ``--network PREFIX-symbol.json`` and, where it has
+    parameters, ``--finetune PREFIX,EPOCH``; the last epoch where none is said. Other ``args`` stay as they are.
+    """
+    prefix, colon, epoch = args.network.partition(':')
+    if args.network.endswith('.json') or args.network in NETWORKS or not os.path.exists(symbol_path(prefix)):
+        return
+    if colon and not epoch.isdecimal():
+        raise UserError(f'--network {args.network}: give PREFIX:EPOCH, for example runs/resnet20:240')
+    args.network = symbol_path(prefix)
+    epochs = [int(epoch)] if colon else known_epochs(prefix)
+    if epochs and not args.finetune:
+        args.finetune = f'{prefix},{epochs[-1]}'
 
 
 def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.0):

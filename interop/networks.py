@@ -1,0 +1,131 @@
+"""Any network in MXNet that can be named on a command line, as a symbol with its parameters where there are any.
+
+network = read_network('run/resnet20:160')      # a checkpoint, an export of Gluon, a -symbol.json file
+network = read_network('mobilenetv2_0.25')      # a network of GluonCV
+"""
+
+import os
+from typing import NamedTuple, Optional, Tuple
+
+from formats.checkpoint_files import known_epochs, load_checkpoint, params_path, symbol_path
+from formats.params_file import load_arrays
+from formats.symbol_file import load_symbol
+from graphs.graph import Graph, Output, data_shape_of, labels
+from graphs.proof import Network
+from runtime import mx
+from runtime.errors import CheckpointError, GraphError, UserError
+
+from .gluon_zoo import zoo_file_on_disk, zoo_network
+from .models import checkpoint_of
+
+SYMBOL_ENDING = '-symbol.json'
+CIFAR_SHAPE, IMAGENET_SHAPE = (3, 32, 32), (3, 224, 224)
+
+
+class NamedNetwork(NamedTuple):
+    """A ``symbol``, its parameters as dicts name → NDArray or None where there are none, the shape of its images or
+    None where that is unknown, the ``files`` that were read, and a ``description`` of what they are.
+    """
+
+    symbol: mx.sym.Symbol
+    arg_params: Optional[dict]
+    aux_params: Optional[dict]
+    image_shape: Optional[Tuple[int, int, int]]
+    files: Tuple[str, ...]
+    description: str
+
+    @property
+    def has_parameters(self):
+        return self.arg_params is not None
+
+
+def read_network(source: str, num_classes: Optional[int] = None) -> NamedNetwork:
+    """The network that ``source`` names.
+
+    It is a checkpoint (PREFIX:EPOCH, or PREFIX for its last epoch), what Gluon's ``export`` writes (the same), a symbol
+    (a .json file; with PREFIX-symbol.json the parameters of the last epoch are read where there are any), or a network
+    of GluonCV, with its weights where they are on disk. ``num_classes`` is for GluonCV alone. Raises UserError for what
+    cannot be read.
+    """
+    if source.endswith('.onnx'):
+        raise UserError(f'{source} is an ONNX file; only a symbol of MXNet can be rewritten: name the checkpoint of it')
+    prefix = source[: -len(SYMBOL_ENDING)] if source.endswith(SYMBOL_ENDING) else source
+    checkpoint = checkpoint_of(source)
+    if checkpoint is None and os.path.exists(symbol_path(prefix)):
+        epochs = known_epochs(prefix)
+        checkpoint = (prefix, epochs[-1]) if epochs else None
+        source = source if epochs else symbol_path(prefix)
+    if num_classes and (checkpoint or source.endswith('.json')):
+        raise UserError(f'--num-classes is for a network of GluonCV; {source} has the classes that it was built with')
+    if checkpoint:
+        symbol, arg_params, aux_params = load_checkpoint(*checkpoint)
+        files = symbol_path(checkpoint[0]), params_path(*checkpoint)
+        return NamedNetwork(symbol, arg_params, aux_params, data_shape_of(symbol), files, ' and '.join(files))
+    if source.endswith('.json'):
+        symbol = load_symbol(source)
+        return NamedNetwork(symbol, None, None, data_shape_of(symbol), (source,), f'{source}, without parameters')
+    if os.path.dirname(source) or os.path.exists(source):
+        raise CheckpointError(
+            f'{source}: there is no {symbol_path(source)}; give PREFIX or PREFIX:EPOCH of a checkpoint, a -symbol.json '
+            "file, or the name of a network of GluonCV's"
+        )
+    return _from_zoo(source, num_classes)
+
+
+def initialised(network: NamedNetwork, image_shape: Tuple[int, int, int]) -> Network:
+    """The network with its parameters, or with initial ones at random where it has none."""
+    if network.arg_params is not None and network.aux_params is not None:
+        return Network(network.symbol, network.arg_params, network.aux_params)
+    symbol = network.symbol
+    arrays = _initial(_shapes(symbol, image_shape))
+    aux_params = {name: arrays.pop(name) for name in symbol.list_auxiliary_states()}
+    return Network(symbol, arrays, aux_params)
+
+
+def _shapes(symbol, image_shape):
+    """The shapes of parameters and states by name. Raises GraphError for images that the network does not take."""
+    graph = Graph.from_symbol(symbol)
+    inputs = {'data'} | labels(graph)
+    shapes = graph.shapes({'data': (1, *image_shape)})
+    return {node.name: shapes[Output(node)] for node in graph.variables() if node.name not in inputs}
+
+
+def _initial(shapes):
+    """Initial values by the names of parameters: weights at random, γ and variances 1, all others 0."""
+    arrays = {name: mx.nd.zeros(shape) for name, shape in shapes.items()}
+    draw = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
+    for name, array in arrays.items():
+        if name.endswith(('gamma', 'var')):
+            array[:] = 1
+        elif len(array.shape) > 1:
+            draw(mx.init.InitDesc(f'{name}_weight'), array)
+    return arrays
+
+
+def _from_zoo(name, num_classes):
+    block = zoo_network(name, **({'classes': num_classes} if num_classes else {}))
+    symbol = block(mx.sym.Variable('data'))
+    if not isinstance(symbol, mx.sym.Symbol):
+        raise GraphError(f'{name} has several outputs; λ is added to a network that classifies')
+    shape = CIFAR_SHAPE if name.lower().startswith('cifar_') else IMAGENET_SHAPE
+    path = zoo_file_on_disk(name)
+    if path is None:
+        return NamedNetwork(symbol, None, None, shape, (), f'{name} of GluonCV, whose weights are not on disk')
+    arrays, anew = _zoo_parameters(block, symbol, path, shape)
+    aux_params = {state: arrays.pop(state) for state in symbol.list_auxiliary_states()}
+    fresh = f'; {", ".join(anew)} start anew' if anew else ''
+    return NamedNetwork(
+        symbol, arrays, aux_params, shape, (path,), f'{name} of GluonCV with the weights of {path}{fresh}'
+    )
+
+
+def _zoo_parameters(block, symbol, path, image_shape):
+    """(the parameters of ``symbol`` by name, the names of those that start anew as the file has another shape)."""
+    stored = load_arrays(path)
+    names = {parameter.name: name for name, parameter in block._collect_params_with_prefix().items()}
+    shapes = _shapes(symbol, image_shape)
+    missing = [name for name in shapes if names.get(name) not in stored]
+    if missing:
+        raise CheckpointError(f'{path} lacks {missing[0]} ({len(missing)} missing); it is of another network')
+    anew = {name: shape for name, shape in shapes.items() if stored[names[name]].shape != shape}
+    return {**{name: stored[names[name]] for name in shapes if name not in anew}, **_initial(anew)}, sorted(anew)

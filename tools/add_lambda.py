@@ -1,0 +1,171 @@
+"""Multiply λ = 1 into any network, wherever a structure could be removed, and prove that its function is the same.
+
+NETWORK is a checkpoint (PREFIX or PREFIX:EPOCH; what Gluon's export writes is one), a -symbol.json file, or the name of
+a network of GluonCV, whose weights are taken where they are on disk.
+
+Examples:
+    python tools/add_lambda.py mobilenetv2_0.25 --list
+    python tools/add_lambda.py runs/mine:30 --scale channel,block --out runs/mine-lambda
+"""
+
+import argparse
+import contextlib
+import os
+
+from formats.checkpoint_files import params_path, save_model, symbol_path
+from formats.symbol_file import save_symbol
+from graphs.complexity import complexity
+from graphs.graph import Graph
+from graphs.insertion import KINDS, add_lambda, plain_name
+from graphs.lambdas import is_lambda
+from graphs.losses import with_loss
+from graphs.proof import Network, default_tolerance, noise, prove
+from interop.networks import initialised, read_network
+from runtime import mx
+from runtime.cli import run
+from runtime.errors import UserError
+from symbols import parse_image_shape
+
+PROOF_IMAGES = 2
+
+
+def parser():
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument(
+        'network',
+        metavar='NETWORK',
+        help='a checkpoint, PREFIX or PREFIX:EPOCH, an export of Gluon; a -symbol.json file; or a network of GluonCV',
+    )
+    made.add_argument('--out', metavar='PREFIX', help='writes PREFIX-symbol.json and PREFIX-0000.params')
+    made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
+    made.add_argument(
+        '--scale',
+        default='channel',
+        help='which structures get a λ, separated by commas: channel, block (residual branches), group (of grouped '
+        'convolutions) (default: channel)',
+    )
+    made.add_argument(
+        '--exclude',
+        action='append',
+        default=[],
+        metavar='PATTERN',
+        help="keep the layers of this name whole, for example 'stage1_*'; may be given several times",
+    )
+    made.add_argument('--list', action='store_true', help='show what would get λ, and write nothing')
+    made.add_argument('--image-shape', help='channels,height,width, where the network does not say it')
+    made.add_argument(
+        '--num-classes', type=int, metavar='N', help="classes of a network of GluonCV (default: GluonCV's own number)"
+    )
+    return made
+
+
+def main(argv=None):
+    args = parser().parse_args(argv)
+    if not args.list and not args.out:
+        raise UserError('say where to write: --out PREFIX; or --list, to see what would get λ')
+    network = read_network(args.network, args.num_classes)
+    if args.out:
+        check_targets(args, network)
+    shape = parse_image_shape(args.image_shape) if args.image_shape else network.image_shape
+    if not shape:
+        raise UserError(f'{args.network} does not say which images it takes: give --image-shape channels,height,width')
+    symbol, found = add_lambda(with_loss(network.symbol), shape, kinds_of(args.scale), args.exclude)
+    if not found:
+        raise UserError(f'{args.network}: nothing of the kind {args.scale} could be removed, so λ has no place')
+    print(f'read: {network.description}')
+    if args.list:
+        print(table(found, network.symbol, shape))
+        return 0
+    before = initialised(network, shape)
+    after = with_ones(before, symbol, shape)
+    print('\n'.join([*summary(found), proven(before, after, shape)]))
+    print(f'written: {", ".join(write(args.out, after, network.has_parameters))}')
+    return 0
+
+
+def write(prefix, network, has_parameters):
+    """Write the symbol, and the parameters if these are not mere initial ones; returns the paths."""
+    if has_parameters:
+        save_model(prefix, 0, *network)
+        return symbol_path(prefix), params_path(prefix, 0)
+    with contextlib.suppress(FileNotFoundError):  # parameters of what --force replaces
+        os.remove(params_path(prefix, 0))
+    save_symbol(symbol_path(prefix), network.symbol)
+    return (symbol_path(prefix),)
+
+
+def kinds_of(scale):
+    """The kinds that --scale names."""
+    kinds = [kind.strip() for kind in scale.split(',') if kind.strip()]
+    if not kinds:
+        raise UserError(f'--scale {scale!r} names no structure; give {", ".join(KINDS)}, separated by commas')
+    return kinds
+
+
+def check_targets(args, network):
+    """Refuse to overwrite, before any work."""
+    sources = [os.path.realpath(path) for path in network.files]
+    for target in (symbol_path(args.out), params_path(args.out, 0)):
+        if os.path.realpath(target) in sources:
+            raise UserError(f'{target} is what is to be read: give another --out')
+        if os.path.exists(target) and not args.force:
+            raise UserError(f'{target} is already there: give another --out, or --force to replace it')
+
+
+def with_ones(network, symbol, image_shape):
+    """``network`` with the rewritten ``symbol``, whose λ are 1."""
+    shapes = Graph.from_symbol(symbol).shapes({'data': (1, *image_shape)})
+    ones = {node.name: mx.nd.ones(shape) for (node, _), shape in shapes.items() if is_lambda(node.name)}
+    known = set(symbol.list_arguments())
+    arg_params = {**network.arg_params, **{name: array for name, array in ones.items() if name in known}}
+    return Network(symbol, arg_params, network.aux_params)
+
+
+def proven(before, after, image_shape):
+    """Run both networks on images of noise; says how far they are apart. Raises ProofError where that is too far."""
+    images = noise(PROOF_IMAGES, {'data': (1, *image_shape)})
+    found = prove(before, after, images, default_tolerance(before.arg_params))
+    how = 'are equal to the bit' if found.largest == 0 else f'differ by rounding, {found.relative:.2g} of the largest'
+    return f'proof: on {found.images} images, the logits with λ = 1 and without λ {how}'
+
+
+def table(found, symbol, image_shape):
+    """What would get λ, a line each, then the totals and the layers that nothing of this can make smaller."""
+    rows = [('kind', 'where', 'structures', 'MACs', 'layers')]
+    rows += [
+        (one.kind, one.place, str(one.structures), f'{100 * one.share:.2f} %', ', '.join(one.layers)) for one in found
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = [
+        f'{kind:{widths[0]}}  {where:{widths[1]}}  {structures:>{widths[2]}}  {macs:>{widths[3]}}  {layers}'
+        for kind, where, structures, macs, layers in rows
+    ]
+    covered = {layer for one in found for layer in one.layers}
+    layers = [layer for layer in complexity(symbol, {'data': (1, *image_shape)}).layers if layer.macs]
+    left = [layer for layer in layers if plain_name(layer.name) not in covered]
+    share = sum(layer.macs for layer in left) / max(1, sum(layer.macs for layer in layers))
+    names = ', '.join(plain_name(layer.name) for layer in left) or 'none'
+    return '\n'.join(
+        [
+            *lines,
+            '',
+            *summary(found),
+            f'without λ: {len(left)} of {len(layers)} layers, {100 * share:.1f} % of the MACs: {names}',
+        ]
+    )
+
+
+def summary(found):
+    """A line for each kind of structure."""
+    lines = []
+    for kind in KINDS:
+        chosen = [one for one in found if one.kind == kind]
+        if chosen:
+            count, share = sum(one.structures for one in chosen), sum(one.share for one in chosen)
+            places = '' if kind == 'block' else f' in {len(chosen)} places'
+            lines.append(f'{kind}: {count} structures{places}, which cost {100 * share:.1f} % of the MACs')
+    return lines
+
+
+if __name__ == '__main__':
+    run(main)
