@@ -17,6 +17,7 @@ convolution is linear in its weight and
 
 from collections import namedtuple
 
+from graphs.lambdas import KIND_ALIASES
 from runtime import mx
 from runtime.errors import UnknownNetworkError
 
@@ -25,18 +26,26 @@ PLACEMENTS = ('weight', 'output')
 
 
 def parse_kinds(scale, allowed, network):
-    """The kinds named in ``scale`` ('block,group'; 'none' or '' for none), checked against the kinds that ``network``
-    has.
+    """The kinds named in ``scale`` ('block,group'; 'channel' or the paper's 'neuron'; 'none' or '' for none), checked
+    against the kinds that ``network`` has.
 
     Raises UnknownNetworkError for a kind that the network has no structure for.
     """
-    kinds = tuple(kind.strip() for kind in scale.split(',') if kind.strip() not in ('', 'none'))
+    kinds = tuple(kind for kind in in_papers_words(scale).split(',') if kind not in ('', 'none'))
+    words = {kind: alias for alias, kind in KIND_ALIASES.items()}
     for kind in kinds:
         if kind not in allowed:
             raise UnknownNetworkError(
-                f'--scale {kind}: {network} has no such structure; it can scale {", ".join(allowed)} or none'
+                f'--scale {kind}: {network} has no such structure; it can scale '
+                f'{", ".join(words.get(one, one) for one in allowed)} or none'
             )
     return kinds
+
+
+def in_papers_words(scale: str) -> str:
+    """``--scale`` as runs and files record it: a channel is called a neuron."""
+    kinds = (kind.strip() for kind in scale.split(','))
+    return ','.join(KIND_ALIASES.get(kind, kind) for kind in kinds)
 
 
 class Scaling:

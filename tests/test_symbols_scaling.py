@@ -7,6 +7,7 @@ import pytest
 from graphs.graph import Graph
 from runtime.errors import UnknownNetworkError
 from symbols import NETWORKS, get_symbol
+from train.arguments import training_parser
 
 CIFAR = (3, 32, 32)
 SMALLEST = {'resnet': 20, 'resnet-v1': 20, 'resnext': 20, 'vgg': 16}
@@ -61,6 +62,12 @@ def test_the_papers_choice_is_the_default(network, choice):
 )
 def test_kinds_can_be_chosen_one_by_one(scale, expected):
     assert sorted(lambdas(symbol_of('resnext', 20, scale))) == expected
+
+
+def test_channel_is_another_name_for_neuron():
+    """Files and runs keep the paper's word, so that those of before can be gone on with."""
+    assert symbol_of('resnet', 20, ' channel ').tojson() == symbol_of('resnet', 20, 'neuron').tojson()
+    assert training_parser('').parse_args(['--scale', 'block,channel']).scale == 'block,neuron'
 
 
 @pytest.mark.parametrize(
@@ -180,7 +187,7 @@ def test_the_same_request_gives_the_same_text_whatever_was_built_before(network,
         (('resnet-v1', 50, 10, CIFAR), 'known: 20, 32, 44, 56, 110'),
         (('resnext', 29, 10, CIFAR), 'known: 18, 20, 34, 50, 101, 152, 164'),
         (('vgg', 19, 10, CIFAR), 'known: 16'),
-        (('vgg', 16, 10, CIFAR, 'block'), '--scale block: vgg-16 has no such structure; it can scale neuron or none'),
+        (('vgg', 16, 10, CIFAR, 'block'), '--scale block: vgg-16 has no such structure; it can scale channel or none'),
         (('resnet', 20, 10, CIFAR, 'block,group'), '--scale group'),
         (('resnet', 20, 10, CIFAR, 'layers'), '--scale layers'),
         (('resnet', 20, 10, CIFAR, None, 'middle'), '--lambda-placement middle: it is one of weight, output'),

@@ -32,7 +32,7 @@ def test_the_fixture_would_notice_a_traceback(refusal, monkeypatch):
         ('--network alexnet', "unknown network 'alexnet'; known: resnet, resnet-v1, resnext, vgg"),
         ('--num-layers 21', 'resnet has no depth 21; known: 18, 20, 34, 50, 101, 152, 164'),
         ('--network vgg --num-layers 19', 'vgg has no depth 19; known: 16'),
-        ('--scale channel', '--scale channel: resnet-20 has no such structure; it can scale block, neuron or none'),
+        ('--scale layer', '--scale layer: resnet-20 has no such structure; it can scale block, channel or none'),
         ('--scale group', '--scale group: resnet-20 has no such structure'),
         ('--scale none', 'no λ'),
         ('--lambda-placement input', "'input'"),

@@ -9,7 +9,7 @@ from optimizers.rules import RULES
 from runtime.argument_types import above_zero, below_one, factor, increasing, not_negative, positive, share
 from runtime.errors import UserError
 from symbols import NETWORKS
-from symbols.scaling import PLACEMENTS
+from symbols.scaling import PLACEMENTS, in_papers_words
 
 from .compute_arguments import Group, add_run, add_torch
 
@@ -52,8 +52,9 @@ def _add_network(group: Group) -> None:
     group.add_argument('--num-layers', type=int, default=20, help='depth of the network')
     group.add_argument(
         '--scale',
-        help="which structures get a λ: block, group, neuron, separated by commas, or none; left out: the paper's "
-        'choice',
+        type=in_papers_words,
+        help='which structures get a λ: block, group, channel (neuron, in the paper), separated by commas, or none; '
+        "left out: the paper's choice",
     )
     group.add_argument(
         '--lambda-placement',
