@@ -11,7 +11,7 @@ from formats.checkpoint_files import known_epochs, load_checkpoint, params_path,
 from formats.params_file import load_arrays
 from formats.symbol_file import load_symbol
 from graphs.graph import Graph, Output, data_shape_of, labels
-from graphs.proof import Network
+from graphs.predictor import Network
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError, UserError
 
@@ -30,7 +30,7 @@ class NamedNetwork(NamedTuple):
     symbol: mx.sym.Symbol
     arg_params: Optional[dict]
     aux_params: Optional[dict]
-    image_shape: Optional[Tuple[int, int, int]]
+    image_shape: Optional[Tuple[int, ...]]
     files: Tuple[str, ...]
     description: str
 
@@ -72,7 +72,7 @@ def read_network(source: str, num_classes: Optional[int] = None) -> NamedNetwork
     return _from_zoo(source, num_classes)
 
 
-def initialised(network: NamedNetwork, image_shape: Tuple[int, int, int]) -> Network:
+def initialised(network: NamedNetwork, image_shape: Tuple[int, ...]) -> Network:
     """The network with its parameters, or with initial ones at random where it has none."""
     if network.arg_params is not None and network.aux_params is not None:
         return Network(network.symbol, network.arg_params, network.aux_params)

@@ -14,12 +14,14 @@ import os
 
 from formats.checkpoint_files import params_path, save_model, symbol_path
 from formats.symbol_file import save_symbol
+from graphs.comparison import default_tolerance, noise
 from graphs.complexity import complexity
 from graphs.graph import Graph
 from graphs.insertion import KINDS, add_lambda, plain_name
 from graphs.lambdas import is_lambda
 from graphs.losses import with_loss
-from graphs.proof import Network, default_tolerance, noise, prove
+from graphs.predictor import Network
+from graphs.proof import prove
 from interop.networks import initialised, read_network
 from runtime import mx
 from runtime.cli import run
