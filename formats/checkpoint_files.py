@@ -7,6 +7,7 @@ import os
 import re
 
 from runtime.errors import CheckpointError
+from runtime.files import written_together
 
 from .params_file import load_params, save_params
 from .symbol_file import load_symbol, save_symbol
@@ -44,9 +45,12 @@ def load_checkpoint(prefix, epoch):
 
 
 def save_model(prefix, epoch, symbol, arg_params, aux_params):
-    """Write the pair atomically, the parameters last, so that a ``.params`` file is never without its symbol."""
-    save_symbol(symbol_path(prefix), symbol)
-    save_params(params_path(prefix, epoch), arg_params, aux_params)
+    """Write the pair, both or none, the parameters last: a ``.params`` file is never beside the symbol of another
+    network.
+    """
+    with written_together([symbol_path(prefix), params_path(prefix, epoch)]) as (graph, params):
+        save_symbol(graph, symbol)
+        save_params(params, arg_params, aux_params)
 
 
 def known_epochs(prefix):

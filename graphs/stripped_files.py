@@ -5,12 +5,15 @@ write_stripped('run/stripped', proved)
 """
 
 import json
+import os
 from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from formats.checkpoint_files import params_path, save_model, symbol_path
-from runtime.files import write_text
+from formats.checkpoint_files import params_path, symbol_path
+from formats.params_file import save_params
+from formats.symbol_file import save_symbol
+from runtime.files import sha256, write_text, written_together
 
 from .comparison import Difference, default_tolerance, noise
 from .predictor import Network
@@ -61,6 +64,12 @@ def stripped_paths(prefix: str) -> List[str]:
 
 
 def write_stripped(prefix: str, proved: ProvedStrip) -> None:
-    """Write ``stripped_paths(prefix)``, each whole or not at all."""
-    save_model(prefix, 0, *proved.network)
-    write_text(stripped_paths(prefix)[2], json.dumps(proved.report, indent=1) + '\n')
+    """Write ``stripped_paths(prefix)``, all of them or none. The last one is written last, with the sums of the others:
+    where it is missing, the process was killed while it put them in place.
+    """
+    paths = stripped_paths(prefix)
+    with written_together(paths) as (graph, params, structure):
+        save_symbol(graph, proved.network.symbol)
+        save_params(params, proved.network.arg_params, proved.network.aux_params)
+        sums = {os.path.basename(path): sha256(scratch) for path, scratch in zip(paths, (graph, params))}
+        write_text(structure, json.dumps({**proved.report, 'sha256': sums}, indent=1) + '\n')

@@ -18,7 +18,7 @@ from graphs.comparison import Difference
 from graphs.graph import image_shape_of
 from graphs.predictor import Network, Predictor
 from runtime.errors import CheckpointError
-from runtime.files import written_whole
+from runtime.files import written_together
 
 from .conversion_proof import prove_conversion
 from .lambdas import single_precision
@@ -40,10 +40,9 @@ def export_torch(symbol, arg_params: dict, aux_params: dict, image_shape: tuple,
     net = TorchGraph(symbol, arg_params, aux_params).eval()
     original = Predictor(Network(symbol, arg_params, aux_params))
     difference = prove_conversion(TorchRunner(net), original, image_shape, f'{prefix}: PyTorch')
-    graph, weights = torch_paths(prefix)
-    save_symbol(graph, symbol)
-    with written_whole(weights) as scratch:
-        torch.save(net.state_dict(), scratch)
+    with written_together(torch_paths(prefix)) as (graph, weights):
+        save_symbol(graph, symbol)
+        torch.save(net.state_dict(), weights)
     return difference
 
 

@@ -4,34 +4,62 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from typing import Iterator, List, Sequence
 
 from .reading import MB, open_regular
 
 
 @contextlib.contextmanager
-def written_whole(path):
+def written_whole(path: str) -> Iterator[str]:
     """Give the name of a scratch file beside ``path``; on success it becomes ``path``, on any error it vanishes.
 
     The scratch name keeps the ending of ``path``, since some libraries choose the format by it. Data reaches the disk
     before the name does.
     """
-    path = os.path.abspath(path)
+    with written_together([path]) as (scratch,), naming(os.path.abspath(path), scratch):
+        yield scratch
+
+
+@contextlib.contextmanager
+def written_together(paths: Sequence[str]) -> Iterator[List[str]]:
+    """Give the names of scratch files beside ``paths``; on success they become ``paths``, on any error they vanish and
+    what was there stays.
+
+    The files belong together, and a process may be killed while it puts them in place. So the old ones go first, the
+    last one before the others, and only the first of them is replaced at once: whatever is there then, an old file is
+    never beside a new one.
+    """
+    paths = [os.path.abspath(path) for path in paths]
+    scratches: List[str] = []
+    try:
+        scratches += (_scratch(path) for path in paths)
+        yield scratches
+        for path, scratch in zip(paths, scratches):
+            with naming(path, scratch), open(scratch, 'rb') as written:
+                os.fsync(written.fileno())
+        for path in reversed(paths[1:]):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+        for path, scratch in zip(paths, scratches):
+            with naming(path, scratch):
+                os.replace(scratch, path)
+    except BaseException:
+        for scratch in scratches:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(scratch)
+        raise
+    for folder in {os.path.dirname(path) for path in paths}:
+        _sync_folder(folder)
+
+
+def _scratch(path: str) -> str:
+    """A new, empty file beside ``path``."""
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=folder, prefix='.' + name + '.', suffix=os.path.splitext(name)[1])
     os.close(handle)
     os.chmod(scratch, 0o666 & ~_umask())
-    try:
-        with naming(path, scratch):
-            yield scratch
-            with open(scratch, 'rb') as written:
-                os.fsync(written.fileno())
-            os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(scratch)
-        raise
-    _sync_folder(folder)
+    return scratch
 
 
 @contextlib.contextmanager
