@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from graphs.predictor import Network
 from graphs.stripped_files import strip_with_proof, stripped_paths, write_stripped
 from optimizers import APG
 from runtime import mx
+from symbols import get_symbol
 from tools import strip_params
 from train.checkpoint import Checkpoints
 from train.data.iterators import SyntheticIterator
 from train.engines.mxnet import MXNetEngine
 from train.resizing import ResizableEngine
-from train.selection import Schedule, schedule_of
+from train.selection import Schedule, Selection, schedule_of
 
 FLAGS = [
     '--lr',
@@ -250,6 +252,30 @@ def test_another_budget_is_another_run(tmp_path, capfd):
         '--resume',
     )
     assert '--target-macs 0.7 (now 0.6)' in line
+
+
+@pytest.mark.parametrize('target', [0.7, 0.5, 0.3])
+def test_blocks_die_one_after_the_other(target):
+    """In ResNet-20 each block costs about 15 % of the MACs; none dies earlier than it must, nor two at once."""
+    args = SimpleNamespace(
+        target_macs=target,
+        target_params=None,
+        freeze_dead=False,
+        optimizer='apg',
+        gamma=0.001,
+        gamma_weight='none',
+        num_epochs=60,
+    )
+    chosen = Selection(args, get_symbol('resnet', 20, 10, (3, 32, 32), 'block'), {'data': (1, 3, 32, 32)})
+    lambdas, shares = {'lambda_block': np.ones(6)}, []
+    for epoch in range(20):
+        before = np.count_nonzero(lambdas['lambda_block'])
+        lambdas['lambda_block'][np.isfinite(chosen._dying.get('lambda_block', np.full(6, np.inf)))] = 0
+        assert before - np.count_nonzero(lambdas['lambda_block']) <= 1
+        chosen.end_epoch(epoch, lambdas, lambda: {'lambda_block': np.arange(1, 7) * 0.1})
+        shares.append(chosen.share_left())
+    assert target - 0.17 < shares[-1] <= target
+    assert shares[-2] > target
 
 
 def test_selection_takes_the_first_third():

@@ -220,45 +220,45 @@ class Selection:
             return []
         return list(array) if kind == 'group' and array.ndim > 1 else [array.reshape(-1)]
 
-    def _choose(self, epoch, share, lambdas, contributions):
-        """Let the structures of the least contribution per cost die until ``share`` is left: not more before the last
-        time, and not less then.
+    def _choose(self, epoch: int, share: float, lambdas: Dict[str, np.ndarray], contributions: Dict[str, np.ndarray]):
+        """Let the structures of the least contribution per cost die: until ``share`` is left, or as near to it as can
+        be without falling below the target; the last time, until no more than the target is left.
         """
-        order = self._order(contributions)
-        is_last = epoch == self._schedule.end - 2
-
-        def without(count):
-            frozen = {name: mask.copy() for name, mask in self.frozen.items()}
-            for name, place in order[:count]:
-                frozen[name].flat[place] = True
-            return frozen
-
-        low, high = (
-            0,
-            len(order),
-        )  # low leaves too much, or nothing was cut; high is the smallest number known to leave no more than the share
         if self.share_left() <= share:
             return
+        order = self._order(contributions)
+
+        def left(count):
+            return self.share_left(self._frozen_with(order[:count]))
+
+        # ``low`` leaves more than the share. ``high`` leaves no more, and is in the end the smallest such number.
+        low, high = 0, len(order)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self.share_left(without(middle)) <= share else (middle, high)
-        chosen = order[: high if is_last else low]
-        if is_last:
-            chosen = self._without_needless(chosen, share)
+            low, high = (low, middle) if left(middle) <= share else (middle, high)
+        if epoch == self._schedule.end - 2:
+            chosen = self._without_needless(order[:high], share)
+        else:
+            is_nearer = share - left(high) < left(low) - share and left(high) >= self._target
+            chosen = order[: high if is_nearer else low]
         for name, place in chosen:
             if name not in self._dying:
                 self._dying[name] = np.full(self._shapes[name], np.inf)
             self._dying[name].flat[place] = abs(np.asarray(lambdas[name]).flat[place])
+
+    def _frozen_with(self, structures):
+        """``frozen`` with these (name, place) dead too."""
+        frozen = {name: mask.copy() for name, mask in self.frozen.items()}
+        for name, place in structures:
+            frozen[name].flat[place] = True
+        return frozen
 
     def _without_needless(self, chosen, share):
         """``chosen`` without those that the target does not need, the most important first; at most 64 are tried."""
         kept = list(chosen)
         for candidate in list(reversed(chosen))[1:65]:
             others = [one for one in kept if one != candidate]
-            frozen = {name: mask.copy() for name, mask in self.frozen.items()}
-            for name, place in others:
-                frozen[name].flat[place] = True
-            if self.share_left(frozen) <= share:
+            if self.share_left(self._frozen_with(others)) <= share:
                 kept = others
         return kept
 
@@ -288,8 +288,6 @@ class Selection:
         for name, place in candidates:
             key = (name, place) if self._vectors[name].kind == 'block' else name
             if key not in known:
-                frozen = {other: mask.copy() for other, mask in self.frozen.items()}
-                frozen[name].flat[place] = True
-                known[key] = left - self.share_left(frozen)
+                known[key] = left - self.share_left(self._frozen_with([(name, place)]))
             costs[name, place] = known[key]
         return costs
