@@ -5,7 +5,7 @@ process where a file is damaged.
 import collections
 import contextlib
 import os
-from typing import NamedTuple
+from typing import List, NamedTuple
 
 import numpy as np
 
@@ -74,6 +74,10 @@ class RecordFile:
 
     def __exit__(self, *_):
         self.close()
+
+    def layout(self) -> List[np.ndarray]:
+        """What tells this file from another without reading its images: keys, offsets, and the size of the file."""
+        return [self.keys, self._offsets, np.array([self._size])]
 
     def close(self):
         """Close the file; the next read opens it again."""

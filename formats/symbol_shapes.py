@@ -8,7 +8,7 @@ the memory it was given. The second look finds every such case.
 import functools
 import json
 import math
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 from runtime import mx
 from runtime.errors import GraphError
@@ -63,7 +63,7 @@ def check_sizes(symbol: 'mx.sym.Symbol', image_shapes: Dict[str, Shape], path: s
     """Make sure that a symbol from a file asks for no more memory than networks need, with the images that it says it
     takes (dict name → shape of one); ``path`` is what errors call it. Raises GraphError.
     """
-    of_image = []  # whether a node is computed from an image, not from parameters alone
+    of_image: List[bool] = []  # whether a node is computed from an image, not from parameters alone
     for node, _, after in _nodes_with_shapes(symbol, image_shapes, path):
         is_image = node['op'] == VARIABLE and node['name'] in image_shapes
         of_image.append(is_image or any(of_image[source] for source, *_ in node['inputs']))

@@ -14,6 +14,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 0')
+    return int(text)
+
+
 def seed(text: str) -> int:
     """A whole number from 0 to 2³¹ - 1."""
     if not text.isdecimal() or int(text) >= 2**31:

@@ -25,11 +25,11 @@ from helpers.tiny_runs import (
 from runtime import mx
 from runtime.errors import CheckpointError
 from train import build as plan
-from train import checkpoint as checkpoint_module
 from train import train_cifar
 from train.checkpoint import Checkpoints, State
 from train.data.datasets import load_dataset, train_iterator
 from train.engines.mxnet import MXNetEngine
+from train.manifest import sealed
 
 # The learning rate drops after two epochs, with momentum in every parameter.
 FLAGS = ['--lr-step-epochs', '2', '--lr', '0.1', '--gamma', '0.1', '--keep', '9']
@@ -360,7 +360,7 @@ def reseal(run, ending, data):
     del planted['sha256']
     planted['files'][f'run-{EPOCHS:04d}.{ending}'] = {'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
     with open(f'{run}-{EPOCHS:04d}.json', 'w', encoding='utf-8') as out:
-        json.dump(checkpoint_module._sealed(planted), out)
+        json.dump(sealed(planted), out)
 
 
 def test_scratch_files_of_a_killed_process_are_removed(network, run):

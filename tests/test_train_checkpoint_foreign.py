@@ -7,7 +7,8 @@ import pytest
 from helpers.tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
 
 from runtime.errors import CheckpointError
-from train.checkpoint import Checkpoints, _sealed
+from train.checkpoint import Checkpoints
+from train.manifest import sealed
 
 FLAGS = ['--num-epochs', 2, '--threads', 1]
 
@@ -62,7 +63,7 @@ def test_a_sealed_manifest_without_a_field_is_named_and_the_one_before_taken(fie
     path = prefix.with_name('run-0002.json')
     manifest = json.loads(path.read_text())
     del manifest[field], manifest['sha256']
-    path.write_text(json.dumps(_sealed(manifest)))
+    path.write_text(json.dumps(sealed(manifest)))
     assert resumed(network, prefix, epochs=2) == 0
     assert any(
         'run-0002.json: lacks what a checkpoint has' in line and 'going back to' in line for line in log_lines(prefix)

@@ -6,7 +6,7 @@ import argparse
 from typing import List, NoReturn, Optional
 
 from optimizers.rules import RULES
-from runtime.argument_types import above_zero, below_one, factor, increasing, not_negative, positive, share
+from runtime.argument_types import above_zero, below_one, factor, increasing, not_negative, positive, share, whole
 from runtime.errors import UserError
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS, in_papers_words
@@ -60,8 +60,8 @@ def _add_network(group: Group) -> None:
         '--lambda-placement',
         choices=PLACEMENTS,
         default='weight',
-        help='weight folds λ into the parameters beside it (as fast as without λ); output multiplies the feature map '
-        "(the authors' graph)",
+        help='weight folds λ into the parameters beside it (as fast as without λ); output multiplies the feature map, '
+        "as the authors' graph does by other operators",
     )
 
 
@@ -182,7 +182,14 @@ def _add_checkpoints(group: Group) -> None:
         action='store_true',
         help='go on from the last checkpoint of --model-prefix, as if never interrupted',
     )
-    group.add_argument('--load-epoch', type=int, help='like --resume, from the checkpoint of this epoch')
+    group.add_argument(
+        '--load-epoch',
+        '--begin-epoch',
+        type=whole,
+        metavar='N',
+        help='like --resume, from the checkpoint of this epoch; later ones are removed. Where PREFIX-000N.params has '
+        'no manifest, its weights are taken and momentum starts at 0',
+    )
     group.add_argument(
         '--finetune',
         metavar='PREFIX,EPOCH',

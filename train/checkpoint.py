@@ -8,32 +8,41 @@ each has a name of its own, and the old ones are removed when the new one is com
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import re
-from collections import namedtuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from formats.checkpoint_files import symbol_path
+from formats.checkpoint_files import known_epochs, symbol_path
 from formats.params_file import load_arrays, load_params, require_finite, save_arrays, save_params
-from formats.symbol_file import save_symbol
+from formats.symbol_file import load_symbol, save_symbol
 from runtime import mx
-from runtime.errors import CheckpointError
-from runtime.files import sha256, write_text
+from runtime.errors import CheckpointError, GraphError
+from runtime.files import naming, sha256, write_text
+
+from .manifest import check_sum, flatten, read_manifest, sealed, unflatten
 
 STOPPED = 'stopped'
 LABEL = rf'\d{{4,}}|{STOPPED}-\d{{4,}}-\d+'
 
-State = namedtuple(
-    'State', 'epoch batch arg_params aux_params optimizer_state arguments best tally selection', defaults=(None,)
-)
-State.__doc__ = """A run after ``epoch`` whole epochs and ``batch`` batches more.
+Arrays = Dict[str, mx.nd.NDArray]
 
-``optimizer_state`` is (number of updates, dict from parameter name to state), ``arguments`` the command line as a dict,
-``best`` [validation accuracy, epoch] so far, ``tally`` the sums behind the training accuracy of the epoch that was
-stopped, ``selection`` the value of ``Selection.state``.
-"""
+
+class State(NamedTuple):
+    """A run after ``epoch`` whole epochs and ``batch`` batches more."""
+
+    epoch: int
+    batch: int
+    arg_params: Arrays
+    aux_params: Arrays
+    optimizer_state: Tuple[int, Optional[Dict[str, Any]]]  # number of updates, dict from parameter name to state
+    arguments: Dict[str, Any]  # the command line
+    best: Optional[List[Any]]  # [validation accuracy, epoch] so far
+    tally: Dict[str, float]  # the sums behind the training accuracy of the epoch that was stopped
+    selection: Optional[Dict[str, Any]] = None  # of ``Selection.state``
+    data: Optional[Dict[str, Any]] = None  # the fingerprint of the training images
+    threads: Optional[int] = None  # on the CPU, in the last step
 
 
 class Checkpoints:
@@ -45,21 +54,26 @@ class Checkpoints:
     keep : how many of the last to keep, besides the best.
     """
 
-    def __init__(self, prefix, keep=2):
+    def __init__(self, prefix: str, keep: int = 2) -> None:
         self._prefix, self._keep = prefix, keep
         self._folder, self._name = os.path.split(os.path.abspath(prefix))
 
-    def save(self, symbol, state, versions):
+    def save(self, symbol: mx.sym.Symbol, state: State, versions: Dict[str, Any]) -> None:
         """Write ``state`` and then remove what it makes superfluous. Raises CheckpointError when a parameter is not
         finite, before anything is written.
         """
+        with self._unfinished(_label(state)):
+            self._write(symbol, state, versions)
+        self._prune(state)
+
+    def _write(self, symbol: mx.sym.Symbol, state: State, versions: Dict[str, Any]) -> None:
         label = _label(state)
         params, states = self._path(label, 'params'), self._path(label, 'states')
         require_finite(state.arg_params, params)
         require_finite(state.aux_params, params)
         num_update, by_name = state.optimizer_state
-        arrays = {}
-        tree = {name: _flatten(value, name, arrays) for name, value in by_name.items()}
+        arrays: Arrays = {}
+        tree = {name: flatten(value, name, arrays) for name, value in (by_name or {}).items()}
         save_symbol(symbol_path(self._prefix), symbol)
         save_params(params, state.arg_params, state.aux_params)
         save_arrays(states, arrays)
@@ -77,21 +91,23 @@ class Checkpoints:
             'versions': versions,
             'optimizer_state': tree,
             'selection': state.selection,
+            'data': state.data,
+            'threads': state.threads,
         }
-        write_text(self._path(label, 'json'), json.dumps(_sealed(manifest), indent=1, sort_keys=True) + '\n')
-        self._prune(state)
+        write_text(self._path(label, 'json'), json.dumps(sealed(manifest), indent=1, sort_keys=True) + '\n')
 
-    def load(self, label=None):
-        """The State after the epoch ``label``, or the furthest one that is whole.
+    def load(self, epoch: Optional[int] = None) -> State:
+        """The State after ``epoch`` epochs, or the furthest one that is whole.
 
         Raises CheckpointError naming the file when there is none, or the one asked for is damaged.
         """
-        if label is not None:
+        if epoch is not None:
             try:
-                return self._read(f'{label:04d}')
+                return self._read(f'{epoch:04d}')
             except CheckpointError as error:
                 raise CheckpointError(
-                    f'{error}; --resume in place of --load-epoch takes the furthest whole one'
+                    f'{error}; --resume in place of --load-epoch takes the furthest whole one, and --finetune '
+                    'PREFIX,EPOCH the weights alone'
                 ) from None
         problems = []
         for found in sorted(self._labels(), key=_progress, reverse=True):
@@ -103,35 +119,46 @@ class Checkpoints:
             for problem in problems:
                 logging.warning('%s; going back to %s', problem, self._path(found, 'json'))
             return state
-        raise CheckpointError(
-            '; '.join(problems) or f'{self._prefix}: no checkpoint to resume from; leave --resume out to start a run'
-        )
+        raise CheckpointError('; '.join(problems) or self._nothing_to_resume())
 
-    def would_be_lost(self, symbol):
+    def load_plain(self, epoch: int) -> Optional[Tuple[Arrays, Arrays]]:
+        """(arg_params, aux_params) of ``PREFIX-000N.params`` where it has no manifest, as other scripts leave it; else
+        None. Raises CheckpointError where the file is damaged.
+        """
+        label = f'{epoch:04d}'
+        if os.path.exists(self._path(label, 'json')) or not os.path.exists(self._path(label, 'params')):
+            return None
+        return load_params(self._path(label, 'params'))
+
+    def forget_after(self, epoch: int) -> List[str]:
+        """Remove the checkpoints of later than ``epoch`` whole epochs, the furthest first; returns their labels."""
+        later = sorted((label for label in self._labels() if _progress(label) > (epoch, 0)), key=_progress)
+        for label in reversed(later):
+            self._remove(label)
+        return later
+
+    def would_be_lost(self, symbol: mx.sym.Symbol) -> bool:
         """Whether a new run of ``symbol`` would write over anything: a checkpoint, parameters from another script, or
         the graph that they belong to.
         """
         parameters = re.compile(rf'{re.escape(self._name)}-\d{{4,}}\.(params|states)')
-        # A save of ours that was killed leaves parameters without a manifest too. Every run of ours begins with its
-        # metrics file.
-        is_foreign = f'{self._name}-metrics.jsonl' not in self._listing()
-        return (
-            bool(self._labels())
-            or is_foreign
-            and any(map(parameters.fullmatch, self._listing()))
-            or self.are_of_another(symbol)
-        )
+        return bool(self._labels()) or any(map(parameters.fullmatch, self._listing())) or self.are_of_another(symbol)
 
-    def are_of_another(self, symbol):
+    def are_of_another(self, symbol: mx.sym.Symbol) -> bool:
         """Whether ``PREFIX-symbol.json`` is there, and another network."""
         path = symbol_path(self._prefix)
         if not os.path.exists(path):
             return False
         with open(path, encoding='utf-8', errors='replace') as graph:
-            return graph.read() != symbol.tojson()
+            if graph.read() == symbol.tojson():
+                return False
+        try:  # another version of MXNet writes the same graph in other words
+            return load_symbol(path).tojson() != symbol.tojson()
+        except GraphError:
+            return True
 
-    def clean(self):
-        """Remove scratch files that a killed process left."""
+    def clean(self) -> None:
+        """Remove what a killed process left: scratch files, and files of a checkpoint that it had not finished."""
         stripped = 'stripped-(symbol|structure|0000)'
         ours = re.compile(
             rf'\.{re.escape(self._name)}-({LABEL}|symbol|metrics|{stripped})\.(?P<ending>json|jsonl|params|states)'
@@ -139,19 +166,57 @@ class Checkpoints:
         )
         for name in filter(ours.fullmatch, self._listing()):
             os.remove(os.path.join(self._folder, name))
+        marker = re.compile(rf'\.{re.escape(self._name)}-({LABEL})\.unfinished')
+        for match in filter(None, map(marker.fullmatch, self._listing())):
+            self._tidy(match.group(1))
+
+    @contextlib.contextmanager
+    def _unfinished(self, label: str) -> Iterator[None]:
+        """While the files of ``label`` come or go, a marker says that they are ours and not complete: without it, they
+        would look like parameters of another script. Files without a manifest are removed at the end.
+        """
+        with naming(self._path(label, 'params')):
+            os.makedirs(self._folder, exist_ok=True)
+            open(self._marker(label), 'w').close()
+        try:
+            yield
+        finally:
+            self._tidy(label)
+
+    def _tidy(self, label: str) -> None:
+        if not os.path.exists(self._path(label, 'json')):
+            for ending in ('states', 'params'):
+                _remove_if_there(self._path(label, ending))
+        _remove_if_there(self._marker(label))
+
+    def _marker(self, label: str) -> str:
+        return os.path.join(self._folder, f'.{self._name}-{label}.unfinished')
+
+    def _nothing_to_resume(self) -> str:
+        plain = known_epochs(self._prefix)
+        if plain:
+            return (
+                f'{self._prefix}: no checkpoint to resume from, but {self._path(f"{plain[-1]:04d}", "params")} of '
+                f'another script; --load-epoch {plain[-1]} starts from its weights, and --finetune '
+                f'{self._prefix},{plain[-1]} from them under another --model-prefix'
+            )
+        return (
+            f'{self._prefix}: no checkpoint to resume from; leave --resume out to start a run, or give the weights to '
+            'start from by --finetune PREFIX,EPOCH'
+        )
 
     def _read(self, label):
         path = self._path(label, 'json')
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         try:
             # By their endings: a run may have been copied or renamed, and the files that are checked must be those that
             # are loaded.
             sums = {os.path.splitext(name)[1]: facts for name, facts in manifest['files'].items()}
             for ending in ('params', 'states'):
-                _check_sum(self._path(label, ending), sums[f'.{ending}'])
+                check_sum(self._path(label, ending), sums[f'.{ending}'])
             arg_params, aux_params = load_params(self._path(label, 'params'))
             arrays = load_arrays(self._path(label, 'states'))
-            states = {name: _unflatten(tree, arrays) for name, tree in manifest['optimizer_state'].items()}
+            states = {name: unflatten(tree, arrays) for name, tree in manifest['optimizer_state'].items()}
             return State(
                 manifest['epoch'],
                 manifest['batch'],
@@ -162,6 +227,8 @@ class Checkpoints:
                 manifest['best'],
                 manifest['tally'],
                 manifest.get('selection'),
+                manifest.get('data'),
+                manifest.get('threads'),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f'{path}: lacks what a checkpoint has ({type(error).__name__}: {error})') from None
@@ -176,9 +243,8 @@ class Checkpoints:
                 self._remove(label)
 
     def _remove(self, label):
-        for ending in ('json', 'states', 'params'):  # the manifest first: without it the rest is nothing
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self._path(label, ending))
+        with self._unfinished(label):
+            _remove_if_there(self._path(label, 'json'))  # without it the rest is nothing, and goes too
 
     def _labels(self):
         pattern = re.compile(rf'{re.escape(self._name)}-({LABEL})\.json')
@@ -191,6 +257,11 @@ class Checkpoints:
         return f'{self._prefix}-{label}.{ending}'
 
 
+def _remove_if_there(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+
+
 def _label(state):
     return f'{STOPPED}-{state.epoch:04d}-{state.batch}' if state.batch else f'{state.epoch:04d}'
 
@@ -199,50 +270,3 @@ def _progress(label):
     """(epochs, batches) behind a label."""
     epoch, _, batch = label.replace(f'{STOPPED}-', '').partition('-')
     return int(epoch), int(batch or 0)
-
-
-def _sealed(manifest):
-    """``manifest`` with a sum over all the rest of it, so that a damaged one is told from a true one."""
-    return dict(manifest, sha256=hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest())
-
-
-def _read_manifest(path):
-    try:
-        with open(path, encoding='utf-8') as source:
-            manifest = json.load(source)
-        rest = {name: value for name, value in manifest.items() if name != 'sha256'}
-        if _sealed(rest)['sha256'] != manifest.get('sha256'):
-            raise ValueError('its sha256 does not fit')
-        return manifest
-    except FileNotFoundError:
-        raise CheckpointError(f'{path}: no such checkpoint') from None
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f'{path}: damaged, or not a manifest of this trainer ({error})') from None
-
-
-def _check_sum(path, facts):
-    if not os.path.exists(path):
-        raise CheckpointError(f'{path}: no such file, but its manifest names it')
-    found = sha256(path)
-    if found != facts['sha256']:
-        raise CheckpointError(f'{path}: damaged, its sha256 is {found}, its manifest says {facts["sha256"]}')
-
-
-def _flatten(state, name, arrays):
-    """``state`` as JSON, its arrays moved to ``arrays`` under names that begin with ``name``."""
-    if isinstance(state, mx.nd.NDArray):
-        arrays[name] = state
-        return {'array': name}
-    if isinstance(state, (list, tuple)):
-        return {type(state).__name__: [_flatten(part, f'{name}/{index}', arrays) for index, part in enumerate(state)]}
-    return state if state is None else float(state)
-
-
-def _unflatten(tree, arrays):
-    if not isinstance(tree, dict):
-        return tree
-    ((kind, content),) = tree.items()
-    if kind == 'array':
-        return arrays[content]
-    parts = [_unflatten(part, arrays) for part in content]
-    return tuple(parts) if kind == 'tuple' else parts

@@ -55,12 +55,17 @@ def weights_of(finetune: str, symbol, shapes: dict, lambda_init: float):
     if not comma or not epoch.isdecimal():
         raise UserError(f'--finetune {finetune}: give PREFIX,EPOCH, for example runs/resnet20,240')
     _, arg_params, aux_params = load_checkpoint(prefix, int(epoch))
+    return fitting_weights(symbol, arg_params, aux_params, shapes, finetune, lambda_init)
+
+
+def fitting_weights(symbol, arg_params, aux_params, shapes: dict, origin: str, lambda_init: float):
+    """``restart_weights`` for ``symbol``; ``shapes`` are those of its inputs."""
     arg_shapes, _, aux_shapes = symbol.infer_shape(**shapes)
     wanted = dict(zip(symbol.list_arguments(), arg_shapes), **dict(zip(symbol.list_auxiliary_states(), aux_shapes)))
     return restart_weights(
         arg_params,
         aux_params,
         {name: shape for name, shape in wanted.items() if name not in shapes},
-        finetune,
+        origin,
         lambda_init,
     )

@@ -22,6 +22,7 @@ from .conclusion import Course, conclusion
 from .distributed.group import ALONE, Alone
 from .engines.interface import Batches
 from .interruption import Interruption
+from .lock import locked
 from .log import Progress, open_log
 from .report import StructureReport, advise, log_averages, log_gamma_budget
 from .resizing import ResizableEngine
@@ -55,24 +56,11 @@ def fit(
             sort_keys=True,
         ),
     )
-    run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k, group)
-    run.start()
-    log.write_file()
-    with Interruption() as interruption:
-        for epoch in range(run.epoch, args.num_epochs):
-            if run.train_epoch(epoch, interruption):
-                run.finish_epoch(epoch)
-            if run.is_stopped_by(interruption):
-                logging.info(
-                    'Stopped by signal %d after %d epochs and %d batches%s',
-                    interruption.signal,
-                    run.epoch,
-                    run.batch,
-                    '; --resume goes on from here' if args.model_prefix else '',
-                )
-                return 128 + interruption.signal
-    run.conclude()
-    return 0
+    with locked(args.model_prefix if group.rank == 0 else None):
+        run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k, group)
+        run.start()
+        log.write_file()
+        return run.train()
 
 
 class Run:
@@ -99,7 +87,7 @@ class Run:
         self._val_data = self._engine.prepare_iterator(val_data)
         self._tally = self._engine.tally(top_k)
         self._threads = ThreadChooser(args.threads, self._engine.set_threads)
-        self._files = RunFiles(args, symbol, group)
+        self._files = RunFiles(args, symbol, train_data, group)
         self._report = StructureReport(symbol, one_image)
         self._selection = SelectionSteps(
             args, symbol, one_image, self._engine, self._train_data, lambda: self._engine.tally(top_k)
@@ -117,15 +105,31 @@ class Run:
         if args.resume or args.load_epoch is not None:
             self._resume(self._files.load())
         elif args.finetune:
-            self._engine.start(
-                *self._files.load_weights(self._train_data.provide_data + self._train_data.provide_label)
-            )
+            self._engine.start(*self._files.load_weights())
         else:
             self._engine.start()
         self._selection.apply(self.batch)
         self._files.begin(self.epoch, self._selection.has_budget)
         optimizer = make_optimizer(args, self._symbol, len(self._train_data), self._group)
         log_gamma_budget(cumulative_shrinkage(args, optimizer, len(self._train_data), self._group))
+
+    def train(self) -> int:
+        """Train to the last epoch, and conclude. Returns 0, or 128 + the signal's number where one stopped the run."""
+        with Interruption() as interruption:
+            for epoch in range(self.epoch, self._args.num_epochs):
+                if self.train_epoch(epoch, interruption):
+                    self.finish_epoch(epoch)
+                if self.is_stopped_by(interruption):
+                    logging.info(
+                        'Stopped by signal %d after %d epochs and %d batches%s',
+                        interruption.signal,
+                        self.epoch,
+                        self.batch,
+                        '; --resume goes on from here' if self._args.model_prefix else '',
+                    )
+                    return 128 + (interruption.signal or 0)
+        self.conclude()
+        return 0
 
     def train_epoch(self, epoch: int, interruption: Interruption) -> bool:
         """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and
@@ -207,6 +211,14 @@ class Run:
         if self._group.rank == 0:  # the others' images are in these sums too
             self._tally.sums = state.tally
         logging.info('Resumed after %d epochs and %d batches', state.epoch, state.batch)
+        if state.threads not in (None, self._threads.threads) and not self._args.gpus:
+            logging.info(
+                'The checkpoint was made with %d threads, this run has %d: results may differ in their last digits; '
+                '--threads %d goes on exactly',
+                state.threads,
+                self._threads.threads,
+                state.threads,
+            )
         if self._group.compression:
             logging.warning(
                 'What --gc-type %s had kept back of the gradients for the next step is lost', self._args.gc_type
@@ -251,6 +263,8 @@ class Run:
             self._best,
             self._group.total(self._tally.sums),
             self._selection.state(),
+            self._files.data,
+            self._threads.threads,
         )
         self._files.save(state)
 

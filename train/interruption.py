@@ -1,23 +1,29 @@
 """Ctrl-C and SIGTERM: a run stops after the batch in hand, and saves."""
 
 import signal
+from types import FrameType
+from typing import Any, Optional
 
 
 class Interruption:
-    """Turns the first SIGINT or SIGTERM into a wish to stop after the batch in hand; the second acts at once."""
+    """Turns the first SIGINT or SIGTERM within the block into a wish to stop after the batch in hand, ``signal``; the
+    second acts at once.
+    """
 
-    def __enter__(self):
+    signal: Optional[int]
+
+    def __enter__(self) -> 'Interruption':
         self.signal = None
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._restore()
 
-    def _note(self, number, frame):
+    def _note(self, number: int, frame: Optional[FrameType]) -> None:
         self.signal = number
         self._restore()
 
-    def _restore(self):
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

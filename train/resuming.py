@@ -1,5 +1,7 @@
 """Whether a checkpoint may be gone on from: the arguments of both runs must say the same."""
 
+from typing import Any, Dict, Optional
+
 from runtime.errors import CheckpointError
 
 from .argument_kinds import ADDED_LATER, COMPUTE, OUTPUT, differing
@@ -8,7 +10,7 @@ from .argument_kinds import ADDED_LATER, COMPUTE, OUTPUT, differing
 MAY_CHANGE = COMPUTE | OUTPUT | {'num_epochs', 'finetune'}
 
 
-def check_same_run(before: dict, now: dict, prefix: str):
+def check_same_run(before: Dict[str, Any], now: Dict[str, Any], prefix: str) -> None:
     """Raise CheckpointError where the arguments of a run differ from those that its checkpoint was made with, and may
     not.
     """
@@ -24,6 +26,18 @@ def check_same_run(before: dict, now: dict, prefix: str):
         listed = ', '.join(f'--{name.replace("_", "-")} {before.get(name)} (now {now.get(name)})' for name in different)
         raise CheckpointError(
             f'{prefix} was trained with {listed}; resume with the same, or start anew from its weights with --finetune'
+        )
+
+
+def check_same_data(before: Optional[Dict[str, Any]], now: Optional[Dict[str, Any]], prefix: str) -> None:
+    """Raise CheckpointError where the training images of a run are not those of its checkpoint, by their fingerprints;
+    None: not known.
+    """
+    if before and now and before != now:
+        raise CheckpointError(
+            f'{prefix} was trained on {before["images"]} images with checksum {before["sha256"][:12]}, and there are '
+            f'{now["images"]} with {now["sha256"][:12]} now; resume with the same data, or start anew from its weights '
+            'with --finetune'
         )
 
 

@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import logging
 import os
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
 
-from formats.checkpoint_files import symbol_path
+from formats.checkpoint_files import params_path, symbol_path
 from graphs.predictor import Network
 from graphs.stripped_files import stripped_paths
 from runtime import mx
@@ -15,10 +16,11 @@ from .build import all_versions
 from .checkpoint import Checkpoints, State
 from .conclusion import strip_run, stripped_prefix
 from .distributed.group import Alone
-from .engines.interface import Params
-from .finetune import weights_of
+from .engines.interface import Batches, Params
+from .finetune import fitting_weights, weights_of
 from .log import Metrics
-from .resuming import check_same_run
+from .metrics import Tally
+from .resuming import check_same_data, check_same_run
 
 Found = TypeVar('Found')
 
@@ -28,9 +30,10 @@ class RunFiles:
     ``load_weights``, and get the same.
     """
 
-    def __init__(self, args: argparse.Namespace, symbol: mx.sym.Symbol, group: Alone) -> None:
-        self._args, self._symbol, self._group = args, symbol, group
+    def __init__(self, args: argparse.Namespace, symbol: mx.sym.Symbol, train_data: Batches, group: Alone) -> None:
+        self._args, self._symbol, self._train_data, self._group = args, symbol, train_data, group
         prefix = args.model_prefix if group.rank == 0 else None
+        self.data = train_data.fingerprint() if prefix else None
         self.metrics = Metrics(prefix)
         self._checkpoints = Checkpoints(prefix, args.keep) if prefix else None
 
@@ -40,19 +43,22 @@ class RunFiles:
         """
         return self._broadcast_from_rank0(self._load)
 
-    def load_weights(self, inputs: List[mx.io.DataDesc]) -> Tuple[Params, Params]:
-        """(arg_params, aux_params) that ``--finetune`` asks for, where the network has these ``inputs``."""
-        shapes = {desc.name: desc.shape for desc in inputs}
+    def load_weights(self) -> Tuple[Params, Params]:
+        """(arg_params, aux_params) that ``--finetune`` asks for."""
         args = self._args
-        return self._broadcast_from_rank0(lambda: weights_of(args.finetune, self._symbol, shapes, args.lambda_init))
+        return self._broadcast_from_rank0(
+            lambda: weights_of(args.finetune, self._symbol, self._input_shapes(), args.lambda_init)
+        )
 
     def begin(self, epoch: int, will_strip: bool) -> None:
         """Make sure that nothing is lost that a run which starts at ``epoch``, and perhaps ``will_strip`` its network,
         would write over; and remove what an earlier process left unfinished. Raises CheckpointError.
         """
         if self._checkpoints:
-            self._refuse_to_overwrite(self._checkpoints, will_strip)
             self._checkpoints.clean()
+            self._refuse_to_overwrite(self._checkpoints, will_strip)
+            if self._args.load_epoch is not None:
+                self._forget_after(self._checkpoints, self._args.load_epoch)
         self.metrics.forget_from(epoch)
 
     def save(self, state: State) -> None:
@@ -72,14 +78,38 @@ class RunFiles:
     def _load(self) -> State:
         if not self._checkpoints:
             raise UserError('--resume and --load-epoch need --model-prefix, the run to go on with')
-        state = self._checkpoints.load(self._args.load_epoch)
-        check_same_run(state.arguments, self.arguments(), self._args.model_prefix)
+        prefix, network, epoch = self._args.model_prefix, self._args.network, self._args.load_epoch
+        plain = None if epoch is None else self._checkpoints.load_plain(epoch)
+        state = self._checkpoints.load(epoch) if plain is None else self._first_state(epoch, *plain)
+        check_same_run(state.arguments, self.arguments(), prefix)
+        check_same_data(state.data, self.data, prefix)
         if self._checkpoints.are_of_another(self._symbol):
             raise CheckpointError(
-                f'{symbol_path(self._args.model_prefix)} is not the network that --network {self._args.network} is '
-                'now; start anew from its weights with --finetune'
+                f'{symbol_path(prefix)} is not the network that --network {network} is now; train that one with '
+                f'--network {symbol_path(prefix)}, or start anew from its weights with --finetune and another '
+                '--model-prefix'
             )
         return state
+
+    def _first_state(self, epoch: int, arg_params: Params, aux_params: Params) -> State:
+        """The State with the weights of another script after ``epoch`` epochs: their momentum is not known."""
+        path = params_path(self._args.model_prefix, epoch)
+        arg_params, aux_params = fitting_weights(
+            self._symbol, arg_params, aux_params, self._input_shapes(), path, self._args.lambda_init
+        )
+        logging.info('%s has no manifest: its weights are taken, and momentum begins at 0', path)
+        updates = epoch * len(self._train_data) * self._group.updates_per_step
+        return State(epoch, 0, arg_params, aux_params, (updates, {}), self.arguments(), None, Tally().sums)
+
+    def _forget_after(self, checkpoints: Checkpoints, epoch: int) -> None:
+        later = checkpoints.forget_after(epoch)
+        if later:
+            logging.warning(
+                'The run goes on from epoch %d, so its later checkpoints were removed: %s', epoch, ', '.join(later)
+            )
+
+    def _input_shapes(self) -> Dict[str, Tuple[int, ...]]:
+        return {desc.name: desc.shape for desc in self._train_data.provide_data + self._train_data.provide_label}
 
     def _refuse_to_overwrite(self, checkpoints: Checkpoints, will_strip: bool) -> None:
         fresh = not (self._args.resume or self._args.load_epoch is not None)

@@ -89,7 +89,7 @@ def read_devkit(path: str) -> Devkit:
     try:
         numbers = np.array(truth.split(), np.int64)
     except (ValueError, OverflowError):
-        numbers = np.zeros(1)
+        numbers = np.zeros(1, np.int64)
     if not len(numbers) or numbers.min() < 1 or numbers.max() > DEVKIT_CLASSES:
         raise DataError(f'{path}: {TRUTH} is not numbers from 1 to {DEVKIT_CLASSES}')
     classes = sorted(wnids.values())

@@ -6,6 +6,7 @@ in validation the place stays blank.
 """
 
 import logging
+from typing import Any, Dict, Optional
 
 import numpy as np
 
@@ -110,18 +111,33 @@ class ImageIterator(BatchIterator):
 
 class ImageTrainIterator(ImageIterator):
     """Shuffled, augmented batches of ``count`` images; ``examples`` of them (None: all) are an epoch. Workers share it
-    as in ``train_iterator``.
+    as in ``train_iterator``. ``source`` is where they come from, for the fingerprint.
     """
 
     def __init__(
-        self, pool, reader, image_shape, batch_size, damage, count, seed, part_index=0, num_parts=1, examples=None
+        self,
+        pool,
+        reader,
+        image_shape,
+        batch_size,
+        damage,
+        count,
+        seed,
+        part_index=0,
+        num_parts=1,
+        examples=None,
+        source=None,
     ):
         super().__init__(pool, reader, image_shape, batch_size, damage)
+        self._source = source
         self._count = count
         self._shuffle = Shuffle(count, batch_size, seed, part_index, num_parts, examples)
 
     def __len__(self):
         return len(self._shuffle)
+
+    def fingerprint(self) -> Optional[Dict[str, Any]]:
+        return None if self._source is None else self._source.fingerprint()
 
     def decisions(self, number):
         """(positions of the images (B,), draws (B, DRAWS) about them): all that chance decides about batch ``number``

@@ -4,13 +4,14 @@ its class, and a name for the log.
 
 import logging
 import os
-from typing import List, Sequence
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
 from formats.record_file import RecordFile
 from runtime.errors import DataError
 
+from .fingerprint import fingerprint
 from .image_folders import ENDINGS, NO_CLASS, OUTSIDE, list_images, log_left_out
 
 
@@ -27,6 +28,10 @@ class RecordSource:
 
     def __len__(self):
         return len(self._file)
+
+    def fingerprint(self) -> Dict[str, Any]:
+        """Of the index and the size of the file: to read all images would take minutes."""
+        return fingerprint(len(self), self._file.layout())
 
     def read(self, position):
         """(bytes of the image, label as a float). Raises DataError where the record is damaged, or its label is not one
@@ -85,6 +90,10 @@ class FolderSource:
 
     def __len__(self):
         return len(self._names)
+
+    def fingerprint(self) -> Dict[str, Any]:
+        """Of the names and classes of the images: to read all of them would take minutes."""
+        return fingerprint(len(self), [self._names, self._labels])
 
     def read(self, position):
         """(bytes of the image, label as a float). Raises DataError where the file cannot be read."""

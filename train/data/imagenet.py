@@ -141,6 +141,7 @@ def imagenet_from_args(args, image_shape, num_classes, batch_size, with_training
         part_index,
         num_parts,
         args.num_examples,
+        found['training'],
     )
     return ImageNet(train, validation, pool)
 

@@ -7,6 +7,7 @@ means that nothing is ever half prepared when a run is stopped or resumed.
 
 import logging
 import time
+from typing import Any, Dict, Optional
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from runtime import mx
 from runtime.errors import DataError
 
 from .augment import Draws, Preprocessor
+from .fingerprint import fingerprint
 
 # A label that no class has, for what only fills up a batch: who forgets to leave it out gets a worse score, never a
 # better one.
@@ -37,6 +39,10 @@ class BatchIterator(mx.io.DataIter):
 
     def _batch(self, number):
         raise NotImplementedError
+
+    def fingerprint(self) -> Optional[Dict[str, Any]]:
+        """What tells the data set from another, see ``fingerprint``; None where it does not matter."""
+        return None
 
     def set_epoch(self, epoch, first_batch=0):
         """Go to batch ``first_batch`` of ``epoch``, whatever was read before."""
@@ -119,6 +125,10 @@ class TrainIterator(BatchIterator):
     def __len__(self):
         return len(self._shuffle)
 
+    def fingerprint(self) -> Optional[Dict[str, Any]]:
+        images = self.images.pool if isinstance(self.images, Recycled) else self.images
+        return fingerprint(len(self.images), [images, self.labels])
+
     def decisions(self, number):
         """(indices of the images (B,), ``Draws`` about them): all that chance decides about batch ``number`` of this
         epoch.
@@ -184,14 +194,14 @@ class Recycled:
     """
 
     def __init__(self, pool, count):
-        self._pool = pool
+        self.pool = pool
         self.shape = (count, *pool.shape[1:])
 
     def __len__(self):
         return self.shape[0]
 
     def __getitem__(self, index):
-        return self._pool[np.asarray(index) % len(self._pool)]
+        return self.pool[np.asarray(index) % len(self.pool)]
 
 
 def test_io(iterator, frequent=20):  # noqa: PT028  (the name is that of MXNet's option, it is no test)

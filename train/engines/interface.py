@@ -34,6 +34,11 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[mx.io.DataBatch]:
         """The batches from where it stands to the end of the epoch."""
 
+    def fingerprint(self) -> Optional[Dict[str, Any]]:
+        """What tells the data set from another: 'images', their number, and 'sha256'; None where it does not
+        matter.
+        """
+
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """Go to batch ``first_batch`` of ``epoch``, whatever was read before."""
 
