@@ -15,6 +15,8 @@ outside the momentum::
     w ← w - η (g + μ m)
 """
 
+import warnings
+
 import numpy as np
 
 from runtime import mx
@@ -68,6 +70,7 @@ class APG(mx.optimizer.Optimizer):
         self.nonnegative = nonnegative
         self.bounds, self.gamma_weights, self.importance = {}, {}, None
         self._scratch = Scratch()
+        self._may_warn = True
 
     def parameter_name(self, index):
         """The parameter's name behind an update's key: a name itself (update on a kvstore), or an int that Module or
@@ -129,7 +132,19 @@ class APG(mx.optimizer.Optimizer):
         self.update(index, master, wide_grad, state)
         nd.cast(master, dtype='float16', out=weight)
 
+    def _warn_without_lambda(self):
+        """Say once that nothing will be selected: gluon.Trainer explains its parameters before the first step."""
+        names = [parameter.name for parameter in self.param_dict.values()]
+        if self._may_warn and self.gamma and names and not any(self.lambda_name in name for name in names):
+            warnings.warn(
+                f'none of the {len(names)} parameters that APG trains has {self.lambda_name!r} in its name, so nothing '
+                'will be removed; add λ by symbols.blocks.scaled_block, or set gamma to 0',
+                stacklevel=2,
+            )
+        self._may_warn = False
+
     def update(self, index, weight, grad, state):
+        self._warn_without_lambda()
         self._update_count(index)
         eta = self._get_lr(index)
         gradient = {'rescale_grad': self.rescale_grad, 'clip_gradient': self.clip_gradient or -1}
