@@ -1,12 +1,41 @@
-"""What every command line shares: how it ends."""
+"""What every command line shares: how it reads its arguments, and how it ends."""
 
+import argparse
+import difflib
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
+from typing import Iterable, NoReturn
 
 from .errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are UserErrors: one line, no page of usage, the nearest name for an unknown one."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError for a command line that cannot be read."""
+        unknown = re.match(r'unrecognized arguments: (--[\w-]+)', message)
+        if unknown:
+            message += did_you_mean(unknown.group(1), self._option_string_actions)
+        raise UserError(f'{message} (--help explains)')
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            message = f'{value!r} is not one of {", ".join(known)}{did_you_mean(str(value), known)}'
+            raise argparse.ArgumentError(action, message)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """'; did you mean cifar10?' for the name in ``known`` that is nearest to ``name``; '' where none is near."""
+    by_simple = {re.sub(r'[^a-z0-9]', '', one.lower()): one for one in known}
+    simple = re.sub(r'[^a-z0-9]', '', name.lower())
+    near = difflib.get_close_matches(simple, by_simple, n=1)
+    return f'; did you mean {by_simple[near[0]]}?' if near else ''
 
 
 def run(main, argv=None):

@@ -2,7 +2,10 @@
 one door.
 """
 
+import re
+
 from runtime import mx
+from runtime.cli import did_you_mean
 from runtime.errors import UnknownNetworkError
 
 from . import resnet, resnet_v1, resnext, vgg
@@ -34,11 +37,12 @@ def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda
     UnknownNetworkError, which lists what is known.
     """
     if network not in NETWORKS:
-        raise UnknownNetworkError(f'unknown network {network!r}; known: {", ".join(NETWORKS)}')
+        raise UnknownNetworkError(f'unknown network {network!r}; known: {", ".join(NETWORKS)}{_suggestion(network)}')
     family = NETWORKS[network]
     if num_layers not in family.UNITS:
         raise UnknownNetworkError(
             f'{network} has no depth {num_layers}; known: {", ".join(map(str, sorted(family.UNITS)))}'
+            + ''.join(f'; {name} has {num_layers}' for name, other in NETWORKS.items() if num_layers in other.UNITS)
         )
     allowed = scales_of(network, num_layers)
     paper = ','.join(kind for kind in family.PAPER_SCALE.split(',') if kind in allowed)
@@ -46,6 +50,16 @@ def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda
     # Names that MXNet gives by counting must not depend on what the process built before.
     with mx.name.NameManager():
         return family.build(num_layers, num_classes, parse_image_shape(image_shape), kinds, lambda_placement)
+
+
+def _suggestion(name):
+    """'; did you mean --network resnet --num-layers 50?' for 'ResNet-50', '' where nothing is near."""
+    found = re.match(r'([a-z]+(?:[-_]?v1)?)[-_]?(\d*)', name.lower())
+    near = did_you_mean(found.group(1), NETWORKS) if found else ''
+    family = near[len('; did you mean ') : -1]
+    if not near or not found.group(2) or int(found.group(2)) not in NETWORKS[family].UNITS:
+        return near.replace('mean ', 'mean --network ')
+    return f'; did you mean --network {family} --num-layers {found.group(2)}?'
 
 
 def scales_of(network, num_layers):

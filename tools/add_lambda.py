@@ -8,7 +8,6 @@ Examples:
     python tools/add_lambda.py runs/mine:30 --scale channel,block --out runs/mine-lambda
 """
 
-import argparse
 import contextlib
 import os
 
@@ -24,7 +23,7 @@ from graphs.predictor import Network
 from graphs.proof import prove
 from interop.networks import initialised, read_network
 from runtime import mx
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
 
@@ -32,7 +31,7 @@ PROOF_IMAGES = 2
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made = Parser(description=__doc__.splitlines()[0])
     made.add_argument(
         'network',
         metavar='NETWORK',

@@ -14,7 +14,7 @@ import sys
 
 from runtime import usable_cores
 from runtime.argument_types import positive
-from runtime.cli import run
+from runtime.cli import Parser, run
 from tools.benchmarks import data_pipeline, inference, optimizer, record_files, scaling, training
 from tools.benchmarks.alternating import CLOCKS, ROUNDS, STEPS
 from tools.benchmarks.report import report
@@ -23,7 +23,7 @@ from train.data.datasets import add_data_args
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = made.add_subparsers(dest='what', required=True)
     for add in (_add_train, _add_optimizer, _add_inference, _add_io, _add_records, _add_scaling):
         add(commands).add_argument(

@@ -7,7 +7,6 @@
 Exit code: 0 equal within the tolerance, 1 different, 2 nothing could be compared.
 """
 
-import argparse
 import json
 import math
 from typing import Optional, Sequence
@@ -15,7 +14,7 @@ from typing import Optional, Sequence
 from interop.compare import ONLY_A, ONLY_B, OTHER_SHAPE, SAME_SHAPE, comparable_params, compare_models, compare_tensors
 from interop.models import Model, read_model
 from runtime.argument_types import divisors, not_negative, numbers, positive
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
 from train.data.augment import RGB_MEAN, RGB_STD
@@ -28,7 +27,7 @@ SOURCES = """PREFIX:EPOCH or PREFIX,EPOCH (MXNet), a .params file (MXNet's or Gl
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=f'A and B: {" ".join(SOURCES.split())}.')
+    made = Parser(description=__doc__.splitlines()[0], epilog=f'A and B: {" ".join(SOURCES.split())}.')
     made.add_argument('a', metavar='A', help='the one network; see below for what it can be')
     made.add_argument('b', metavar='B', help='the other one')
     made.add_argument(

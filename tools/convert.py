@@ -26,7 +26,7 @@ from interop.conversion_proof import prove_conversion
 from interop.models import read_model
 from interop.onnx_export import export_onnx
 from interop.quantize import quantize
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import MissingDependencyError, UserError
 from runtime.files import written_whole
 from symbols import parse_image_shape
@@ -37,7 +37,7 @@ CALIBRATION_BATCH = 32
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         'source', help='prefix of an MXNet checkpoint; for --to mxnet a file, or the name of a GluonCV network'
     )

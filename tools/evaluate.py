@@ -13,7 +13,7 @@ from typing import Optional, Sequence
 from formats.checkpoint_files import load_checkpoint
 from graphs.graph import data_shape_of, only_input
 from graphs.predictor import Network, Predictor
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.devices import contexts
 from runtime.errors import UserError
 from train.data.datasets import add_data_args, dataset_from_args, eval_iterator
@@ -68,8 +68,8 @@ def classes_of(predict: Predictor, shape: tuple) -> int:
     return outputs[0][1]
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--prefix', required=True, help='PREFIX-symbol.json and PREFIX-NNNN.params are read')
     made.add_argument('--epoch', type=int, required=True, help='which NNNN; 0 for a stripped network')
     made.add_argument(

@@ -27,7 +27,7 @@ import time
 from contextlib import contextmanager
 
 from runtime.argument_types import numbers
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import MissingDependencyError, TrainingError
 from runtime.files import write_text
 from tools.sweep import run_plans, summarise
@@ -44,7 +44,7 @@ REDUCED = ('--dataset', 'digits', '--image-shape', '3,8,8', '--num-epochs', '2',
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--gpu', default='0', help='number of the card (default: 0)')
     made.add_argument(
         '--minutes',

@@ -13,7 +13,7 @@ import argparse
 import logging
 
 from runtime import usable_cores
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import DataError, UserError
 from tools.records.labels import label_images
 from tools.records.sources import find_images
@@ -23,7 +23,7 @@ from train.log import open_log
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         'source',
         nargs='?',

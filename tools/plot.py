@@ -1,6 +1,5 @@
 """Draw a training run from its PREFIX-metrics.jsonl: error, loss, λ and the structures alive over epochs."""
 
-import argparse
 import json
 import os
 
@@ -9,7 +8,7 @@ import matplotlib
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
 
-from runtime.cli import run  # noqa: E402
+from runtime.cli import Parser, run  # noqa: E402
 from runtime.errors import DataError  # noqa: E402
 from runtime.files import written_whole  # noqa: E402
 
@@ -20,7 +19,7 @@ MOST_CURVES = 64
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__)
+    made = Parser(description=__doc__)
     made.add_argument('metrics', help='PREFIX-metrics.jsonl, or PREFIX')
     made.add_argument(
         '--out', help='file to write, its ending the format: png, svg, pdf (default: PREFIX-training.png)'

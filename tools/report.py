@@ -8,15 +8,15 @@ Examples:
 import argparse
 import os
 
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import UserError
 from runtime.files import write_text
 from tools.reports.facts import gather
 from tools.reports.page import page
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('prefix', metavar='PREFIX', help='the --model-prefix of the run')
     made.add_argument('--out', required=True, metavar='FILE', help='the page to write, FILE.html')
     made.add_argument('--epoch', type=int, help='the checkpoint to strip (default: the last one)')

@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import DataError
 from runtime.files import write_text
 from tools import sweep
@@ -64,7 +64,7 @@ def main(argv=None):
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         'table',
         nargs='?',

@@ -4,7 +4,6 @@ Examples:
     python tools/strip_params.py --prefix run/resnet20 --epoch 240 --out run/stripped
 """
 
-import argparse
 import json
 import os
 import time
@@ -18,7 +17,7 @@ from graphs.predictor import Network, Predictor
 from graphs.proof import outputs_of
 from graphs.stripped_files import PROOF_INPUTS, strip_with_proof, stripped_paths, write_stripped
 from runtime.argument_types import not_negative, positive
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
 from train.data.datasets import DATASETS, eval_iterator, load_dataset
@@ -28,7 +27,7 @@ WARM_UP, TURNS = 3, 21
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made = Parser(description=__doc__.splitlines()[0])
     made.add_argument('--prefix', required=True, help='the checkpoint: PREFIX-symbol.json and PREFIX-000N.params')
     made.add_argument('--epoch', type=int, required=True, help='its epoch N')
     made.add_argument('--out', required=True, help='writes OUT-symbol.json, OUT-0000.params and OUT-structure.json')

@@ -5,14 +5,13 @@ Examples:
     python tools/summary.py --prefix run/resnet50 --json
 """
 
-import argparse
 import json
 
 from formats.checkpoint_files import load_checkpoint
 from formats.symbol_file import load_symbol
 from graphs.complexity import complexity
 from graphs.graph import data_shape_of
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import NETWORKS, get_symbol, parse_image_shape
 
@@ -20,7 +19,7 @@ CIFAR_DEPTHS = {'resnet': (20, 164), 'resnext': (20, 164), 'resnet-v1': (20, 32,
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made = Parser(description=__doc__.splitlines()[0])
     made.add_argument(
         '--network', choices=sorted(NETWORKS), help='count one of our networks, as training would build it'
     )

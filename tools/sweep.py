@@ -19,7 +19,7 @@ import tqdm
 
 from runtime import usable_cores
 from runtime.argument_types import numbers
-from runtime.cli import run
+from runtime.cli import Parser, run
 from runtime.errors import UserError
 from runtime.files import write_text
 from tools.sweeps.one_run import (
@@ -47,7 +47,7 @@ GRID = {'gamma': 'gamma', 'target_macs': 'macs', 'seed': 'seed'}
 
 
 def parser():
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--recipe', nargs='+', required=True, help='files of flags, such as those of train/recipes/')
     made.add_argument(
         '--gamma',

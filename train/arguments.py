@@ -3,11 +3,11 @@ gave them.
 """
 
 import argparse
-from typing import List, NoReturn, Optional
+from typing import List, Optional
 
 from optimizers.rules import RULES
 from runtime.argument_types import above_zero, below_one, factor, increasing, not_negative, positive, share, whole
-from runtime.errors import UserError
+from runtime.cli import Parser
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS, in_papers_words
 
@@ -30,13 +30,8 @@ def training_parser(description: Optional[str]) -> 'RecipeParser':
     return parser
 
 
-class RecipeParser(argparse.ArgumentParser):
-    """A parser whose ``@FILE`` may hold several flags a line, blank lines and comments, and whose errors are
-    UserErrors: one line, no page of usage.
-    """
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f'{message} (--help explains)')
+class RecipeParser(Parser):
+    """A parser whose ``@FILE`` may hold several flags a line, blank lines and comments."""
 
     def convert_arg_line_to_args(self, arg_line: str) -> List[str]:
         return arg_line.split('#')[0].split()
