@@ -38,6 +38,8 @@ class APG(mx.optimizer.Optimizer):
     momentum : μ in [0, 1), shared by λ and the weights.
     lambda_name : a parameter whose name contains this is a scaling factor. It has no weight decay, whatever ``wd``
     says. nonnegative : clip λ at 0 from below after equation 12, as the authors do. v is not clipped.
+    first_rate_late : the first parameter takes each change of the learning rate one update late, as in the authors'
+    code, which reads the rate before it counts the update.
     **kwargs : those of ``mx.optimizer.Optimizer`` (``learning_rate``, ``wd``, ``rescale_grad``, ``clip_gradient``,
     ``multi_precision``, ...).
 
@@ -58,7 +60,9 @@ class APG(mx.optimizer.Optimizer):
     rule = 'apg'  # the name of what moves λ, see optimizers.rules
 
     # It does not derive from NAG or SGD: those make the Updater pass over update().
-    def __init__(self, gamma=0.01, momentum=0.9, lambda_name='lambda', nonnegative=True, **kwargs):
+    def __init__(
+        self, gamma=0.01, momentum=0.9, lambda_name='lambda', nonnegative=True, first_rate_late=False, **kwargs
+    ):
         super().__init__(**kwargs)
         if not gamma >= 0:
             raise UserError(f'gamma is {gamma}; the L1 penalty must be 0 or more')
@@ -68,6 +72,7 @@ class APG(mx.optimizer.Optimizer):
         self.momentum = momentum
         self.lambda_name = lambda_name
         self.nonnegative = nonnegative
+        self.first_rate_late = first_rate_late
         self.bounds, self.gamma_weights, self.importance = {}, {}, None
         self._scratch = Scratch()
         self._may_warn = True
@@ -145,8 +150,7 @@ class APG(mx.optimizer.Optimizer):
 
     def update(self, index, weight, grad, state):
         self._warn_without_lambda()
-        self._update_count(index)
-        eta = self._get_lr(index)
+        eta = self._rate(index)
         gradient = {'rescale_grad': self.rescale_grad, 'clip_gradient': self.clip_gradient or -1}
         if self.is_lambda(index):
             name = self.parameter_name(index)
@@ -157,6 +161,17 @@ class APG(mx.optimizer.Optimizer):
             nd.sgd_update(weight, grad, out=weight, lr=eta, wd=self._get_wd(index), **gradient)
         else:
             self._update_weight(weight, grad, state, eta, self._get_wd(index), gradient)
+
+    def _rate(self, index):
+        """Count an update of a parameter; the learning rate η of it."""
+        if not self.first_rate_late:
+            self._update_count(index)
+            return self._get_lr(index)
+        # The rate goes by the count of the parameter that was updated most often. So the first one reads that of the
+        # step before, and all others read that of this step.
+        eta = self._get_lr(index)
+        self._update_count(index)
+        return eta
 
     def _gamma_of(self, name, lambda_):
         """γ of a λ: a number, or an NDArray of its shape."""

@@ -108,8 +108,7 @@ class GroupLasso(APG):
     def update(self, index, weight, grad, state):
         factors = self.structures.get(self.parameter_name(index))
         if factors:
-            self._update_count(index)
-            self._update_structures(weight, grad, state, factors, self._get_lr(index), self._get_wd(index))
+            self._update_structures(weight, grad, state, factors, self._rate(index), self._get_wd(index))
         elif not self.is_lambda(index):
             super().update(index, weight, grad, state)
 

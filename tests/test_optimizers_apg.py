@@ -67,6 +67,23 @@ def trained_twins(values, steps, schedule, lr_mult=(), wd=0.0, wd_mult=(), **set
     return {key: twin.value for key, twin in twins.items()}
 
 
+def test_the_first_parameter_takes_a_drop_one_update_late_by_request():
+    """As in the authors' code, where the rate is read before the update is counted."""
+    values, steps, schedule = initial(np.float32), gradients(np.float32), SCHEDULES['drops']()
+    settings = {'gamma': 0.05, 'momentum': 0.9}
+    optimizer = mx.optimizer.create(
+        'apg', param_idx2name=NAMES, lr_scheduler=SCHEDULES['drops'](), first_rate_late=True, **settings
+    )
+    found, _ = trained(optimizer, values, steps)
+    rates = [schedule(count) for count in range(STEPS + 1)]
+    assert len(set(rates)) == 4
+    for key, value in values.items():
+        twin = Twin(value, key == 1, **settings)
+        for count, step in enumerate(steps, start=1):
+            twin.step(step[key], rates[count - 1] if key == 0 else rates[count])
+        np.testing.assert_allclose(found[key], twin.value, atol=5e-6 * np.abs(twin.value).max(), err_msg=NAMES[key])
+
+
 def check(settings, schedule='drops', dtype=np.float32, tolerance=5e-6, lr_mult=(), wd_mult=(), scale=1.0):
     """Train both, and compare every parameter to ``tolerance`` of its largest value."""
     optimizer = mx.optimizer.create('apg', param_idx2name=NAMES, lr_scheduler=SCHEDULES[schedule](), **settings)

@@ -56,6 +56,7 @@ def test_the_fixture_would_notice_a_traceback(refusal, monkeypatch):
         ('--lr -1', "--lr: '-1' is not a number of at least 0"),
         ('--lr inf', "--lr: 'inf'"),
         ('--lr fast', "--lr: 'fast'"),
+        ('--first-rate-late --engine torch', '--first-rate-late needs --engine mxnet'),
         ('--lr-factor 10', "--lr-factor: '10' is not a number above 0, and 1 at most"),
         ('--lr-step-epochs 30,20', "--lr-step-epochs: '30,20' is not increasing epochs, for example 30,60,90"),
         ('--lr-step-epochs 5,5', "'5,5' is not increasing"),

@@ -297,6 +297,19 @@ def test_the_learning_rate_warms_up_and_drops(network, tmp_path, monkeypatch):
     assert [by_update[count] for count in (8, 16, 17, 24, 25, 32)] == pytest.approx([0.2, 0.2, 0.1, 0.1, 0.05, 0.05])
 
 
+def test_the_first_rate_may_be_late(network, tmp_path):
+    """With the warm-up, the first update of the first parameter is one of rate 0; the proof of that step passes."""
+    one_step = ['--num-epochs', 1, '--num-examples', 32, '--warmup-epochs', 8]
+    found = {}
+    for name, flags in (('late', ['--first-rate-late']), ('plain', [])):
+        assert train(network, tmp_path / name, *one_step, *flags) == 0
+        found[name] = mxnet.nd.load(str(tmp_path / f'{name}-0001.params'))
+    different = {
+        name for name in found['late'] if (found['late'][name].asnumpy() != found['plain'][name].asnumpy()).any()
+    }
+    assert different == {'arg:conv0_weight'}
+
+
 def test_io_only_reads(network, tmp_path, capfd):
     assert train(network, tmp_path / 'run', '--test-io', 1, '--batch-size', 8) == 0
     assert re.search(r'Speed: [.\d]+ samples/sec', capfd.readouterr().err)

@@ -30,6 +30,7 @@ IDENTITY = {
     'lr',
     'lr_schedule',
     'lr_factor',
+    'first_rate_late',
     'lr_step_epochs',
     'warmup_epochs',
     'label_smoothing',
@@ -91,6 +92,7 @@ ADDED_LATER = {
     'target_macs': None,
     'target_params': None,
     'gamma_weight': 'none',
+    'first_rate_late': False,
 }
 
 

@@ -109,6 +109,12 @@ def _add_optimizer(group: Group) -> None:
         help='epochs at which the learning rate steps, for example 30,60,90',
     )
     group.add_argument(
+        '--first-rate-late',
+        action='store_true',
+        help='the first parameter takes each change of the learning rate one update late, as in the code of the '
+        'authors; needs --engine mxnet and --kv-store local or device',
+    )
+    group.add_argument(
         '--warmup-epochs',
         type=not_negative,
         default=0,

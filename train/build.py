@@ -66,6 +66,7 @@ def make_optimizer(
         lr_scheduler=scheduler,
         rescale_grad=1 / images,
         clip_gradient=args.clip_gradient,
+        first_rate_late=args.first_rate_late,
         param_idx2name={},
     )
     # An optimizer that Module did not make itself learns the parameters' names too late to leave biases and β without
@@ -156,9 +157,13 @@ def check_arguments(args: argparse.Namespace, image_shape: Sequence[int], num_cl
             f'--model-prefix {args.model_prefix}: give a name after the folder, for example '
             f'{os.path.join(args.model_prefix, "resnet")}'
         )
+    if args.first_rate_late and args.kv_store not in ('local', 'device'):
+        raise UserError(f'--first-rate-late needs --kv-store local or device: {args.kv_store} has no first parameter')
     if args.engine == 'torch':
         if args.memonger:
             raise UserError('--memonger 1 needs --engine mxnet')
+        if args.first_rate_late:
+            raise UserError('--first-rate-late needs --engine mxnet')
         _torch_engine().check(args.gpus, _arithmetic(args))
     else:
         _check_torch_only(args)

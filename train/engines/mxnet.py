@@ -281,6 +281,9 @@ class MXNetEngine:
         is_lambda = [name for name in by_size if self._optimizer.lambda_name in name]
         others = [name for name in by_size if self._optimizer.lambda_name not in name]
         twin = _copy(self._optimizer)
+        if twin.first_rate_late:
+            twin.first_rate_late = False  # which is so for all parameters but the first
+            others = [name for name in others if name != self._module._param_names[0]]
         return {name: self._updated(twin, name) for name in is_lambda[:1] + others[:1]}
 
     def _updated(self, twin, name):
