@@ -36,7 +36,7 @@ class ScaledBlock(mx.gluon.SymbolBlock):
     """
 
     def __init__(self, symbol: mx.sym.Symbol, image_shape: Tuple[int, ...], shared=None):
-        super().__init__(symbol, mx.sym.Variable('data'), shared)
+        super().__init__(symbol, mx.sym.Variable('data', dtype=np.float32), shared)
         self.symbol, self.data_shapes = symbol, {'data': (1, *image_shape)}
         graph = Graph.from_symbol(symbol)
         shapes = graph.shapes(self.data_shapes)

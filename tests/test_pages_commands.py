@@ -119,8 +119,8 @@ def check_python(words):
 
 
 def check_network(args):
-    """Fail unless the network and the optimizer of a training command can be made."""
-    if args.network.endswith('.json'):
+    """Fail unless the network and the optimizer of a training command can be made; a checkpoint's is not there yet."""
+    if args.network.endswith('.json') or os.path.dirname(args.network):
         return
     dataset = DATASETS.get(getattr(args, 'dataset', None))
     shape = args.image_shape or dataset.image_shape

@@ -188,3 +188,14 @@ def test_nothing_is_written_without_proof(plain, tmp_path, monkeypatch):
     with pytest.raises(ProofError, match='differ'):
         add(plain, '--out', tmp_path / 'net')
     assert os.listdir(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(('epoch', 'said'), [('', 'there is no'), (':0', 'there is no')])
+def test_training_from_no_checkpoint(capfd, tmp_path, epoch, said):
+    flags = ['--network', f'{tmp_path / "none"}{epoch}', '--model-prefix', tmp_path / 'run']
+    assert said in refused(capfd, tmp_path, *flags)
+
+
+def test_training_from_an_epoch_that_is_none(capfd, plain, tmp_path):
+    flags = ['--network', f'{plain}:last', '--model-prefix', tmp_path / 'run']
+    assert 'PREFIX:EPOCH' in refused(capfd, tmp_path, *flags)

@@ -5,7 +5,7 @@ a network of GluonCV, whose weights are taken where they are on disk.
 
 Examples:
     python tools/add_lambda.py mobilenetv2_0.25 --list
-    python tools/add_lambda.py runs/mine:30 --scale channel,block --out runs/mine-lambda
+    python tools/add_lambda.py runs/mine:30 --scale channel,block --out runs/with-lambda
 """
 
 import contextlib

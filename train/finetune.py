@@ -13,7 +13,11 @@ def name_checkpoint(args):
     parameters, ``--finetune PREFIX,EPOCH``; the last epoch where none is said. Other ``args`` stay as they are.
     """
     prefix, colon, epoch = args.network.partition(':')
-    if args.network.endswith('.json') or args.network in NETWORKS or not os.path.exists(symbol_path(prefix)):
+    if args.network.endswith('.json') or args.network in NETWORKS:
+        return
+    if not os.path.exists(symbol_path(prefix)):
+        if os.path.dirname(prefix):
+            raise CheckpointError(f'--network {args.network}: there is no {symbol_path(prefix)}')
         return
     if colon and not epoch.isdecimal():
         raise UserError(f'--network {args.network}: give PREFIX:EPOCH, for example runs/resnet20:240')
