@@ -233,7 +233,7 @@ def test_a_development_kit_that_does_not_fit_is_refused(kit, images, prefix, tmp
         (['a', 'b', '--jobs', '0'], '--jobs must be'),
         (['a', 'b', '--max-bad', 'nan'], '--max-bad must be from 0 to 1'),
         (['a', 'b', '--devkit', 'c', '--classes', 'd'], '--devkit brings its own classes'),
-        (['--verify', 'nowhere/a'], 'nowhere/a.json: there is no such manifest'),
+        (['--verify', 'nowhere/a'], 'nowhere/a.json: no such file; the set was never finished'),
     ],
 )
 def test_what_cannot_be_done_is_refused(tmp_path, capfd, args, words):

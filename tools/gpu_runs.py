@@ -26,10 +26,13 @@ import threading
 import time
 from contextlib import contextmanager
 
+from formats.json_shape import misfit
+from formats.metrics_file import read_metrics
 from runtime.argument_types import numbers
 from runtime.cli import Parser, run
-from runtime.errors import MissingDependencyError, TrainingError
+from runtime.errors import DataError, MissingDependencyError, TrainingError
 from runtime.files import write_text
+from runtime.reading import MB, read_json
 from tools.sweep import run_plans, summarise
 from tools.sweeps.one_run import RECIPES, ROOT, Plan, write_plan
 from tools.tables.render import markdown
@@ -143,8 +146,10 @@ def deep_plans(args, out, deadline):
         if schedule is None:
             return []
         write_text(path, json.dumps(schedule) + '\n')
-    with open(path, encoding='utf-8') as source:
-        return plans(args, out, 164, args.deep_gamma, *json.load(source))
+    schedule = read_json(path, MB)
+    if misfit(schedule, [str]):
+        raise DataError(f'{path}: not a list of flags; remove it')
+    return plans(args, out, 164, args.deep_gamma, *schedule)
 
 
 def schedule_that_fits(args, deadline):
@@ -233,8 +238,7 @@ def write_throughput(out, card):
 
 
 def _epochs(prefix):
-    with open(f'{prefix}-metrics.jsonl', encoding='utf-8') as lines:
-        return [json.loads(line) for line in lines]
+    return read_metrics(f'{prefix}-metrics.jsonl', needs=('samples_per_second',))
 
 
 def _slug(name):

@@ -1,6 +1,5 @@
 """Draw a training run from its PREFIX-metrics.jsonl: error, loss, λ and the structures alive over epochs."""
 
-import json
 import os
 
 import matplotlib
@@ -8,8 +7,8 @@ import matplotlib
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
 
+from formats.metrics_file import read_metrics  # noqa: E402
 from runtime.cli import Parser, run  # noqa: E402
-from runtime.errors import DataError  # noqa: E402
 from runtime.files import written_whole  # noqa: E402
 
 # Stages in colours that stay apart for colour-blind readers (Okabe & Ito).
@@ -31,27 +30,12 @@ def main(argv=None):
     args = parser().parse_args(argv)
     path = args.metrics if args.metrics.endswith('.jsonl') else args.metrics + '-metrics.jsonl'
     out = args.out or path.replace('-metrics.jsonl', '') + '-training.png'
-    records = read_metrics(path)
+    records = read_metrics(path, needs=('epoch', 'train'))
     title = '/'.join(os.path.abspath(path).split(os.sep)[-2:]).replace('-metrics.jsonl', '')
     with written_whole(out) as scratch:
         draw(records, title).savefig(scratch, dpi=130)
     print(out)
     return 0
-
-
-def read_metrics(path):
-    """The epochs of a run, a list of dicts. Raises DataError when the file is missing, empty or not of this trainer."""
-    try:
-        with open(path, encoding='utf-8') as lines:
-            records = [json.loads(line) for line in lines]
-        epochs = [record['epoch'] for record in records]
-    except FileNotFoundError:
-        raise DataError(f'{path}: no such file; train with --model-prefix to have one') from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f'{path}: not the metrics of a training run ({error!r})') from None
-    if not epochs:
-        raise DataError(f'{path}: no epoch is finished yet')
-    return records
 
 
 def draw(records, title):

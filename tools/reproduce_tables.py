@@ -15,6 +15,7 @@ import os
 from runtime.cli import Parser, run
 from runtime.errors import DataError
 from runtime.files import write_text
+from runtime.reading import MB, read_text
 from tools import sweep
 from tools.tables.figures import all_figures, save
 from tools.tables.gammas import gammas_json, gammas_markdown
@@ -152,8 +153,7 @@ def title_of(name, tables):
 
 def update(path, tables, results, folder, where):
     """Write the generated passages of a Markdown file anew, and the figures that it shows."""
-    with open(path, encoding='utf-8') as source:
-        before = source.read()
+    before = read_text(path, 16 * MB)
     after = refreshed(before, makers(tables, results, folder, os.path.dirname(path) or '.', where))
     for name, draw in all_figures(tables, results).items():
         if f'<!-- table: {FIGURE}{name} -->' in before:

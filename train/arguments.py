@@ -3,8 +3,10 @@ gave them.
 """
 
 import argparse
-from typing import List, Optional
+import sys
+from typing import Any, Optional, Sequence
 
+from formats.recipe_file import expanded
 from optimizers.rules import RULES
 from runtime.argument_types import above_zero, below_one, factor, increasing, not_negative, positive, share, whole
 from runtime.cli import Parser
@@ -18,9 +20,7 @@ def training_parser(description: Optional[str]) -> 'RecipeParser':
     """A parser with every flag of the network, the optimizer and the run; ``@FILE`` on the command line reads flags
     from FILE (a recipe).
     """
-    parser = RecipeParser(
-        description=description, fromfile_prefix_chars='@', formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = RecipeParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     _add_network(parser.add_argument_group('network'))
     _add_optimizer(parser.add_argument_group('optimizer'))
     _add_selection(parser.add_argument_group('selection'))
@@ -33,8 +33,9 @@ def training_parser(description: Optional[str]) -> 'RecipeParser':
 class RecipeParser(Parser):
     """A parser whose ``@FILE`` may hold several flags a line, blank lines and comments."""
 
-    def convert_arg_line_to_args(self, arg_line: str) -> List[str]:
-        return arg_line.split('#')[0].split()
+    def parse_known_args(self, args: Optional[Sequence[str]] = None, namespace: Any = None) -> Any:
+        """As in argparse, recipes read."""
+        return super().parse_known_args(expanded(sys.argv[1:] if args is None else args), namespace)
 
 
 def _add_network(group: Group) -> None:

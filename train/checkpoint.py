@@ -16,10 +16,12 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from formats.checkpoint_files import known_epochs, symbol_path
 from formats.params_file import load_arrays, load_params, require_finite, save_arrays, save_params
-from formats.symbol_file import load_symbol, save_symbol
+from formats.symbol_file import save_symbol, symbol_from_json
+from formats.symbol_json import MAX_BYTES
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError
 from runtime.files import naming, sha256, write_text
+from runtime.reading import read_text
 
 from .manifest import check_sum, flatten, read_manifest, sealed, unflatten
 
@@ -149,11 +151,10 @@ class Checkpoints:
         path = symbol_path(self._prefix)
         if not os.path.exists(path):
             return False
-        with open(path, encoding='utf-8', errors='replace') as graph:
-            if graph.read() == symbol.tojson():
-                return False
-        try:  # another version of MXNet writes the same graph in other words
-            return load_symbol(path).tojson() != symbol.tojson()
+        try:
+            text = read_text(path, MAX_BYTES, GraphError)
+            # Another version of MXNet writes the same graph in other words.
+            return text != symbol.tojson() and symbol_from_json(text, path).tojson() != symbol.tojson()
         except GraphError:
             return True
 

@@ -37,6 +37,7 @@ PASSED_ON = (
     'NCCL_',
 )  # to other machines: beginnings of names
 GRACE_SECONDS = 3  # in which the others may say what the end of one means to them
+MAX_HOST_BYTES = 1 << 20
 TIME_TO_SAVE = 120  # seconds from a signal to the end
 TIME_TO_CLOSE = 20  # seconds that servers have to end after the workers
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -234,15 +235,26 @@ def over_ssh(host, command, environment):
 
 
 def _hosts(text):
-    if os.path.isfile(text):
-        with open(text, encoding='utf-8') as lines:
-            hosts = [line.split('#')[0].strip() for line in lines]
+    if os.path.exists(text):
+        hosts = [line.split('#')[0].strip() for line in _text_of(text).splitlines()]
     else:
         hosts = text.split(',')
     hosts = [host for host in hosts if host]
     if not hosts or any(host.startswith('-') for host in hosts):
         _refuse(f'-H {text}: give names of machines separated by commas, or a file with one a line')
     return hosts
+
+
+def _text_of(path):
+    """The text of a file of hosts. As ``runtime.reading``, which launch.py does not import."""
+    if not os.path.isfile(path) or os.path.getsize(path) > MAX_HOST_BYTES:
+        _refuse(f'-H {path}: not a file with one name of a machine a line')
+    with open(path, 'rb') as lines:
+        data = lines.read(MAX_HOST_BYTES)
+    try:
+        return data.decode('utf-8-sig')
+    except UnicodeDecodeError:
+        _refuse(f'-H {path}: not a text file')
 
 
 def _own_address(host):

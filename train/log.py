@@ -13,8 +13,11 @@ import time
 import numpy as np
 import tqdm
 
+from formats.metrics_file import MAX_BYTES
 from runtime import mx
+from runtime.errors import UserError
 from runtime.files import naming, write_text
+from runtime.reading import parsed_json, read_bytes
 
 MXNET_FORMAT = '%(asctime)-15s Node[{rank}] %(message)s'
 
@@ -98,12 +101,12 @@ class Metrics:
             return
         kept, is_damaged = [], False
         if epoch and os.path.exists(self._path):
-            with open(self._path, encoding='utf-8-sig', errors='replace') as lines:
-                for line in lines:
-                    record = _record_of(line)
-                    is_damaged |= record is None
-                    if record is not None and record['epoch'] < epoch:
-                        kept.append(json.dumps(record) + '\n')
+            text = read_bytes(self._path, MAX_BYTES).decode('utf-8-sig', errors='replace')
+            for line in text.splitlines(keepends=True):
+                record = _record_of(line)
+                is_damaged |= record is None
+                if record is not None and record['epoch'] < epoch:
+                    kept.append(json.dumps(record) + '\n')
         if is_damaged:
             with naming(self._path):
                 os.replace(self._path, f'{self._path}.damaged')
@@ -124,9 +127,9 @@ class Metrics:
 def _record_of(line):
     """The record of an epoch in a line of a metrics file, or None where there is none."""
     try:
-        record = json.loads(line)
+        record = parsed_json(line, 'a line of metrics')
         return record if line.endswith('\n') and isinstance(record['epoch'], int) else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (UserError, TypeError, KeyError):
         return None
 
 

@@ -2,20 +2,25 @@
 the class of validation images.
 """
 
-import io
-import json
 import os
 import re
-import tarfile
 from collections import Counter
 from typing import Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from formats.json_shape import misfit
+from formats.matlab_file import read_matlab
+from formats.tar_files import read_members
 from runtime.errors import DataError
+from runtime.reading import MB, read_bytes, read_json, read_text
 
+from .manifest import MAX_BYTES as MAX_MANIFEST
 from .sources import Image
 
+MAX_CLASS_LIST = 16 * MB
+# The kit has 3 MB unpacked.
+MAX_DEVKIT, MAX_DEVKIT_FILE = 64 * MB, 8 * MB
 TRUTH = 'ILSVRC2012_validation_ground_truth.txt'
 META = 'meta.mat'
 # The kit numbers the synsets that are classes from 1 to this; higher numbers are their ancestors.
@@ -62,19 +67,18 @@ def read_classes(path: str, present: Iterable[str] = ()) -> List[str]:
     A line is the name of a class, which may hold spaces; where the first words of the lines name the classes that are
     ``present`` and the lines do not, they do: ``n01440764 tench, Tinca tinca``. Raises DataError, OSError.
     """
-    with open(path, encoding='utf-8', errors='replace') as source:
-        text = source.read()
     if path.endswith('.json'):
-        try:
-            classes = list(json.loads(text)['classes'])
-        except (ValueError, KeyError, TypeError):
-            raise DataError(f'{path}: not a manifest of tools/make_record.py') from None
+        manifest = read_json(path, MAX_MANIFEST)
+        if misfit(manifest, {'classes': [str]}):
+            raise DataError(f'{path}: not a manifest of tools/make_record.py')
+        classes = manifest['classes']
     else:
+        text = read_text(path, MAX_CLASS_LIST)
         classes = [line.strip() for line in text.splitlines() if line.strip()]
         first_words = [line.split()[0] for line in classes]
         if not set(present) <= set(classes) and set(present) <= set(first_words):
             classes = first_words
-    if not classes or not all(isinstance(name, str) for name in classes):
+    if not classes:
         raise DataError(f'{path}: not a list of classes')
     twice = next((name for name, count in Counter(classes).items() if count > 1), None)
     if twice is not None:
@@ -84,8 +88,13 @@ def read_classes(path: str, present: Iterable[str] = ()) -> List[str]:
 
 def read_devkit(path: str) -> Devkit:
     """The Devkit out of ILSVRC2012_devkit_t12, as ``.tar.gz`` or unpacked. Raises DataError."""
-    meta, truth = _devkit_file(path, META), _devkit_file(path, TRUTH)
-    wnids = _wnids(meta, path)
+    files = _devkit_files(path)
+    missing = next((name for name in (META, TRUTH) if name not in files), None)
+    if missing:
+        raise DataError(
+            f'{path}: data/{missing} is not in it; give ILSVRC2012_devkit_t12.tar.gz, or the folder that it unpacks to'
+        )
+    wnids, truth = _wnids(files[META], path), files[TRUTH]
     try:
         numbers = np.array(truth.split(), np.int64)
     except (ValueError, OverflowError):
@@ -99,10 +108,9 @@ def read_devkit(path: str) -> Devkit:
 
 def _wnids(meta, path):
     """The wnid of each of the kit's numbers 1 … 1000."""
-    from scipy.io import loadmat
-
+    variables = read_matlab(meta, f'{path}: {META}')
     try:
-        synsets = loadmat(io.BytesIO(meta), squeeze_me=True)['synsets']
+        synsets = variables['synsets']
         numbers, wnids = (
             [entry.item() if isinstance(entry, np.ndarray) else entry for entry in synsets[field]]
             for field in ('ILSVRC2012_ID', 'WNID')
@@ -115,27 +123,24 @@ def _wnids(meta, path):
     return found
 
 
-def _devkit_file(path, name):
-    """The bytes of ``data/name`` in the kit."""
-    if os.path.isdir(path):
-        for folder in (path, *sorted(entry.path for entry in os.scandir(path) if entry.is_dir())):
-            for found in (os.path.join(folder, 'data', name), os.path.join(folder, name)):
-                if os.path.isfile(found):
-                    with open(found, 'rb') as source:
-                        return source.read()
-    elif os.path.exists(path):
-        try:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    if member.isreg() and member.name.endswith(f'data/{name}'):
-                        return archive.extractfile(member).read()
-        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-            raise DataError(f'{path}: not the development kit, or damaged ({error})') from None
-    else:
-        raise DataError(f'{path}: there is no such development kit')
-    raise DataError(
-        f'{path}: data/{name} is not in it; give ILSVRC2012_devkit_t12.tar.gz, or the folder that it unpacks to'
-    )
+def _devkit_files(path):
+    """The bytes of ``data/meta.mat`` and of the ground truth in the kit, by name, where they are in it."""
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
+            raise DataError(f'{path}: there is no such development kit')
+        return read_members(path, _devkit_name, MAX_DEVKIT, MAX_DEVKIT_FILE, 'not the development kit, or damaged')
+    found = {}
+    for folder in (path, *sorted(entry.path for entry in os.scandir(path) if entry.is_dir())):
+        for name in (META, TRUTH):
+            places = os.path.join(folder, 'data', name), os.path.join(folder, name)
+            place = next(filter(os.path.isfile, places), None)
+            if place and name not in found:
+                found[name] = read_bytes(place, MAX_DEVKIT_FILE)
+    return found
+
+
+def _devkit_name(member):
+    return next((name for name in (META, TRUTH) if member.endswith(f'data/{name}')), None)
 
 
 def _validation_label(image, kit):

@@ -1,18 +1,27 @@
 """``PREFIX.json``: what is in a set of record files, what was done to images, and the sums by which damage is found."""
 
-import json
 import os
 import platform
 
 import numpy as np
 import PIL
 
+from formats.json_shape import misfit
 from runtime.errors import DataError
 from runtime.files import sha256
+from runtime.reading import MB, read_json
 
 from .partial import numbered
 
 ENDINGS = ('rec', 'idx', 'lst')
+# It lists every image that was encoded again: of a set of PNGs, all.
+MAX_BYTES = 512 * MB
+MANIFEST = {
+    'records': int,
+    'classes': [str],
+    'records_per_class': [int],
+    'files': {ending: {'bytes': int, 'sha256': str} for ending in ENDINGS},
+}
 
 
 def set_paths(prefix):
@@ -55,18 +64,8 @@ def sums(prefix):
 def read_manifest(prefix):
     """The manifest of a set. Raises DataError where it is missing or no manifest."""
     path = f'{prefix}.json'
-    try:
-        with open(path, encoding='utf-8') as source:
-            manifest = json.load(source)
-        expected = {'records': int, 'classes': list, 'records_per_class': list, 'files': dict}
-        if all(isinstance(manifest[key], kind) for key, kind in expected.items()) and set(manifest['files']) == set(
-            ENDINGS
-        ):
-            return manifest
-    except FileNotFoundError:
-        raise DataError(
-            f'{path}: there is no such manifest; the set was never finished, or was not made by tools/make_record.py'
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise DataError(f'{path}: not a manifest of tools/make_record.py')
+    manifest = read_json(path, MAX_BYTES, missing='the set was never finished, or was not made by tools/make_record.py')
+    reason = misfit(manifest, MANIFEST)
+    if reason:
+        raise DataError(f'{path}: not a manifest of tools/make_record.py ({reason})')
+    return manifest

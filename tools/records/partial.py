@@ -11,10 +11,14 @@ import os
 import time
 from typing import Dict, List, NamedTuple
 
+from formats.json_shape import ANY, misfit
 from runtime.errors import UserError
 from runtime.files import naming
+from runtime.reading import MB, open_regular, parsed_json
 
 SECONDS_BETWEEN_SYNCS = 2
+MAX_LIST = 512 * MB
+PART = {'sizes': [int], 'odd': {ANY: str}}
 
 
 class Part(NamedTuple):
@@ -52,6 +56,8 @@ class Partial:
         self._rec_path, self._list_path = partial_paths(prefix)
         os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
         self._rec = None
+        for path in filter(os.path.exists, (self._rec_path, self._list_path)):
+            open_regular(path).close()  # a pipe would wait for another process
         self._list = open(self._list_path, 'a+b')  # noqa: SIM115  (closed by the context that this object is)
         try:
             self._lock()
@@ -135,16 +141,19 @@ class Partial:
         stands for damage.
         """
         self._list.seek(0)
-        text = self._list.read()
+        text = self._list.read(MAX_LIST)
         length = text.rfind(b'\n') + 1
         try:
-            begun, *parts = [json.loads(line) for line in text[:length].splitlines()] or [None]
+            lines = text[:length].decode('utf-8').splitlines()
+            begun, *parts = [parsed_json(line, self._list_path) for line in lines] or [None]
+            if misfit(parts, [PART]) or begun is not None and misfit(begun, {}):
+                return {}, [], 0
             return (
                 begun,
                 [Part(part['sizes'], {int(position): why for position, why in part['odd'].items()}) for part in parts],
                 length,
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except ValueError:
             return {}, [], 0
 
     def _write_lines(self, values):

@@ -10,8 +10,12 @@ from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import tqdm
 
-from runtime.errors import DataError
+from runtime.errors import DataError, UserError
+from runtime.reading import MB, open_regular
 from train.data.image_folders import ENDINGS, NO_CLASS, SPECIAL, is_hidden, is_image, kind_of, list_images, log_left_out
+
+# What a record can hold.
+MAX_IMAGE_FILE = 512 * MB
 
 
 class Image(NamedTuple):
@@ -29,8 +33,8 @@ class Image(NamedTuple):
         return posixpath.dirname(self.name)
 
     def read(self):
-        """The bytes of the image. Raises OSError."""
-        with open(self.path, 'rb') as source:
+        """The bytes of the image. Raises DataError, OSError."""
+        with open_regular(self.path, MAX_IMAGE_FILE if self.size < 0 else None) as source:
             source.seek(self.offset)
             return source.read(self.size)
 
@@ -83,7 +87,7 @@ def _images_in_folder(root: str, left_out: Counter) -> List[Image]:
 
 
 def _images_in_tar(path: str, left_out: Counter) -> Iterator[Image]:
-    with open(path, 'rb') as archive:
+    with open_regular(path) as archive:
         members = _members(archive, path, left_out)
         for member in tqdm.tqdm(members, desc=path, unit='file', leave=False, disable=None):
             folder, name = posixpath.split(member.name)
@@ -186,9 +190,14 @@ def _entries(archive: BinaryIO, label: str, begin: int, size: Optional[int]) -> 
                 members.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all, for nobody
                 if member.size < 0 or member.isreg() and member.offset_data + member.size > end:
                     raise DataError(f'{label}: {member.name} is cut off; fetch the file again')
+                if member.isreg() and member.size > MAX_IMAGE_FILE and is_image(member.name):
+                    raise DataError(f'{label}: {member.name} has {member.size:,} bytes, which no image has')
                 yield member
             mark_at = members.offset
-    except tarfile.ReadError as error:
+    except UserError:
+        raise
+    # Numbers that are none, and a chain of headers that extend each other.
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f'{label}: not a whole tar file without compression ({error})') from None
     archive.seek(mark_at)
     mark = archive.read(min(tarfile.BLOCKSIZE, end - mark_at))

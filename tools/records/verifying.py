@@ -8,6 +8,7 @@ import numpy as np
 from formats.record_file import RecordFile
 from runtime.errors import DataError
 from runtime.files import sha256
+from runtime.reading import MB, read_text
 
 from .images import Undecodable, require_readable
 from .manifest import ENDINGS, read_manifest, set_paths
@@ -15,6 +16,7 @@ from .progress import Progress
 from .workers import in_order
 
 STRETCH = 128  # records
+MAX_LIST = 512 * MB
 
 
 def faults(prefix, jobs=1):
@@ -97,13 +99,10 @@ def _records(prefix):
 def _read_list(path):
     """By key, the label and the name of each image of an ``.lst`` file. Raises DataError."""
     listed = {}
-    with open(path, encoding='utf-8', errors='replace') as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                key, label, name = line.rstrip('\n').split('\t')
-                listed[int(key)] = float(label), name
-            except ValueError:
-                raise DataError(
-                    f'{path}: line {number} is not a number, a label and a name, separated by tabs'
-                ) from None
+    for number, line in enumerate(read_text(path, MAX_LIST).rstrip('\n').split('\n'), 1):
+        try:
+            key, label, name = line.split('\t')
+            listed[int(key)] = float(label), name
+        except ValueError:
+            raise DataError(f'{path}: line {number} is not a number, a label and a name, separated by tabs') from None
     return listed

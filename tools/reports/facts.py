@@ -1,6 +1,5 @@
 """What is known about a run: its log, its metrics, and its last checkpoint stripped and proved."""
 
-import json
 import logging
 import os
 import tempfile
@@ -8,6 +7,8 @@ from types import SimpleNamespace
 from typing import List, NamedTuple, Optional, Tuple
 
 from formats.checkpoint_files import known_epochs, load_checkpoint, save_model
+from formats.log_file import read_run_line
+from formats.metrics_file import read_metrics
 from graphs.comparison import default_tolerance, noise
 from graphs.graph import data_shape_of
 from graphs.predictor import Network
@@ -16,7 +17,6 @@ from graphs.strip import strip, switched_off
 from runtime.errors import DataError, UserError
 from symbols import parse_image_shape
 from tools.benchmarks import inference
-from tools.plot import read_metrics
 
 PROOF_IMAGES = 8
 # Enough for a median that a busy machine does not spoil; a small network takes a few seconds.
@@ -45,7 +45,7 @@ def gather(prefix: str, epoch: Optional[int] = None, image_shape: Optional[str] 
     """The Facts of the run under ``prefix`` at ``epoch`` (default: its last one). ``time`` measures inference in every
     runtime that is installed. Raises UserError for a run without metrics or checkpoint.
     """
-    records = read_metrics(f'{prefix}-metrics.jsonl')
+    records = read_metrics(f'{prefix}-metrics.jsonl', needs=('epoch', 'train'))
     epoch = _last_epoch(prefix) if epoch is None else epoch
     before = Network(*load_checkpoint(prefix, epoch))
     shape = parse_image_shape(image_shape) if image_shape else data_shape_of(before.symbol)
@@ -70,11 +70,9 @@ def _last_epoch(prefix):
 def _run_line(prefix):
     """The last 'Run: {...}' line of the log; {} where there is no log, or none of ours."""
     try:
-        with open(f'{prefix}.log', encoding='utf-8') as lines:
-            said = [line.partition(' Run: ')[2] for line in lines if ' Run: ' in line]
-        return json.loads(said[-1]) if said else {}
-    except (FileNotFoundError, ValueError):
-        logging.warning('%s.log does not say how the run was made; the report leaves it out', prefix)
+        return read_run_line(f'{prefix}.log')
+    except DataError as error:
+        logging.warning('%s; the report leaves out how the run was made', error)
         return {}
 
 

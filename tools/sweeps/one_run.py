@@ -13,9 +13,13 @@ import subprocess
 import sys
 from typing import NamedTuple, Tuple
 
+from formats.log_file import read_run_line
+from formats.metrics_file import read_metrics
+from formats.recipe_file import MAX_BYTES
 from runtime import THREADS_GIVEN
 from runtime.errors import UserError
 from runtime.files import write_text
+from runtime.reading import read_text
 from tools.tables.structures import blocks_left
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -73,11 +77,7 @@ def baseline_of(recipe):
 
 
 def _text_of(recipe):
-    try:
-        with open(recipe, encoding='utf-8') as source:
-            return source.read()
-    except FileNotFoundError:
-        raise UserError(f'{recipe}: no such recipe; train/recipes/ holds those of the paper') from None
+    return read_text(recipe, MAX_BYTES, missing='train/recipes/ holds those of the paper')
 
 
 def write_plan(plan):
@@ -88,8 +88,7 @@ def write_plan(plan):
     if not os.path.exists(path):
         write_text(path, text)
         return
-    with open(path, encoding='utf-8') as source:
-        before = source.read()
+    before = read_text(path, MAX_BYTES)
     if before != text:
         raise UserError(f'{plan.folder} is of another run ({" ".join(before.split())}): give another --out')
 
@@ -107,7 +106,8 @@ def run_plan(plan, execute):
     # A run without an epoch to go on from leaves nothing but a symbol and a log, and starts over.
     resume = ['--resume'] if glob.glob(f'{prefix}-*.states') else []
     steps.run('train', script_of(plan.recipe), f'@{plan.recipe}', *plan.overrides, '--model-prefix', prefix, *resume)
-    run_line, last = _first_line(f'{prefix}.log'), _last_epoch(f'{prefix}-metrics.jsonl')
+    run_line = read_run_line(f'{prefix}.log')
+    last = read_metrics(f'{prefix}-metrics.jsonl', needs=('validation_images',))[-1]
     data = _data_flags(run_line['arguments'])
     at_epoch = ['--prefix', prefix, '--epoch', str(run_line['arguments']['num_epochs'])]
     stripping = json.loads(
@@ -244,19 +244,8 @@ def _renamed(flags):
 
 
 def _training_seconds(plan):
-    with open(os.path.join(plan.folder, 'run-metrics.jsonl'), encoding='utf-8') as lines:
-        return round(sum(json.loads(line)['seconds'] for line in lines), 1)
-
-
-def _first_line(log):
-    """Arguments and versions of the last start of a run, from its log."""
-    with open(log, encoding='utf-8') as lines:
-        return json.loads([line for line in lines if ' Run: ' in line][-1].partition(' Run: ')[2])
-
-
-def _last_epoch(metrics):
-    with open(metrics, encoding='utf-8') as lines:
-        return json.loads(lines.readlines()[-1])
+    records = read_metrics(os.path.join(plan.folder, 'run-metrics.jsonl'), needs=('seconds',))
+    return round(sum(record['seconds'] for record in records), 1)
 
 
 def run_command(command, log, threads, running):

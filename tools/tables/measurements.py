@@ -3,10 +3,10 @@ benchmark-NAME.
 """
 
 import glob
-import json
 import os
 
 from runtime.errors import DataError
+from runtime.reading import MB, read_json
 from tools.benchmarks.report import as_markdown
 
 
@@ -19,8 +19,8 @@ def measurements(results):
 
 
 def _table(path):
+    found = read_json(path, MB)
     try:
-        with open(path, encoding='utf-8') as source:
-            return as_markdown(json.load(source))
-    except (ValueError, KeyError, TypeError) as error:
+        return as_markdown(found)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(f'{path}: not a file of tools/benchmark.py --json ({error!r}); measure it anew') from None

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import yaml
 
 from runtime.errors import DataError
+from runtime.reading import MB, read_text
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'published.yaml')
 
@@ -60,8 +61,7 @@ class Table(NamedTuple):
 
 def read_tables(path=PATH):
     """All published tables, dict from name to Table. Raises DataError where a cell is not a number and a grade."""
-    with open(path, encoding='utf-8') as source:
-        found = yaml.safe_load(source)
+    found = yaml.safe_load(read_text(path, MB))
     return {name: _table(name, content) for name, content in found.items()}
 
 

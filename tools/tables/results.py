@@ -1,16 +1,38 @@
 """What was really run: every ``result.json`` below ``results/``, written by ``tools/sweep.py``."""
 
 import glob
-import json
 import os
 import statistics
 from typing import List, NamedTuple, Optional
 
+from formats.json_shape import ANY, misfit
+from formats.metrics_file import read_metrics
+from formats.recipe_file import read_recipe
 from runtime.errors import DataError
+from runtime.reading import MB, read_json
 from train.argument_kinds import COMPUTE, OUTPUT, SELECTION, differing, flags
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = 'results'
+COST = {'params_without_bn': float, 'macs': float, 'bias_adds': float}
+RESULT = {
+    'recipe': str,
+    'overrides': [str],
+    'date': str,
+    'arguments': {
+        'network': str,
+        'num_layers': int,
+        'num_epochs': int,
+        'optimizer': str,
+        'lambda_rule': str,
+        'gamma': float,
+    },
+    'full': COST,
+    'left': COST,
+    'blocks': [int],
+    'error': {'top1': float, ANY: float},
+    'alive': {ANY: {'alive': int, 'total': int}},
+}
 # Flags that change where a run is computed and what is kept of it, not what it is.
 FREE = flags(COMPUTE | OUTPUT)
 
@@ -23,17 +45,13 @@ def read_results(folder=FOLDER):
     """
     found = []
     for path in sorted(glob.glob(os.path.join(folder, '**', 'result.json'), recursive=True)):
-        try:
-            with open(path, encoding='utf-8') as source:
-                result = json.load(source)
-            result['folder'] = os.path.dirname(path)
-            if not {'recipe', 'overrides', 'arguments', 'error', 'full', 'left'} <= set(result):
-                raise ValueError('it lacks what a finished run has')
-        except (ValueError, TypeError) as error:
+        result = read_json(path, MB)
+        reason = misfit(result, RESULT)
+        if reason:
             raise DataError(
-                f'{path}: not the result of a run ({error}); remove it, and let tools/sweep.py make it again'
-            ) from None
-        found.append(result)
+                f'{path}: not the result of a run ({reason}); remove it, and let tools/sweep.py make it again'
+            )
+        found.append({**result, 'folder': os.path.dirname(path)})
     return found
 
 
@@ -47,8 +65,7 @@ def is_by_recipe(result, free=FREE):
     """Whether a run's overrides are but ``free`` flags (where to compute, what to keep), or repeat what the recipe says
     (of a grid, the γ that it has).
     """
-    with open(os.path.join(ROOT, result['recipe']), encoding='utf-8') as lines:
-        words = [word for line in lines for word in line.split('#')[0].split()]
+    words = read_recipe(os.path.join(ROOT, result['recipe']))
     said = dict(zip(words, words[1:]))
     overrides = result['overrides']
     return all(
@@ -133,7 +150,4 @@ def same_schedule(result, other):
 def epochs_of(result):
     """What a run measured in each epoch, [] where that is not there: only the result itself must have been kept."""
     path = os.path.join(result['folder'], 'run-metrics.jsonl')
-    if not os.path.exists(path):
-        return []
-    with open(path, encoding='utf-8') as lines:
-        return [json.loads(line) for line in lines]
+    return read_metrics(path) if os.path.exists(path) else []

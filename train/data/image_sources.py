@@ -10,9 +10,13 @@ import numpy as np
 
 from formats.record_file import RecordFile
 from runtime.errors import DataError
+from runtime.reading import MB, read_bytes
 
 from .fingerprint import fingerprint
 from .image_folders import ENDINGS, NO_CLASS, OUTSIDE, list_images, log_left_out
+
+# What a record can hold.
+MAX_IMAGE_FILE = 512 * MB
 
 
 class RecordSource:
@@ -98,8 +102,7 @@ class FolderSource:
     def read(self, position):
         """(bytes of the image, label as a float). Raises DataError where the file cannot be read."""
         try:
-            with open(self.name(position), 'rb') as image:
-                return image.read(), float(self._labels[position])
+            return read_bytes(self.name(position), MAX_IMAGE_FILE), float(self._labels[position])
         except OSError as error:
             raise DataError(f'{self.name(position)}: {error.strerror}') from None
 
