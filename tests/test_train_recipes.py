@@ -36,7 +36,7 @@ def stem(args):
 
 def is_ours(name):
     """Whether a recipe is not the paper's."""
-    return 'finetune' in name or 'strong' in name
+    return 'finetune' in name or 'strong' in name or name.startswith('digits')
 
 
 def text(name):

@@ -17,6 +17,8 @@ from runtime.errors import DataError
 from runtime.files import write_text
 from runtime.reading import MB, read_text
 from tools import sweep
+from tools.tables.budget_figure import budget_course
+from tools.tables.budgets import budgets_markdown
 from tools.tables.figures import all_figures, save
 from tools.tables.gammas import gammas_json, gammas_markdown
 from tools.tables.measurements import measurements
@@ -35,6 +37,9 @@ CAPTIONS = {
     'lambda': 'Where λ ended in our runs',
     'rules': 'APG against other rules for λ',
 }
+# Small runs with a budget, below the folder of the results. They fill a table and a figure of their own alone.
+BUDGETS, BUDGET_FIGURE = 'budgets', 'budget'
+BUDGET_CAPTION = 'A run with a budget: λ, the MACs that are left, accuracy and speed over the epochs'
 RUNS = {'runs': 'Our runs', 'gammas': 'What each γ took'}
 
 
@@ -51,7 +56,7 @@ def main(argv=None):
         for page in args.update:
             update(page, tables, results, args.figures, args.results)
         return 0
-    figures = all_figures(tables, results)
+    figures = all_figures(tables, without_small(results, args.results))
     names = chosen(args.table, [*tables, *RUNS, *(FIGURE + name for name in figures)])
     for name in names:
         if name.startswith(FIGURE):
@@ -59,9 +64,15 @@ def main(argv=None):
     print(
         as_json(names, tables, results, args.figures)
         if args.json
-        else as_markdown(names, tables, results, args.figures)
+        else as_markdown(names, tables, results, args.figures, where=args.results)
     )
     return 0
+
+
+def without_small(results, where):
+    """The results that are not below BUDGETS in the folder ``where``."""
+    small = os.path.join(os.path.normpath(where), BUDGETS, '')
+    return [result for result in results if not os.path.normpath(result['folder']).startswith(small)]
 
 
 def parser():
@@ -102,8 +113,8 @@ def chosen(table, known):
     return known if table == 'all' else [table]
 
 
-def as_markdown(names, tables, results, folder, base='.'):
-    make = makers(tables, results, folder, base)
+def as_markdown(names, tables, results, folder, base='.', where=FOLDER):
+    make = makers(tables, results, folder, base, where)
     return '\n\n'.join([*(f'## {title_of(name, tables)}\n\n{make[name]()}' for name in names), make['legend']()])
 
 
@@ -125,18 +136,21 @@ def makers(tables, results, folder, base, where=FOLDER):
     """A dict from the name of every generated passage to a function that gives its Markdown; its links lead from the
     folder ``base``.
     """
+    budgets, results = results, without_small(results, where)
+    captions = {**CAPTIONS, BUDGET_FIGURE: BUDGET_CAPTION}
     made = {name: lambda table=table: published_markdown(table, results, base) for name, table in tables.items()}
     made.update(
         {
             FIGURE + name: lambda name=name: (
-                f'![{CAPTIONS[name]}]({os.path.relpath(os.path.join(folder, name), base)}.png)'
+                f'![{captions[name]}]({os.path.relpath(os.path.join(folder, name), base)}.png)'
             )
-            for name in CAPTIONS
+            for name in captions
         }
     )
     return {
         **made,
         **measurements(where),
+        'budgets': lambda: budgets_markdown(budgets),
         'runs': lambda: runs_markdown(results, base),
         'longest-runs': lambda: longest_runs_markdown(results, base),
         'gammas': lambda: gammas_markdown(results),
@@ -155,7 +169,11 @@ def update(path, tables, results, folder, where):
     """Write the generated passages of a Markdown file anew, and the figures that it shows."""
     before = read_text(path, 16 * MB)
     after = refreshed(before, makers(tables, results, folder, os.path.dirname(path) or '.', where))
-    for name, draw in all_figures(tables, results).items():
+    figures = all_figures(tables, without_small(results, where))
+    demos = [result for result in results if result['recipe'].endswith('-demo.args')]
+    if demos:
+        figures[BUDGET_FIGURE] = lambda: budget_course(demos[-1])
+    for name, draw in figures.items():
         if f'<!-- table: {FIGURE}{name} -->' in before:
             save(draw(), os.path.join(folder, name))
     write_text(path, after)
