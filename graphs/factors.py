@@ -121,7 +121,9 @@ def _producer(source, axis, numbers, shapes, readers):
 
 def _makes_channels(node, axis, shapes):
     """Whether ``node`` is a layer with parameters whose output has its channels along ``axis`` (None: any axis)."""
-    if node.op not in ('Convolution', 'FullyConnected', 'BatchNorm'):
+    if node.op not in ('Convolution', 'Deconvolution', 'FullyConnected', 'BatchNorm'):
+        return False
+    if node.op == 'Deconvolution' and (number(node, 'num_group', 1) > 1 or channels_last(node)):
         return False
     if node.op == 'BatchNorm' and flag(node, 'fix_gamma', True):
         return False
@@ -130,6 +132,7 @@ def _makes_channels(node, axis, shapes):
     rank = len(shapes[node.inputs[0]])
     own = {
         'Convolution': rank - 1 if channels_last(node) else 1,
+        'Deconvolution': 1,
         'FullyConnected': 1 if flag(node, 'flatten', True) else rank - 1,
         'BatchNorm': number(node, 'axis', 1) % rank,
     }[node.op]
@@ -149,7 +152,9 @@ def _scale_outputs(graph, layer, numbers, values, readers):
     parameters = (1, 2) if layer.op == 'BatchNorm' else range(1, len(layer.inputs))
     for position in parameters:
         name = _own_parameter(graph, layer, position, values, readers)
-        values[name] = times(values[name], numbers, (-1,) + (1,) * (len(values[name].shape) - 1))
+        rank = len(values[name].shape)
+        axis = 1 if layer.op == 'Deconvolution' and rank > 1 else 0
+        values[name] = times(values[name], numbers, (1,) * axis + (-1,) + (1,) * (rank - 1 - axis))
 
 
 def _scale_readers(graph, node, axis, numbers, values, shapes, readers):

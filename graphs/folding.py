@@ -3,13 +3,25 @@
 import numpy as np
 
 from runtime import mx
+from runtime.errors import GraphError
 
-from .attributes import integers
+from .attributes import describe, integers, text
 from .graph import Graph, Node, Output
 from .lambdas import is_lambda
 
 RANDOM = ('Dropout', 'random', 'sample', 'shuffle', 'multinomial')
 SOURCES = ('_zeros', '_ones', '_full')
+
+
+def require_deterministic(graph: Graph) -> None:
+    """Raise GraphError where an operator of ``graph`` is random at inference too, so that nothing can be proved."""
+    for node in graph.nodes():
+        is_dropout = node.op == 'Dropout'
+        if text(node, 'mode', 'training') == 'always' if is_dropout else any(word in node.op for word in RANDOM):
+            raise GraphError(
+                f'this network is random: {describe(node)} draws new numbers at each inference, so two networks cannot '
+                'be compared' + ('; set its mode to training' if is_dropout else '')
+            )
 
 
 def fold_constants(graph, parameters, lambda_name='lambda'):

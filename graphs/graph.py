@@ -262,8 +262,8 @@ def image_shape_of(symbol, image_shape: Optional[Sequence[int]] = None) -> Tuple
 
 
 def record_image_shapes(graph, data_shapes):
-    """Let each input of images say their shape: ``data_shapes`` maps names to shapes (N, channels, height, width)."""
+    """Let each input say the shape of one sample: ``data_shapes`` maps names to shapes, the batch first."""
     for node in graph.variables():
         shape = data_shapes.get(node.name, ())
-        if len(shape) == 4:
+        if len(shape) > 1:
             node.attrs[IMAGE_SHAPE] = ','.join(map(str, shape[1:]))

@@ -7,7 +7,8 @@ from .complexity import complexity, count
 from .graph import labels
 from .lambdas import is_lambda, lambda_layout
 
-LAYERS = ('Convolution', 'FullyConnected', 'BatchNorm')
+# Operators with parameters, and the axis of their first one along which their output channels lie.
+LAYERS = {'Convolution': 0, 'FullyConnected': 0, 'BatchNorm': 0, '_contrib_SyncBatchNorm': 0, 'Deconvolution': 1}
 
 
 class History:
@@ -23,20 +24,21 @@ class History:
         self._lambda_name = lambda_name
         self._lambdas = {name: array.asnumpy() for name, array in values.items() if is_lambda(name, lambda_name)}
         self._layout = {vector.name: vector for vector in lambda_layout(graph.to_symbol())}
+        # By node, since two nodes may have one name: a layer that is used twice.
         self._layers = {
-            node.name: (node.op, shapes[node.inputs[1]][0], number(node, 'num_group', 1))
+            node: (node.op, shapes[node.inputs[1]][LAYERS[node.op]], number(node, 'num_group', 1))
             for node in graph.nodes()
             if node.op in LAYERS
         }
-        self._channels = {name: np.arange(channels) for name, (_, channels, _) in self._layers.items()}
+        self._channels = {node: np.arange(channels) for node, (_, channels, _) in self._layers.items()}
 
     def record(self, cut):
         """Note what a round has cut."""
         for (node, _), mask in cut.kept.items():
-            if node.name in self._channels:
-                self._channels[node.name] = self._channels[node.name][mask]
+            if node in self._channels:
+                self._channels[node] = self._channels[node][mask]
 
-    def report(self, symbol, values, data_shapes):
+    def report(self, graph, values, data_shapes):
         """The whole record, ready for JSON.
 
         ``before`` and ``after`` hold params, params_without_bn, macs, bias_adds, lambdas and bytes; ``lambdas`` for
@@ -44,19 +46,21 @@ class History:
         convolution, full connection and batch normalisation the channels it put out before and those of them that are
         left, as ranges [first, last], and its groups before and after. A layer that is gone keeps none.
         """
-        left = symbol.attr_dict()
-        names = set(symbol.get_internals().list_outputs())
+        left = set(graph.nodes())
         layers = []
-        for name, (op, channels, groups) in self._layers.items():
-            stays = f'{name}_output' in names
-            kept = self._channels[name] if stays else []
-            layer = {'name': name, 'op': op, 'channels': channels, 'kept': len(kept), 'kept_ranges': ranges(kept)}
+        for node, (op, channels, groups) in self._layers.items():
+            stays = node in left
+            kept = self._channels[node] if stays else []
+            layer = {'name': node.name, 'op': op, 'channels': channels, 'kept': len(kept), 'kept_ranges': ranges(kept)}
             if groups > 1:
-                layer.update(groups=groups, kept_groups=int(left[name].get('num_group', 1)) if stays else 0)
+                layer.update(groups=groups, kept_groups=number(node, 'num_group', 1) if stays else 0)
             layers.append(layer)
         return {
             'before': self._before,
-            'after': {**complexity(symbol, data_shapes, self._lambda_name).totals(), 'bytes': _bytes(values.values())},
+            'after': {
+                **complexity(graph.to_symbol(), data_shapes, self._lambda_name).totals(),
+                'bytes': _bytes(values.values()),
+            },
             'lambdas': {name: self._factors(name) for name in self._lambdas},
             'layers': layers,
         }

@@ -6,11 +6,13 @@ they are added to one another, share a parameter or form a group of a grouped co
 an id can go when no tensor needs it.
 """
 
+from typing import Dict
+
 import numpy as np
 
 from .channel_rules import UNKNOWN
 from .graph import Output
-from .operator_table import CONCATENATIONS, OPAQUE, rule_of
+from .operator_table import CONCATENATIONS, OPAQUE, WEIGHTED, rule_of
 from .values import distinct, repeats, to_numpy
 
 PINNED = 0
@@ -56,10 +58,11 @@ class Liveness:
             for source, mask in zip(node.inputs, rule.needs(node, self, wanted)):
                 self._need(source, mask)
 
-    def kept(self):
+    def kept(self, round_to: int = 1) -> Dict[Output, np.ndarray]:
         """A mask over the channels of every followed tensor: those that stay.
 
-        No tensor is left without a channel unless a concatenation drops it whole.
+        No tensor is left without a channel unless a concatenation drops it whole. Every layer keeps dead channels up to
+        a multiple of ``round_to``, or all it has.
         """
         label = self.labels()
         stays = np.zeros(self._ids, bool)
@@ -68,8 +71,21 @@ class Liveness:
             stays[label[channels.ids[self.needed[source]]]] = True
         for source in iter(lambda: self._emptied(stays, label), None):
             stays[label[self.channels[source].ids[0]]] = True
+        if round_to > 1:
+            self._round_up(stays, label, round_to)
         self._stays = stays[label]
         return {source: self._stays[channels.ids] for source, channels in self.channels.items()}
+
+    def _round_up(self, stays: np.ndarray, label: np.ndarray, round_to: int) -> None:
+        """Let more ids stay until the layers have multiples of ``round_to``: see ``kept``."""
+        layers = [Output(node) for node in self._nodes if node.op in WEIGHTED and Output(node) in self.channels]
+        labels_of = [label[self.channels[source].ids] for source in layers]
+        added = True
+        while added:  # an id may belong to several layers
+            added = False
+            for labels in labels_of:
+                while np.count_nonzero(stays[labels]) % round_to and not stays[labels].all():
+                    stays[labels[np.argmin(stays[labels])]] = added = True
 
     def kept_of_parameter(self, parameter):
         """For each axis of a parameter a mask of what stays, or None for all; to be asked after ``kept``."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from .attributes import flag, integers, number, text
 from .channel_rules import Concat, Elementwise, Like, Moved, Multiply, Opaque, Pointwise, Pooling, SliceAxis
-from .weighted_rules import BatchNorm, Convolution, FullyConnected
+from .weighted_rules import BatchNorm, Convolution, Deconvolution, FullyConnected, LeakyReLU
 
 OPAQUE = Opaque()
 
@@ -164,12 +164,14 @@ BROADCASTING = {
 RULES = {
     'Convolution': Convolution(),
     'FullyConnected': FullyConnected(),
+    'Deconvolution': Deconvolution(),
     'BatchNorm': BatchNorm(),
+    '_contrib_SyncBatchNorm': BatchNorm(),
     'Pooling': Pooling(),
     'slice_axis': SliceAxis(),
     **dict.fromkeys(CONCATENATIONS, Concat()),
     'Activation': Pointwise(_activation),
-    'LeakyReLU': Pointwise(_leaky),
+    'LeakyReLU': LeakyReLU(_leaky),
     'clip': Pointwise(_clip),
     'zeros_like': Like(0.0),
     'ones_like': Like(1.0),

@@ -43,7 +43,7 @@ class Predictor:
     graph : the part of the network to compute, where that is not everything up to the logits.
     context : the device; the CPU when left out.
 
-    ``inputs`` holds the names of its inputs, ``outputs`` those of its outputs.
+    ``symbol`` is that of the network, ``inputs`` holds the names of its inputs, ``outputs`` those of its outputs.
 
     Half-precision networks run in single precision, since MXNet lacks half-precision operators on a CPU.
 
@@ -54,6 +54,7 @@ class Predictor:
         graph = logits(Graph.from_symbol(network.symbol)) if graph is None else graph
         guard_sums(graph)  # lest a right network be blamed for MXNet's wrong sum
         graph.replace({Output(node): node.inputs[0] for node in graph.nodes() if node.op in CASTS})
+        self.symbol = network.symbol
         self._context = context or mx.cpu()
         self._symbol = graph.to_symbol()
         # A forward pass under way elsewhere may be moving weights to another memory layout; read meanwhile, they are
@@ -72,6 +73,7 @@ class Predictor:
         self._is_double = any(array.dtype == np.float64 for array in self._arguments.values())
         self._executor: Any = None
         self._shapes: Dict[str, tuple] = {}
+        self._fixed: Dict[tuple, Optional[int]] = {}
         self._graph = graph
         known = {**self._arguments, **self._states}
         self.inputs = input_names(graph, known)
@@ -82,12 +84,20 @@ class Predictor:
 
         ``images`` is an array (N, ...) for a network of one input, or a dict from the name of each input to its array.
         ``batch_size`` images are computed at a time, so that feature maps take little memory; all of them by default.
+        A network that fixes its batch is run as often as it takes.
 
         Raises UserError for images that the network does not take.
         """
         images = self._by_name(images)
         count = len(next(iter(images.values())))
-        batch_size = min(batch_size or count, count)
+        fixed = self.fixed_batch({name: array.shape for name, array in images.items()})
+        if fixed and count < fixed:
+            filled = {
+                name: np.concatenate([array, np.resize(array, (fixed - count, *array.shape[1:]))])
+                for name, array in images.items()
+            }
+            return [output[:count] for output in self(filled)]
+        batch_size = fixed or min(batch_size or count, count)
         parts = []
         try:
             for start in range(0, count, batch_size):
@@ -107,23 +117,28 @@ class Predictor:
         """
         known = {name: array.shape for name, array in self._arguments.items()}
         try:
-            found = self._symbol.infer_shape(**known, **{name: shapes[name] for name in self.inputs if name in shapes})
+            given = {name: shapes[name] for name in self.inputs if name in shapes}
+            _, found, _ = self._symbol.infer_shape_partial(**known, **given)
         except mx.MXNetError as error:
             described = ', '.join(f'{name} {shape[1:]}' for name, shape in shapes.items())
             raise UserError(f'the network does not take images of shape {described}: {first_line(error)}') from None
         missing = [name for name in self.inputs if name not in shapes]
-        if found[1] is None:
+        if found is None or any(not shape or 0 in shape for shape in found):
             raise UserError(f'the shapes of the network do not follow from its inputs; not given: {missing or "none"}')
-        return found[1]
+        return found
 
     def fixed_batch(self, shapes: Dict[str, tuple]) -> Optional[int]:
         """The only batch size that the network takes, where one is written into it (a Reshape to (1, -1)); None where
         any will do. ``shapes`` maps inputs to shapes, whose first side does not count.
         """
-        if all(self._takes(batch, shapes) for batch in ANY_BATCHES):
-            return None
-        written = {integers(node, 'shape', (0,))[0] for node in self._graph.nodes() if node.op in RESHAPES}
-        return next((batch for batch in sorted(written) if batch > 0 and self._takes(batch, shapes)), None)
+        samples = tuple((name, tuple(shape[1:])) for name, shape in shapes.items())
+        if samples not in self._fixed:
+            first_sides = {integers(node, 'shape', (0,))[0] for node in self._graph.nodes() if node.op in RESHAPES}
+            written = sorted(side for side in first_sides if side > 0)
+            is_free = not written or all(self._takes(batch, shapes) for batch in ANY_BATCHES)
+            fitting = (batch for batch in written if self._takes(batch, shapes))
+            self._fixed[samples] = None if is_free else next(fitting, None)
+        return self._fixed[samples]
 
     def _takes(self, batch: int, shapes: Dict[str, tuple]) -> bool:
         try:

@@ -11,6 +11,7 @@ import numpy as np
 from runtime.errors import ProofError
 
 from .comparison import Difference, compare_outputs, largest_difference, spread
+from .folding import require_deterministic
 from .graph import Graph, Output
 from .losses import logits
 from .operator_table import PRODUCTS
@@ -30,8 +31,10 @@ def prove(
     """The ``Difference`` of two networks on ``images`` (dict name → array, images first).
 
     ``expected`` are the outputs of the first, if they are known already. Raises ``ProofError``, which names the first
-    tensor that differs, where an output differs by more than ``tolerance`` of its spread or another class is first.
+    tensor that differs, where an output differs by more than ``tolerance`` of its spread or another class is first;
+    ``GraphError`` for a network that is random at inference.
     """
+    require_deterministic(logits(Graph.from_symbol(before.symbol)))
     expected = outputs_of(before, images) if expected is None else expected
     found = compare_outputs(expected, outputs_of(after, images), output_names(before), tolerance)
     require_equal(

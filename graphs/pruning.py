@@ -10,10 +10,11 @@ from .liveness import Liveness
 from .operator_table import ADDITIONS, BROADCASTING, CONCATENATIONS, SUBTRACTIONS, VARIADIC, WEIGHTED, rule_of
 
 
-def prune(graph, weights, shapes, inputs):
+def prune(graph, weights, shapes, inputs, round_to=1):
     """Take everything dead out of ``graph``, in place, and return ``(constants, Cut)``.
 
     ``weights`` is a ``Weights``, ``shapes`` as from ``Graph.shapes``; ``inputs`` holds the names of the data variables.
+    Layers keep dead channels up to a multiple of ``round_to``.
     ``constants`` (name → array) are parameters, new ones and biases that changed, which took the place of what no
     longer depends on the data; they are in ``weights`` too, uncut. The ``Cut`` says what stays of every tensor and
     parameter. The attributes of the operators are mended; cutting the arrays is left to the caller. Raises
@@ -28,7 +29,7 @@ def prune(graph, weights, shapes, inputs):
     )
     live = Liveness(graph, weights, shapes)
     live.find_needed()
-    cut = Cut(live)
+    cut = Cut(live, round_to)
     constants.update(_fold_into_biases(graph, live, cut))
     weights.arrays.update(constants)
     _mend(graph, live, cut.kept)
@@ -42,8 +43,8 @@ class Cut:
     all, for each of its axes.
     """
 
-    def __init__(self, live):
-        self.kept = live.kept()
+    def __init__(self, live, round_to=1):
+        self.kept = live.kept(round_to)
         self.channels = live.channels
         self.parameters = {parameter.name: live.kept_of_parameter(parameter) for parameter in live.axes}
 

@@ -8,7 +8,7 @@ what is left, until nothing more can go. The function of the network stays the s
 any graph.
 """
 
-from typing import NamedTuple
+from typing import Dict, NamedTuple
 
 import numpy as np
 
@@ -42,8 +42,16 @@ class Stripped(NamedTuple):
 
 
 def strip(
-    symbol, arg_params, aux_params, data_shapes, threshold=0.0, fold_bn=False, for_training=False, lambda_name='lambda'
-):
+    symbol,
+    arg_params: dict,
+    aux_params: dict,
+    data_shapes: Dict[str, tuple],
+    threshold: float = 0.0,
+    fold_bn: bool = False,
+    for_training: bool = False,
+    lambda_name: str = 'lambda',
+    round_to: int = 1,
+) -> Stripped:
     """Remove every dead structure and fold what is left of the scaling factors into the parameters.
 
     Parameters
@@ -55,6 +63,8 @@ def strip(
     for_training : keep the loss with its label, so that the result can be trained further. The function for inference
         is what stays the same; a branch that is a constant there becomes a bias.
     lambda_name : what the names of scaling factors contain.
+    round_to : every layer keeps dead channels up to a multiple of this, or all that it has: odd numbers of channels are
+        slow in some libraries. The function is the same.
 
     Raises ``NothingLeftError`` where no path from the data to the output is left, ``CheckpointError`` for parameters
     that are missing or not finite, ``GraphError`` where shapes do not fit.
@@ -73,10 +83,10 @@ def strip(
     if not for_training:
         drop_losses(graph)
     values.update(evaluate(prepare(graph, shapes, set(values), lambda_name), values))
-    sweep(graph, values, shapes, data_shapes, history.record)
+    sweep(graph, values, shapes, data_shapes, history.record, round_to)
     if fold_bn:
         fold_batch_norm(graph, values)
-        sweep(graph, values, shapes, data_shapes, history.record)
+        sweep(graph, values, shapes, data_shapes, history.record, round_to)
     return _finished(graph, values, history, data_shapes)
 
 
@@ -106,5 +116,5 @@ def _finished(graph, values, history, data_shapes):
     symbol = graph.to_symbol()
     arg_params = {name: values[name] for name in symbol.list_arguments() if name in values}
     aux_params = {name: values[name] for name in symbol.list_auxiliary_states()}
-    report = history.report(symbol, {**arg_params, **aux_params}, data_shapes)
+    report = history.report(graph, {**arg_params, **aux_params}, data_shapes)
     return Stripped(symbol, arg_params, aux_params, report)

@@ -43,6 +43,7 @@ def strip_with_proof(
     for_training: bool = False,
     lambda_name: str = 'lambda',
     tolerance: Optional[float] = None,
+    round_to: int = 1,
 ) -> ProvedStrip:
     """Strip ``before`` (see ``strip.strip`` for the settings) and prove it on ``images``, normal noise if left out.
 
@@ -52,10 +53,12 @@ def strip_with_proof(
     exact = before._replace(arg_params=switched_off(before.arg_params, threshold, lambda_name))
     # The networks run one before and one after the stripping, so that the memory of the first is free for the second.
     expected = outputs_of(exact, images)
-    stripped = strip(*before, data_shapes, threshold, fold_bn, for_training, lambda_name)
+    stripped = strip(*before, data_shapes, threshold, fold_bn, for_training, lambda_name, round_to)
     after = Network(*stripped[:3])
     tolerance = default_tolerance(before.arg_params) if tolerance is None else tolerance
-    return ProvedStrip(after, stripped.report, prove(exact, after, images, tolerance, expected), expected)
+    return ProvedStrip(
+        after, {**stripped.report, 'round_to': round_to}, prove(exact, after, images, tolerance, expected), expected
+    )
 
 
 def stripped_paths(prefix: str) -> List[str]:

@@ -25,11 +25,12 @@ def prepare(graph, shapes, names, lambda_name='lambda'):
     return folded
 
 
-def sweep(graph, values, shapes, inputs, record=None):
+def sweep(graph, values, shapes, inputs, record=None, round_to=1):
     """Fold factors into the parameters beside them and prune, until nothing more can go.
 
     ``values`` (dict name → NDArray or NumPy array) holds every parameter; ``inputs`` the names of the data. ``graph``,
-    ``values`` and ``shapes`` are changed in place. ``record`` is called with the ``Cut`` of every round. Raises
+    ``values`` and ``shapes`` are changed in place. ``record`` is called with the ``Cut`` of every round. Layers
+    keep dead channels up to a multiple of ``round_to``. Raises
     ``NothingLeftError`` where no path from the data to the output is left.
     """
     model = next(values[node.name] for node in graph.variables() if node.name in values)
@@ -38,7 +39,7 @@ def sweep(graph, values, shapes, inputs, record=None):
         cancel_repetitions(graph, shapes)
         absorb_factors(graph, values, shapes)
         shapes.update({Output(node): values[node.name].shape for node in graph.variables() if node.name in values})
-        constants, done = prune(graph, Weights(values), shapes, inputs)
+        constants, done = prune(graph, Weights(values), shapes, inputs, round_to)
         values.update({name: like(array, model) for name, array in constants.items()})
         if done.is_empty and graph.to_json() == before:
             return

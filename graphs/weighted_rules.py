@@ -1,11 +1,11 @@
-"""The rules of operators that have parameters: convolution, full connection and batch normalisation."""
+"""The rules of operators that have parameters: convolutions, full connection, batch normalisation and PReLU."""
 
 import math
 
 import numpy as np
 
 from .attributes import channels_last, flag, integers, number
-from .channel_rules import UNKNOWN, Channels, Opaque
+from .channel_rules import UNKNOWN, Channels, Opaque, Pointwise
 from .graph import Output
 
 
@@ -148,6 +148,72 @@ class BatchNorm(Opaque):
         """The gamma that counts: MXNet takes a fixed one for 1, whatever the file holds."""
         gamma = net.weights.vector(node.inputs[1])
         return np.ones_like(gamma) if flag(node, 'fix_gamma', True) else gamma
+
+
+class Deconvolution(Opaque):
+    """Each output channel is a weighted sum over input channels; the weight has the inputs along its first axis.
+
+    One with groups needs all of its inputs.
+    """
+
+    def flow(self, node, net):
+        source, weight = node.inputs[:2]
+        inside = net.ids_along(source, 1)
+        plain = all(net.is_parameter(parameter) for parameter in node.inputs[1:])
+        if _groups(node) > 1 or channels_last(node) or not plain:
+            return Opaque.flow(self, node, net)
+        if inside is None:
+            net.pin_whole(source)
+            inside = net.pinned(net.shapes[source][1])
+        outside = net.fresh(net.shapes[weight][1])
+        net.tie(weight, 0, inside)
+        net.tie(weight, 1, outside)
+        for bias in node.inputs[2:]:
+            net.tie(bias, 0, outside)
+        net.channels[Output(node)] = Channels(1, outside)
+        return None
+
+    def known(self, node, net):
+        mixed = self._nonzero(node, net)[net.known_along(node.inputs[0], 1) != 0].any(axis=0)
+        bias = net.weights.vector(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(mixed))
+        return np.where(mixed, UNKNOWN, bias)
+
+    def needs(self, node, net, wanted):
+        met = self._nonzero(node, net)[:, wanted].any(axis=1)
+        return [net.along(node.inputs[0], 1, met)] + [None] * (len(node.inputs) - 1)
+
+    def slim(self, node, net, kept):
+        node.attrs['num_filter'] = str(int(kept[Output(node)].sum()))
+
+    def _nonzero(self, node, net):
+        """Whether any weight of each pair (input, output) is not zero."""
+        return net.weights.nonzero(node.inputs[1], 1)
+
+
+class LeakyReLU(Pointwise):
+    """The operator of many names. ``prelu`` has a slope for each channel, or one for all, as a parameter."""
+
+    def flow(self, node, net):
+        if len(node.inputs) == 1:
+            return super().flow(node, net)
+        source, slope = node.inputs
+        ids = net.ids_along(source, 1)
+        count = int(np.prod(net.shapes[slope]))
+        if ids is None or not net.is_parameter(slope) or len(net.shapes[slope]) != 1 or count not in (1, len(ids)):
+            return Opaque.flow(self, node, net)
+        if count == len(ids):
+            net.tie(slope, 0, ids)
+        net.channels[Output(node)] = net.channels[source]
+        return None
+
+    def known(self, node, net):
+        if len(node.inputs) == 1:
+            return super().known(node, net)
+        inputs = net.known[node.inputs[0]]
+        return np.where(inputs > 0, inputs, net.weights.vector(node.inputs[1]) * inputs)
+
+    def needs(self, node, net, wanted):
+        return [wanted, None][: len(node.inputs)]
 
 
 def _groups(node):

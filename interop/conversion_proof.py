@@ -5,7 +5,9 @@ from typing import Callable, List
 import numpy as np
 
 from graphs.comparison import TOLERANCE, Difference, compare_outputs, noise
-from graphs.graph import only_input
+from graphs.folding import require_deterministic
+from graphs.graph import Graph, only_input
+from graphs.losses import logits
 from graphs.predictor import Predictor
 from graphs.proof import require_equal
 
@@ -22,6 +24,7 @@ def prove_conversion(
     ``converted`` is a function from images (N, channels, height, width) to the outputs, one array for each. Raises
     ProofError, which begins with ``what`` was converted, where they differ by more than rounding.
     """
+    require_deterministic(logits(Graph.from_symbol(original.symbol)))
     pairs = [(original(images), converted(images)) for images in batches_of_noise(original, image_shape)]
     expected, found = ([np.concatenate(parts) for parts in zip(*outputs)] for outputs in zip(*pairs))
     difference = compare_outputs(expected, found, original.outputs)

@@ -4,26 +4,30 @@ Examples:
     python tools/strip_params.py --prefix run/resnet20 --epoch 240 --out run/stripped
 """
 
+import argparse
 import json
 import os
-import time
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, params_path, symbol_path
+from formats.symbol_fit import image_shapes
 from graphs.comparison import compare_outputs, noise
-from graphs.graph import data_shape_of
+from graphs.graph import only_input
 from graphs.predictor import Network, Predictor
 from graphs.proof import outputs_of
+from graphs.speed import fastest_rounding, full_network, milliseconds
+from graphs.strip import strip
 from graphs.stripped_files import PROOF_INPUTS, strip_with_proof, stripped_paths, write_stripped
-from runtime.argument_types import not_negative, positive
+from runtime.argument_types import not_negative, positive, shape_of
 from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
 from train.data.datasets import DATASETS, eval_iterator, load_dataset
 from train.evaluation import accuracy
 
-WARM_UP, TURNS = 3, 21
+AUTO = 'auto'
 
 
 def parser():
@@ -60,6 +64,21 @@ def parser():
     )
     made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
     made.add_argument(
+        '--input-shape',
+        type=input_shape,
+        action='append',
+        metavar='NAME=SHAPE',
+        help='the shape of one sample of an input, for a network of several inputs, for example meta=7; once for each',
+    )
+    made.add_argument(
+        '--round-to',
+        type=multiple,
+        default=1,
+        metavar='N|auto',
+        help='keep dead channels up to a multiple of N in each layer, where that is faster; the function is the same. '
+        'auto measures 1, 8, 16 and 32 on this machine and takes the fastest (default: 1, keep none)',
+    )
+    made.add_argument(
         '--data',
         choices=sorted(DATASETS),
         help='prove on the test images of this data set, and give the accuracy of both networks',
@@ -68,7 +87,8 @@ def parser():
     made.add_argument(
         '--time',
         action='store_true',
-        help='also measure the milliseconds that an image takes before and after (in MXNet, one at a time)',
+        help='also measure the milliseconds that an image takes in MXNet, one at a time: of the full network, λ and '
+        'batch normalisation folded, and of what is written',
     )
     made.add_argument(
         '--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)'
@@ -77,15 +97,19 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Strip as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
     check_options(args)
     before = Network(*load_checkpoint(args.prefix, args.epoch))
-    shapes = {'data': (1, *image_shape(args, before.symbol))}
+    shapes = data_shapes(args, Predictor(before))
     images, dataset = proof_images(args, shapes)
-    proved = strip_with_proof(
-        before, shapes, images, args.threshold, args.fold_bn, args.for_training, args.lambda_name, args.tolerance
-    )
+    options = args.threshold, args.fold_bn, args.for_training, args.lambda_name
+    rounding = None
+    if args.round_to == AUTO:
+        rounding = fastest_rounding(lambda multiple: Network(*strip(*before, shapes, *options, multiple)[:3]), shapes)
+    round_to = rounding.round_to if rounding else args.round_to
+    proved = strip_with_proof(before, shapes, images, *options, args.tolerance, round_to)
     after = proved.network
     result = {**proved.report, 'proof': proved.proof.as_dict()}
     if args.threshold:
@@ -94,8 +118,11 @@ def main(argv=None):
         result['accuracy'] = {
             name: accuracy(Predictor(network), dataset) for name, network in (('before', before), ('after', after))
         }
-    if args.time:
-        result['milliseconds'] = milliseconds({'before': before, 'after': after}, shapes['data'])
+    if rounding:
+        result['roundings'] = rounding.milliseconds
+    if args.time or rounding:
+        full = full_network(before, shapes, args.lambda_name)
+        result['milliseconds'] = milliseconds({'before': full, 'after': after}, shapes)
     write_stripped(args.out, proved)
     print(json.dumps(result) if args.json else table(result, args.out))
     return 0
@@ -112,38 +139,53 @@ def check_options(args):
             raise UserError(f'{target} is already there: give another --out, or --force to replace it')
 
 
-def image_shape(args, symbol):
-    """What the network eats, as (channels, height, width)."""
-    shape = parse_image_shape(args.image_shape) if args.image_shape else data_shape_of(symbol)
-    if not shape:
-        raise UserError(
-            f'{symbol_path(args.prefix)} does not say which images it takes: give --image-shape channels,height,width'
-        )
-    return shape
+def data_shapes(args, network: Predictor) -> Dict[str, tuple]:
+    """The shape of each input of the network, the batch first: 1, or the batch that the network fixes.
+
+    Raises UserError for an input whose shape is not known.
+    """
+    given = dict(args.input_shape or ())
+    unknown = sorted(given.keys() - set(network.inputs))
+    if unknown:
+        raise UserError(f'--input-shape: the network has no input {unknown[0]!r}; it has {", ".join(network.inputs)}')
+    known = {**image_shapes(network.symbol), **{name: (1, *shape) for name, shape in given.items()}}
+    if args.image_shape and len(network.inputs) == 1:
+        known[network.inputs[0]] = (1, *parse_image_shape(args.image_shape))
+    missing = [name for name in network.inputs if name not in known]
+    if missing:
+        option = '--image-shape channels,height,width'
+        if len(network.inputs) > 1:
+            option = ' '.join(f'--input-shape {name}=SHAPE' for name in missing)
+        raise UserError(f'{symbol_path(args.prefix)} does not say the shape of its input {missing[0]!r}: give {option}')
+    shapes = {name: known[name] for name in network.inputs}
+    batch = network.fixed_batch(shapes) or 1
+    return {name: (batch, *shape[1:]) for name, shape in shapes.items()}
 
 
 def proof_images(args, shapes):
     """The images to prove on (dict name → array), and the data set they are from, if any."""
     if not args.data:
         return noise(args.proof_inputs, shapes), None
-    dataset = load_dataset(args.data, args.data_dir, shapes['data'][1:])
+    data = only_input(list(shapes))
+    dataset = load_dataset(args.data, args.data_dir, shapes[data][1:])
     batch = next(eval_iterator(dataset, min(args.proof_inputs, len(dataset.test_labels))))
-    return {'data': batch.data[0].asnumpy()}, dataset
+    return {data: batch.data[0].asnumpy()}, dataset
 
 
-def milliseconds(networks, shape):
-    """The median time that one image of ``shape`` (1, C, H, W) takes, by the name of each of ``networks``, which take
-    turns.
-    """
-    image = noise(1, {'data': shape})
-    predict = {name: Predictor(network) for name, network in networks.items()}
-    seconds = {name: [] for name in networks}
-    for _ in range(WARM_UP + TURNS):
-        for name, run_once in predict.items():
-            start = time.perf_counter()
-            run_once(image)
-            seconds[name].append(time.perf_counter() - start)
-    return {name: 1e3 * float(np.median(measured[WARM_UP:])) for name, measured in seconds.items()}
+def input_shape(text: str) -> Tuple[str, tuple]:
+    """NAME=SHAPE of ``--input-shape`` as (name, shape of one sample)."""
+    name, equals, sides = text.partition('=')
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f'{text!r} is not NAME=SHAPE, for example meta=7 or data=3,32,32')
+    shape = shape_of(sides)
+    if min(shape) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r}: sides must be above 0')
+    return name, shape
+
+
+def multiple(text: str) -> Union[int, str]:
+    """N or ``auto`` of ``--round-to``."""
+    return AUTO if text == AUTO else positive(text)
 
 
 def table(result, out):
@@ -159,16 +201,30 @@ def table(result, out):
         lines.append(f'{label:24}{before:>16,}{after:>16,}{100 * after / max(1, before):>8.2f}%')
     if 'milliseconds' in result:
         before, after = (result['milliseconds'][name] for name in ('before', 'after'))
-        lines.append(f'{"milliseconds per image":24}{before:>16.2f}{after:>16.2f}{100 * after / before:>8.2f}%')
+        lines.append(f'{"ms in MXNet, BN folded":24}{before:>16.2f}{after:>16.2f}{100 * after / before:>8.2f}%')
     if 'accuracy' in result:
         lines.append(f'{"accuracy":24}{result["accuracy"]["before"]:>16.4f}{result["accuracy"]["after"]:>16.4f}')
-    lines.append('')
+    lines += ['', *_speed(result)]
     for name, factors in result['lambdas'].items():
         lines.append(f'{name}: {factors["alive_count"]} of {factors["count"]} alive{_stages(factors)}')
     lines.append(_sentence('proof', result['proof']))
     if 'threshold_cost' in result:
         lines.append(_sentence('cost of the threshold', result['threshold_cost']))
     return '\n'.join([*lines, f'written: {", ".join(stripped_paths(out))}'])
+
+
+def _speed(result):
+    """What the measured times say, as lines."""
+    lines = []
+    if 'roundings' in result:
+        tried = ', '.join(f'{one}: {time:.2f} ms' for one, time in result['roundings'].items())
+        lines.append(f'channels up to a multiple of {result["round_to"]}, the fastest; tried {tried}')
+    if 'milliseconds' in result and result['milliseconds']['after'] > result['milliseconds']['before']:
+        lines.append(
+            'the stripped network is SLOWER than the full one in MXNet on this machine: try --round-to auto and '
+            '--fold-bn, or measure other runtimes by tools/benchmark.py inference'
+        )
+    return lines
 
 
 def _stages(factors):
