@@ -5,6 +5,7 @@ from collections import namedtuple
 from runtime import mx
 
 from .graph import Graph
+from .lambda_names import is_lambda as is_lambda
 
 LambdaVector = namedtuple('LambdaVector', 'name kind stages')
 LambdaVector.__doc__ = (
@@ -16,13 +17,6 @@ LambdaVector.__doc__ = (
 KIND_ALIASES = {'channel': 'neuron'}
 
 
-def is_lambda(name, lambda_name='lambda'):
-    """Whether a variable of this name is a vector or matrix of scaling factors: they are found by name, as the
-    optimizer finds them.
-    """
-    return lambda_name in name
-
-
 def lambda_layout(symbol):
     """Every λ of ``symbol`` as a list of :class:`LambdaVector`, in the graph's order.
 
@@ -32,7 +26,7 @@ def lambda_layout(symbol):
     attributes = symbol.attr_dict()
     found = []
     for name in symbol.list_arguments():
-        if 'lambda' not in name:
+        if not is_lambda(name):
             continue
         known = attributes.get(name, {})
         kind = known.get('__kind__') or next((kind for kind in ('block', 'group') if name.endswith(kind)), 'neuron')

@@ -19,6 +19,7 @@ import warnings
 
 import numpy as np
 
+from graphs.lambda_names import is_lambda
 from runtime import mx
 from runtime.errors import TrainingError, UserError
 
@@ -95,7 +96,7 @@ class APG(mx.optimizer.Optimizer):
 
     def is_lambda(self, index):
         """Whether an update's key belongs to a scaling factor."""
-        return self.lambda_name in self.parameter_name(index)
+        return is_lambda(self.parameter_name(index), self.lambda_name)
 
     @property
     def shrinkage_per_step(self):
@@ -140,7 +141,7 @@ class APG(mx.optimizer.Optimizer):
     def _warn_without_lambda(self):
         """Say once that nothing will be selected: gluon.Trainer explains its parameters before the first step."""
         names = [parameter.name for parameter in self.param_dict.values()]
-        if self._may_warn and self.gamma and names and not any(self.lambda_name in name for name in names):
+        if self._may_warn and self.gamma and names and not any(is_lambda(name, self.lambda_name) for name in names):
             warnings.warn(
                 f'none of the {len(names)} parameters that APG trains has {self.lambda_name!r} in its name, so nothing '
                 'will be removed; add λ by symbols.blocks.scaled_block, or set gamma to 0',

@@ -12,6 +12,7 @@ from typing import Callable, NamedTuple, Optional
 
 import torch
 
+from graphs.lambda_names import is_lambda
 from runtime import mx
 from runtime.errors import CheckpointError, UserError
 
@@ -66,9 +67,9 @@ class APG(torch.optim.Optimizer):
         self.bounds, self.gamma_weights, self.importance = {}, {}, None
         groups = defaultdict(lambda: {'params': [], 'names': []})
         for name, parameter in named_parameters:
-            is_lambda = lambda_name in name
-            decay = 0.0 if is_lambda else wd * wd_mult.get(name, float(name.endswith(('_weight', '_gamma'))))
-            kind = 'lambda' if is_lambda else 'structure' if name in self._structures else 'weight'
+            is_factor = is_lambda(name, lambda_name)
+            decay = 0.0 if is_factor else wd * wd_mult.get(name, float(name.endswith(('_weight', '_gamma'))))
+            kind = 'lambda' if is_factor else 'structure' if name in self._structures else 'weight'
             group = groups[kind, lr_mult.get(name, 1.0), decay]
             group['params'].append(parameter)
             group['names'].append(name)

@@ -3,6 +3,7 @@
 import os
 
 from formats.checkpoint_files import known_epochs, load_checkpoint, symbol_path
+from graphs.lambda_names import is_lambda
 from runtime import mx
 from runtime.errors import CheckpointError, UserError
 from symbols import NETWORKS
@@ -34,7 +35,7 @@ def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.0):
     Raises CheckpointError for any other parameter that is missing, unknown to the network, or of another shape.
     """
     found = dict(arg_params, **aux_params)
-    missing = [name for name in shapes if name not in found and 'lambda' not in name]
+    missing = [name for name in shapes if name not in found and not is_lambda(name)]
     unknown = [name for name in found if name not in shapes]
     for what, names in (('lacks', missing), ('has besides', unknown)):
         if names:

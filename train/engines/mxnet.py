@@ -6,6 +6,7 @@ from typing import List, Optional, Tuple, Union
 
 import numpy as np
 
+from graphs.lambda_names import is_lambda
 from runtime import mx
 from runtime.errors import TrainingError
 from runtime.threads import set_mxnet_threads
@@ -177,7 +178,7 @@ class MXNetEngine:
         """The scaling factors, or what the optimizer selects structures by in their place: dict from name to NumPy
         array.
         """
-        names = [name for name in self._module._param_names if self._optimizer.lambda_name in name]
+        names = [name for name in self._module._param_names if is_lambda(name, self._optimizer.lambda_name)]
         return self._optimizer.magnitudes(names, lambda name: self._weight(name).asnumpy())
 
     def set_lambdas(self, lambdas: LambdaArrays) -> None:
@@ -278,13 +279,13 @@ class MXNetEngine:
         name to array.
         """
         by_size = sorted(self._module._exec_group.param_names, key=lambda name: self._weight(name).size)
-        is_lambda = [name for name in by_size if self._optimizer.lambda_name in name]
-        others = [name for name in by_size if self._optimizer.lambda_name not in name]
+        factors = [name for name in by_size if is_lambda(name, self._optimizer.lambda_name)]
+        others = [name for name in by_size if name not in factors]
         twin = _copy(self._optimizer)
         if twin.first_rate_late:
             twin.first_rate_late = False  # which is so for all parameters but the first
             others = [name for name in others if name != self._module._param_names[0]]
-        return {name: self._updated(twin, name) for name in is_lambda[:1] + others[:1]}
+        return {name: self._updated(twin, name) for name in factors[:1] + others[:1]}
 
     def _updated(self, twin, name):
         gradient = mx.nd.array(

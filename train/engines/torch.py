@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
+from graphs.lambda_names import is_lambda
 from interop.torch_graph import TorchGraph
 from optimizers.torch_apg import APG
 from runtime import mx
@@ -205,7 +206,7 @@ class TorchEngine:
         """The scaling factors, or what the rule selects structures by in their place: dict from name to NumPy array."""
         arrays = dict(self._net.mxnet_parameters())
         return self._magnitudes(
-            [name for name in arrays if self._lambda_name in name],
+            [name for name in arrays if is_lambda(name, self._lambda_name)],
             lambda name: arrays[name].detach().cpu().numpy().copy(),
         )
 
