@@ -1,14 +1,16 @@
 # `make help` lists what there is. Everything runs in .venv, which `make venv` fills; nothing outside this folder is changed.
 
-RUN = .venv/bin/python
+VENV = .venv
+RUN = $(VENV)/bin/python
 DEMO = runs/demo/digits
 
-.PHONY: help venv demo cifar test lint fuzz kill-test kill-cluster check-gpu check-cu112 clean
+.PHONY: help venv demo cifar test test-pythons lint fuzz kill-test kill-cluster check-gpu check-cu112 clean
 
 help:
 	@echo 'make demo             train ResNet-20 on real handwritten digits and watch it choose its structure (minutes)'
 	@echo 'make cifar EPOCHS=3   the same on CIFAR-10, which is fetched (without EPOCHS: the whole schedule)'
 	@echo 'make test             run the tests'
+	@echo 'make test-pythons     run the tests on every Python from 3.8 to 3.11 that is found, each in an environment of its own'
 	@echo 'make lint             check the style and the types'
 	@echo 'make fuzz             feed the file readers 100,000 damaged files'
 	@echo 'make venv             only make .venv, which all of the above do first'
@@ -22,7 +24,7 @@ help:
 	@echo 'make clean            remove .venv and what tools left; runs, results and data stay'
 
 venv:
-	@python=$$(sh bootstrap/find_python.sh '$(PYTHON)') && "$$python" -m bootstrap.venv --mxnet '$(MXNET)' --extras $(EXTRAS)
+	@python=$$(sh bootstrap/find_python.sh '$(PYTHON)') && VENV='$(VENV)' "$$python" -m bootstrap.venv --mxnet '$(MXNET)' --extras $(EXTRAS)
 
 demo: venv
 	@rm -rf $(dir $(DEMO))
@@ -37,6 +39,17 @@ cifar: venv
 # Small networks gain nothing from a second thread: one process a core, with one thread each, needs half the time.
 test: venv
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q --numprocesses auto --maxprocesses 8 --dist worksteal
+
+# Each in an environment of its own, .venv-3.8 and so on. All are tried, also after one has failed.
+test-pythons:
+	@sh bootstrap/every_python.sh | { failed=; found=; \
+	while read -r version python; do \
+		found="$$found $$version"; echo "Python $$version: $$python"; \
+		$(MAKE) test VENV=.venv-$$version PYTHON="$$python" < /dev/null || failed="$$failed $$version"; \
+	done; \
+	if [ -z "$$found" ]; then echo 'error: no Python 3.8 to 3.11 runs here' >&2; exit 2; fi; \
+	if [ -n "$$failed" ]; then echo "error: tests failed on Python$$failed" >&2; exit 1; fi; \
+	echo "The tests pass on Python$$found"; }
 
 lint: venv
 	$(RUN) -m ruff check .
@@ -61,5 +74,5 @@ check-cu112:
 	@PYTHON='$(PYTHON)' bash tests/check_cu112.sh
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.* build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

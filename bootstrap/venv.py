@@ -1,4 +1,4 @@
-"""Make ``.venv``, or bring it up to date.
+"""Make ``.venv``, or the environment that the variable VENV names, or bring it up to date.
 
 Run as ``python -m bootstrap.venv`` in the folder of the checkout, which is what ``make venv`` does. A stamp, written
 last, says what the environment was made from. The same stamp again: nothing to do. Other pins: pip changes what
@@ -14,7 +14,7 @@ import sys
 
 from . import cards, cuda_links
 
-VENV = '.venv'
+VENV = os.environ.get('VENV') or '.venv'
 PYTHON = os.path.join(VENV, 'bin', 'python')
 STAMP = os.path.join(VENV, 'made-from.json')
 

@@ -3,7 +3,7 @@
 import gzip
 import tarfile
 import zlib
-from typing import BinaryIO, Callable, Dict, Optional
+from typing import BinaryIO, Callable, Dict, Optional, Union
 
 from runtime.errors import DataError
 from runtime.reading import open_regular
@@ -29,14 +29,15 @@ def read_members(
         contents = _Limited(gzip.GzipFile(fileobj=source) if is_packed else source, most)
         try:
             # 'r|': read once from front to back, so that no length in it leads back.
-            with tarfile.open(fileobj=contents, mode='r|') as archive:
+            # A stream needs nothing but read(), though its type asks for all of a file.
+            with tarfile.open(fileobj=contents, mode='r|') as archive:  # type: ignore[call-overload]
                 for member in archive:
                     name = wanted(member.name) if member.isreg() else None
                     if name is None:
                         continue
                     if member.size > most_of_one:
                         raise DataError(f'{member.name} has {member.size:,} bytes, more than {most_of_one:,}')
-                    found[name] = archive.extractfile(member).read()  # type: ignore[union-attr]  # it is regular
+                    found[name] = archive.extractfile(member).read()
         except DAMAGE as error:
             raise DataError(f'{path}: {" ".join(str(error).split())[:200] or type(error).__name__}; {remedy}') from None
     return found
@@ -45,7 +46,7 @@ def read_members(
 class _Limited:
     """A file that ends in DataError after ``most`` bytes: a megabyte of gzip may hold a gigabyte of zeros."""
 
-    def __init__(self, source: BinaryIO, most: int) -> None:
+    def __init__(self, source: Union[BinaryIO, gzip.GzipFile], most: int) -> None:
         self._source, self._left, self._most = source, most, most
 
     def read(self, size: int) -> bytes:

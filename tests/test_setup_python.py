@@ -88,3 +88,29 @@ def test_make_passes_the_message_on():
     assert result.stderr.splitlines()[0].startswith(
         'error: MXNet 1.9.1 needs Python 3.8, 3.9, 3.10 or 3.11, and PYTHON=/nonexistent/python'
     )
+
+
+def test_every_python_that_runs_is_found_on_the_path_or_with_pyenv(tmp_path):
+    """A shim of pyenv that does not run stands before the version that it would start."""
+    versions = tmp_path / 'pyenv' / 'versions'
+    pythons = {
+        tmp_path / 'path' / 'python3.11': GOOD,
+        tmp_path / 'path' / 'python3.8': BROKEN_SHIM,
+        versions / '3.8.18' / 'bin' / 'python': GOOD,
+        versions / '3.9.1' / 'bin' / 'python': NO_VENV,
+        versions / '3.12.1' / 'bin' / 'python': GOOD,
+    }
+    for path, behaviour in pythons.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!{shutil.which("sh")}\n{behaviour}\n')
+        path.chmod(0o755)
+    for tool in ('sh', 'dirname'):
+        (tmp_path / 'path' / tool).symlink_to(shutil.which(tool))
+    result = subprocess.run(
+        [shutil.which('sh'), str(REPOSITORY / 'bootstrap' / 'every_python.sh')],
+        cwd=str(tmp_path),
+        env={'PATH': str(tmp_path / 'path'), 'PYENV_ROOT': str(tmp_path / 'pyenv')},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout == f'3.8 {versions}/3.8.18/bin/python\n3.11 python3.11\n'
