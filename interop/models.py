@@ -16,6 +16,7 @@ from formats.checkpoint_files import load_checkpoint, symbol_path
 from formats.onnx_file import load_onnx
 from graphs.graph import data_shape_of
 from graphs.predictor import Network, Predictor
+from graphs.preprocessing import ONNX_KEY, Preprocessing, parse_preprocessing, preprocessing_of
 from runtime import mx
 from runtime.errors import CheckpointError, MissingDependencyError, UserError
 
@@ -42,11 +43,20 @@ class Model:
     params : dict name → NumPy array, under the authors' names as far as these are known.
     image_shape : (channels, height, width) that it takes, or None where that is unknown.
     symbol : the graph of an MXNet checkpoint, None for anything else.
+    preprocessing : how images are prepared for it, and what its classes are called; None where the file does not say.
     """
 
     def __init__(
-        self, source: str, description: str, params: dict, image_shape: Optional[tuple], run=None, symbol=None
+        self,
+        source: str,
+        description: str,
+        params: dict,
+        image_shape: Optional[tuple],
+        run=None,
+        symbol=None,
+        preprocessing: Optional[Preprocessing] = None,
     ) -> None:
+        self.preprocessing = preprocessing
         self.source, self.description, self.params, self.image_shape, self.symbol, self._run = (
             source,
             description,
@@ -154,6 +164,7 @@ def _from_mxnet(source, symbol, arg_params, aux_params):
         data_shape_of(symbol),
         Predictor(Network(symbol, arg_params, aux_params)),
         symbol,
+        preprocessing_of(symbol, source),
     )
 
 
@@ -162,7 +173,10 @@ def _from_onnx(source):
     runner = OnnxRunner(model, source)
     params, match = _under_our_names(onnx_tensors(model))
     name = f', {match.description}' if match else ''
-    return Model(source, f'ONNX file{name}, computed by ONNX Runtime', params, runner.image_shape, runner)
+    texts = [entry.value for entry in model.metadata_props if entry.key == ONNX_KEY]
+    preprocessing = parse_preprocessing(texts[0], source) if texts else None
+    what = f'ONNX file{name}, computed by ONNX Runtime'
+    return Model(source, what, params, runner.image_shape, runner, preprocessing=preprocessing)
 
 
 def _from_tensors(source, tensors):

@@ -15,6 +15,7 @@ from graphs.comparison import Difference
 from graphs.graph import Graph, Output, input_names, only_input
 from graphs.losses import logits
 from graphs.predictor import Network, Predictor
+from graphs.preprocessing import ONNX_KEY, preprocessing_of
 from runtime.errors import MissingDependencyError
 from runtime.files import written_whole
 
@@ -87,9 +88,13 @@ def onnx_model(symbol, arg_params: dict, aux_params: dict, image_shape: tuple):
         ],
         build.constants_in_use(),
     )
-    return helper.make_model(
+    model = helper.make_model(
         parts, producer_name='sparse-structure-selection', opset_imports=[helper.make_opsetid('', OPSET)]
     )
+    preprocessing = preprocessing_of(symbol)
+    if preprocessing:
+        helper.set_model_props(model, {ONNX_KEY: preprocessing.to_text()})
+    return model
 
 
 class Builder:

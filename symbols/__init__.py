@@ -14,7 +14,7 @@ from .scaling import parse_kinds
 NETWORKS = {'resnet': resnet, 'resnet-v1': resnet_v1, 'resnext': resnext, 'vgg': vgg}
 
 
-def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda_placement='weight'):
+def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda_placement='weight', stem=None):
     """Build a network whose structures are multiplied by scaling factors.
 
     Parameters
@@ -26,6 +26,8 @@ def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda
     scale : what gets a factor, for example 'block,group'; 'none' leaves every λ out of the graph; None is the paper's
     choice for the network. lambda_placement : 'weight' multiplies λ into the parameters beside it (as fast as without
     λ), 'output' into the feature map (as the authors do).
+    stem : for networks with ImageNet's stem (``has_imagenet_stem``): 1 or 2 is a 3×3 convolution of that stride in its
+    place, for small images; None keeps it.
 
     Returns
     -------
@@ -36,6 +38,8 @@ def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda
     ------
     UnknownNetworkError, which lists what is known.
     """
+    if stem and not (network in NETWORKS and has_imagenet_stem(network, num_layers)):
+        raise UnknownNetworkError(f'{network}-{num_layers} has no ImageNet stem that --stem {stem} could replace')
     if network not in NETWORKS:
         raise UnknownNetworkError(f'unknown network {network!r}; known: {", ".join(NETWORKS)}{_suggestion(network)}')
     family = NETWORKS[network]
@@ -49,7 +53,8 @@ def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda
     kinds = parse_kinds(paper if scale is None else scale, allowed, f'{network}-{num_layers}')
     # Names that MXNet gives by counting must not depend on what the process built before.
     with mx.name.NameManager():
-        return family.build(num_layers, num_classes, parse_image_shape(image_shape), kinds, lambda_placement)
+        shape, more = parse_image_shape(image_shape), {'stem': stem} if stem else {}
+        return family.build(num_layers, num_classes, shape, kinds, lambda_placement, **more)
 
 
 def _suggestion(name):
@@ -66,6 +71,11 @@ def scales_of(network, num_layers):
     """The kinds of structures that a network of this depth has, a tuple of keys of ``scaling.KINDS``."""
     family = NETWORKS[network]
     return getattr(family, 'SCALES_OF_DEPTH', {}).get(num_layers, family.SCALES)
+
+
+def has_imagenet_stem(network: str, num_layers: int) -> bool:
+    """Whether a network begins with a 7×7 convolution and a pooling, which small images do not survive."""
+    return network in ('resnet', 'resnext') and num_layers not in NETWORKS[network].CIFAR
 
 
 def parse_image_shape(image_shape):

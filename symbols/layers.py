@@ -58,6 +58,11 @@ def imagenet_stem(data, channels_in, channels):
     return mx.sym.Pooling(x, kernel=(3, 3), stride=(2, 2), pad=(1, 1), pool_type='max', name='pooling0')
 
 
+def small_stem(data, channels_in, channels, stride):
+    """One 3×3 convolution, for images that would leave nothing to see behind ImageNet's stem."""
+    return convolution(data, channels_in, channels, kernel=3, stride=stride, name='conv0')
+
+
 def classifier(features, num_classes):
     """Global average pooling, one fully connected layer, and the softmax loss whose label is ``softmax_label``."""
     pooled = mx.sym.Pooling(features, global_pool=True, kernel=(7, 7), pool_type='avg', name='pool1')

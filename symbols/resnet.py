@@ -4,7 +4,7 @@ before each convolution.
 A residual block computes ``x + λ · F(x)``; with λ = 0 the block is its shortcut (equation 6 of the paper).
 """
 
-from .layers import batch_norm, classifier, convolution, imagenet_stem, input_images, relu
+from .layers import batch_norm, classifier, convolution, imagenet_stem, input_images, relu, small_stem
 from .scaling import Scaling
 
 SCALES = ('block', 'neuron')
@@ -24,26 +24,25 @@ BASIC = (18, 34)
 CIFAR = (20, 164)
 
 
-def build(num_layers, num_classes, image_shape, kinds, placement):
-    """The symbol of the ResNet with ``num_layers`` layers, a key of UNITS."""
+def build(num_layers, num_classes, image_shape, kinds, placement, stem=None):
+    """The symbol of the ResNet with ``num_layers`` layers, a key of UNITS; ``stem`` is that of ``network``."""
     small = num_layers in CIFAR
     unit = basic_unit if num_layers in BASIC else bottleneck_unit
     widths = (64, 128, 256) if small else (64, 128, 256, 512) if num_layers in BASIC else (256, 512, 1024, 2048)
-    return network(UNITS[num_layers], widths, unit, small, num_classes, image_shape, kinds, placement)
+    return network(UNITS[num_layers], widths, unit, small, num_classes, image_shape, kinds, placement, stem)
 
 
-def network(units, widths, unit, small, num_classes, image_shape, kinds, placement):
+def network(units, widths, unit, small, num_classes, image_shape, kinds, placement, stem=None):
     """A ResNet of ``units[i]`` residual units with ``widths[i]`` output channels in stage i; ``small`` takes CIFAR's
-    stem, a bare 3×3 convolution.
+    stem, a bare 3×3 convolution. A number ``stem`` asks for one of that stride in the place of ImageNet's.
     """
     scale = Scaling(kinds, placement, units)
     data = input_images(image_shape)
     channels = 16 if small else 64
-    x = (
-        convolution(data, image_shape[0], channels, kernel=3, name='conv0')
-        if small
-        else imagenet_stem(data, image_shape[0], channels)
-    )
+    if small or stem:
+        x = small_stem(data, image_shape[0], channels, stride=stem or 1)
+    else:
+        x = imagenet_stem(data, image_shape[0], channels)
     block = 0
     for stage, (count, width) in enumerate(zip(units, widths), start=1):
         for index in range(1, count + 1):

@@ -4,7 +4,7 @@
 λ_block multiplies the whole branch. ResNeXt-18 and 34 are the authors' too: two 3×3 convolutions without groups.
 """
 
-from .layers import batch_norm, classifier, convolution, imagenet_stem, input_images, relu
+from .layers import batch_norm, classifier, convolution, imagenet_stem, input_images, relu, small_stem
 from .scaling import Scaling
 
 SCALES = ('block', 'group', 'neuron')
@@ -27,27 +27,26 @@ SCALES_OF_DEPTH = dict.fromkeys(BASIC, ('block', 'neuron'))
 NUM_GROUP = 32
 
 
-def build(num_layers, num_classes, image_shape, kinds, placement):
-    """The symbol of the ResNeXt with ``num_layers`` layers, a key of UNITS."""
+def build(num_layers, num_classes, image_shape, kinds, placement, stem=None):
+    """The symbol of the ResNeXt with ``num_layers`` layers, a key of UNITS; ``stem`` is that of ``network``."""
     small = num_layers in CIFAR
     widths = (64, 128, 256) if small else (256, 512, 1024, 2048)
     unit = _bottleneck_unit
     if num_layers in BASIC:
         widths, unit = (64, 128, 256, 512), _basic_unit
-    return network(UNITS[num_layers], widths, NUM_GROUP, small, num_classes, image_shape, kinds, placement, unit)
+    return network(UNITS[num_layers], widths, NUM_GROUP, small, num_classes, image_shape, kinds, placement, unit, stem)
 
 
-def network(units, widths, num_group, small, num_classes, image_shape, kinds, placement, unit=None):
+def network(units, widths, num_group, small, num_classes, image_shape, kinds, placement, unit=None, stem=None):
     """A ResNeXt of ``units[i]`` residual units with ``widths[i]`` output channels in stage i; ``small`` takes CIFAR's
-    stem, a 3×3 convolution. ``unit`` is what a unit is made of (default: the bottleneck).
+    stem, a 3×3 convolution. ``unit`` is what a unit is made of (default: the bottleneck). In the place of ImageNet's
+    stem, a number ``stem`` asks for a 3×3 convolution of that stride.
     """
     scale = Scaling(kinds, placement, units, num_group)
     data = input_images(image_shape)
     channels = 64
-    if small:
-        x = relu(
-            batch_norm(convolution(data, image_shape[0], channels, kernel=3, name='conv0'), channels, 'bn0'), 'relu0'
-        )
+    if small or stem:
+        x = relu(batch_norm(small_stem(data, image_shape[0], channels, stem or 1), channels, 'bn0'), 'relu0')
     else:
         x = imagenet_stem(data, image_shape[0], channels)
     block = 0

@@ -17,7 +17,6 @@ from runtime.argument_types import divisors, not_negative, numbers, positive
 from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
-from train.data.augment import RGB_MEAN, RGB_STD
 from train.data.datasets import DATASETS, load_dataset
 from train.evaluation import accuracy
 
@@ -56,16 +55,14 @@ def parser():
     made.add_argument(
         '--rgb-mean',
         type=numbers,
-        default=RGB_MEAN,
         metavar='R,G,B',
-        help='subtracted from pixels of 0..255 (default: as in training)',
+        help='subtracted from pixels of 0..255 (default: as the network says)',
     )
     made.add_argument(
         '--rgb-std',
         type=divisors,
-        default=RGB_STD,
         metavar='R,G,B',
-        help='what pixels are then divided by (default: as in training)',
+        help='what pixels are then divided by (default: as the network says)',
     )
     made.add_argument('--all', action='store_true', help=f'list every tensor, not the {SHOWN} that differ most')
     made.add_argument('--json', action='store_true', help='print one object')
@@ -128,7 +125,9 @@ def accuracies(a, b, args):
     found = {'data': args.data, 'images': len(dataset.test_images)}
     for name, model in (('a', a), ('b', b)):
         found[name] = (
-            accuracy(model.outputs, dataset, args.rgb_mean, args.rgb_std, model.source) if model.computes else None
+            accuracy(model.outputs, dataset, args.rgb_mean, args.rgb_std, model.source, model.preprocessing)
+            if model.computes
+            else None
         )
     return found
 

@@ -21,6 +21,7 @@ from formats.params_file import save_arrays
 from graphs.comparison import Difference
 from graphs.graph import image_shape_of
 from graphs.predictor import Network, Predictor
+from graphs.preprocessing import preprocessing_of, with_preprocessing
 from interop import convert
 from interop.conversion_proof import prove_conversion
 from interop.models import read_model
@@ -31,7 +32,7 @@ from runtime.errors import MissingDependencyError, UserError
 from runtime.files import written_whole
 from symbols import parse_image_shape
 from train.data.datasets import DATASETS, load_dataset, train_iterator
-from train.evaluation import accuracy
+from train.evaluation import accuracy, normalisation
 
 CALIBRATION_BATCH = 32
 
@@ -103,8 +104,10 @@ def to_int8(args):
     graph, params = claimed(args, '-symbol.json', '-0000.params')
     network = load_checkpoint(args.source, args.epoch)
     dataset = load_dataset(args.data, args.data_dir, image_shape(args, network[0]))
-    quantized = quantize(*network, calibration_images(dataset, args.calibration_images))
-    before, after = (accuracy(Predictor(Network(*one)), dataset) for one in (network, quantized))
+    known = preprocessing_of(network[0], args.source)
+    symbol, *params = quantize(*network, calibration_images(dataset, args.calibration_images, known))
+    quantized = (with_preprocessing(symbol, known, image_shape(args, network[0])), *params)
+    before, after = (accuracy(Predictor(Network(*one)), dataset, preprocessing=known) for one in (network, quantized))
     save_model(args.out, 0, *quantized)
     return (
         f'wrote {graph} and {params}\naccuracy on the test images of {dataset.name}: {before:.4f} before, {after:.4f} '
@@ -198,10 +201,12 @@ def image_shape(args, symbol):
     return image_shape_of(symbol, parse_image_shape(args.image_shape) if args.image_shape else None)
 
 
-def calibration_images(dataset, count):
-    """The first ``count`` training images in random order, as the network sees them in a test: float32 (N, C, H, W)."""
+def calibration_images(dataset, count, preprocessing=None):
+    """The first ``count`` training images in random order, as the network sees them in a test: float32 (N, C, H, W);
+    normalised as ``preprocessing`` says, where the network says it.
+    """
     size = min(CALIBRATION_BATCH, count, len(dataset.train_labels))
-    batches = train_iterator(dataset, size, seed=0, augment=False)
+    batches = train_iterator(dataset, size, 0, False, *normalisation(preprocessing))
     images = [batch.data[0].asnumpy() for batch, _ in zip(batches, range(-(-count // size)))]
     return np.concatenate(images)[:count]
 

@@ -13,12 +13,14 @@ from typing import Optional, Sequence
 from formats.checkpoint_files import load_checkpoint
 from graphs.graph import data_shape_of, only_input
 from graphs.predictor import Network, Predictor
+from graphs.preprocessing import IMAGES, Preprocessing, preprocessing_of
 from runtime.cli import Parser, run
 from runtime.devices import contexts
 from runtime.errors import UserError
 from train.data.datasets import add_data_args, dataset_from_args, eval_iterator
-from train.data.imagenet import add_imagenet_args, check_paths, imagenet_from_args
-from train.evaluation import score
+from train.data.image_sources import named
+from train.data.imagenet import add_imagenet_args, check_paths, imagenet_from_args, open_sources
+from train.evaluation import normalisation, score, warn_of_another
 from train.log import open_log
 
 IMAGENET = 'imagenet'
@@ -27,20 +29,33 @@ IMAGENET = 'imagenet'
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Evaluate as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
+    symbol, arg_params, aux_params = load_checkpoint(args.prefix, args.epoch)
+    known = preprocessing_of(symbol, args.prefix)
     if args.data_val:
         args.dataset = IMAGENET
+    args.dataset = args.dataset or _dataset_of(known)
+    args.rgb_mean, args.rgb_std = normalisation(known, args.rgb_mean, args.rgb_std)
     if args.dataset == IMAGENET:
         check_paths(args, with_training=False)
-    symbol, arg_params, aux_params = load_checkpoint(args.prefix, args.epoch)
     dataset = None if args.dataset == IMAGENET else dataset_from_args(args)
     shape = dataset.image_shape if dataset else args.image_shape or data_shape_of(symbol) or (3, 224, 224)
     predict = Predictor(Network(symbol, arg_params, aux_params), context=device(args.gpus))
     num_classes = classes_of(predict, shape)
     if dataset:
+        warn_of_another(known, dataset.name)
         images = eval_iterator(dataset, args.batch_size, args.rgb_mean, args.rgb_std)
     else:
         open_log()  # for the names of damaged images
-        images = imagenet_from_args(args, shape, num_classes, args.batch_size, with_training=False).validation
+        classes = known.classes if known else ()
+        if known:
+            warn_of_another(known, IMAGES)
+            # A resize belongs to its image shape.
+            args.resize = args.resize or (known.resize if shape == data_shape_of(symbol) else None)
+        sources = open_sources(args, False, classes)
+        _check_same_classes(args.prefix, classes, sources['validation'].classes)
+        images = imagenet_from_args(
+            args, shape, num_classes, args.batch_size, with_training=False, sources=sources
+        ).validation
     wanted = dataset.num_classes if dataset else num_classes
     averages, count = score(predict, images, args.top_k, progress=args.dataset, num_classes=wanted)
     if args.json:
@@ -50,6 +65,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for name, value in averages.items():
         print(f'{name} {value:.6f}' + (f' (error {100 * (1 - value):.2f} %)' if 'accuracy' in name else ''))
     return 0
+
+
+def _dataset_of(known: Optional[Preprocessing]) -> str:
+    """The data set that a network was trained on, as ``--dataset`` calls it."""
+    name = known.dataset if known else None
+    return IMAGENET if name == IMAGES else name or 'cifar10'
+
+
+def _check_same_classes(prefix: str, expected: Sequence[str], found: Sequence[str]) -> None:
+    """Raise UserError where images have names of classes (``found``), and others than the network."""
+    if expected and found and list(expected) != list(found):
+        raise UserError(
+            f'{prefix} was trained on other classes ({named(expected)}) than these images have ({named(found)})'
+        )
 
 
 def device(gpus: Optional[str]):
@@ -82,6 +111,7 @@ def parser() -> Parser:
     made.add_argument('--json', action='store_true', help='print one JSON object')
     add_data_args(made, more=(IMAGENET,))
     add_imagenet_args(made, with_training=False)
+    made.set_defaults(dataset=None, rgb_mean=None, rgb_std=None)  # what the network itself says comes before
     return made
 
 

@@ -16,6 +16,7 @@ from formats.symbol_fit import image_shapes
 from graphs.comparison import compare_outputs, noise
 from graphs.graph import only_input
 from graphs.predictor import Network, Predictor
+from graphs.preprocessing import preprocessing_of
 from graphs.proof import outputs_of
 from graphs.speed import fastest_rounding, full_network, milliseconds
 from graphs.strip import strip
@@ -25,7 +26,7 @@ from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
 from train.data.datasets import DATASETS, eval_iterator, load_dataset
-from train.evaluation import accuracy
+from train.evaluation import accuracy, normalisation
 
 AUTO = 'auto'
 
@@ -103,7 +104,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     check_options(args)
     before = Network(*load_checkpoint(args.prefix, args.epoch))
     shapes = data_shapes(args, Predictor(before))
-    images, dataset = proof_images(args, shapes)
+    preprocessing = preprocessing_of(before.symbol, args.prefix)
+    images, dataset = proof_images(args, shapes, preprocessing)
     options = args.threshold, args.fold_bn, args.for_training, args.lambda_name
     rounding = None
     if args.round_to == AUTO:
@@ -116,7 +118,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         result['threshold_cost'] = compare_outputs(outputs_of(before, images), proved.outputs).as_dict()
     if dataset is not None:
         result['accuracy'] = {
-            name: accuracy(Predictor(network), dataset) for name, network in (('before', before), ('after', after))
+            name: accuracy(Predictor(network), dataset, preprocessing=preprocessing)
+            for name, network in (('before', before), ('after', after))
         }
     if rounding:
         result['roundings'] = rounding.milliseconds
@@ -162,13 +165,14 @@ def data_shapes(args, network: Predictor) -> Dict[str, tuple]:
     return {name: (batch, *shape[1:]) for name, shape in shapes.items()}
 
 
-def proof_images(args, shapes):
+def proof_images(args, shapes, preprocessing):
     """The images to prove on (dict name → array), and the data set they are from, if any."""
     if not args.data:
         return noise(args.proof_inputs, shapes), None
     data = only_input(list(shapes))
     dataset = load_dataset(args.data, args.data_dir, shapes[data][1:])
-    batch = next(eval_iterator(dataset, min(args.proof_inputs, len(dataset.test_labels))))
+    count = min(args.proof_inputs, len(dataset.test_labels))
+    batch = next(eval_iterator(dataset, count, *normalisation(preprocessing)))
     return {data: batch.data[0].asnumpy()}, dataset
 
 

@@ -10,6 +10,7 @@ from typing import Iterable
 IDENTITY = {
     'network',
     'num_layers',
+    'stem',
     'dataset',
     'image_shape',
     'num_classes',
@@ -93,6 +94,7 @@ ADDED_LATER = {
     'target_params': None,
     'gamma_weight': 'none',
     'first_rate_late': False,
+    'stem': None,
 }
 
 

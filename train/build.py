@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Type
 from formats.symbol_file import load_symbol
 from formats.symbol_operators import first_line
 from formats.symbol_shapes import check_shapes
+from graphs.classifier import with_classes
 from graphs.complexity import complexity
 from graphs.half import half
 from graphs.lambdas import lambda_layout, with_initial_lambda
@@ -40,13 +41,31 @@ def network(args: argparse.Namespace, image_shape: Sequence[int], num_classes: i
     """
     if args.network.endswith('.json'):
         symbol = load_symbol(args.network)
+        if args.finetune:
+            symbol = with_classes(symbol, num_classes)
         check_shapes(symbol, {'data': (1, *image_shape)}, args.network)
     else:
-        symbol = get_symbol(args.network, args.num_layers, num_classes, image_shape, args.scale, args.lambda_placement)
+        symbol = get_symbol(
+            args.network,
+            args.num_layers,
+            num_classes,
+            image_shape,
+            args.scale,
+            args.lambda_placement,
+            _stem(args),
+        )
     _check_fits_data(symbol, args.network, image_shape, num_classes)
     if args.label_smoothing:
         symbol = smoothed(symbol, args.label_smoothing, num_classes)
     return with_initial_lambda(symbol, args.lambda_init) if args.lambda_init != 1 else symbol
+
+
+def _stem(args):
+    """The stride of a small stem that ``--stem`` asks for; train_cifar.py has no such flag: its networks are for small
+    images.
+    """
+    stem = str(getattr(args, 'stem', None))
+    return int(stem) if stem.isdecimal() else None
 
 
 def make_optimizer(

@@ -18,6 +18,7 @@ from formats.checkpoint_files import known_epochs, symbol_path
 from formats.params_file import load_arrays, load_params, require_finite, save_arrays, save_params
 from formats.symbol_file import save_symbol, symbol_from_json
 from formats.symbol_json import MAX_BYTES
+from graphs.preprocessing import without_preprocessing
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError
 from runtime.files import naming, sha256, write_text
@@ -152,9 +153,11 @@ class Checkpoints:
         if not os.path.exists(path):
             return False
         try:
-            text = read_text(path, MAX_BYTES, GraphError)
+            text, now = read_text(path, MAX_BYTES, GraphError), without_preprocessing(symbol.tojson())
+            if without_preprocessing(text) == now:
+                return False
             # Another version of MXNet writes the same graph in other words.
-            return text != symbol.tojson() and symbol_from_json(text, path).tojson() != symbol.tojson()
+            return without_preprocessing(symbol_from_json(text, path).tojson()) != now
         except GraphError:
             return True
 

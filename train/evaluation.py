@@ -1,10 +1,12 @@
 """The accuracy of a network on a data set: every image once, none twice."""
 
+import sys
 from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import tqdm
 
+from graphs.preprocessing import Preprocessing
 from runtime.errors import DataError, UserError
 
 from .data.augment import RGB_MEAN, RGB_STD
@@ -17,14 +19,38 @@ Predict = Callable[[np.ndarray], List[np.ndarray]]
 
 
 def accuracy(
-    predict: Predict, dataset, mean: tuple = RGB_MEAN, std: tuple = RGB_STD, progress: Optional[str] = None
+    predict: Predict,
+    dataset,
+    mean: Optional[tuple] = None,
+    std: Optional[tuple] = None,
+    progress: Optional[str] = None,
+    preprocessing: Optional[Preprocessing] = None,
 ) -> float:
     """The part of all test images of ``dataset`` that a network classifies right; see ``score``.
 
-    ``mean`` and ``std`` are subtracted from pixels of 0..255, and divided by.
+    ``mean`` and ``std`` are subtracted from pixels of 0..255, and divided by; None: what the network's own
+    ``preprocessing`` says, or else the authors' constants. A warning says where that names another data set.
     """
-    images = eval_iterator(dataset, BATCH, mean, std)
+    warn_of_another(preprocessing, dataset.name)
+    images = eval_iterator(dataset, BATCH, *normalisation(preprocessing, mean, std))
     return score(predict, images, progress=progress, num_classes=dataset.num_classes)[0]['accuracy']
+
+
+def normalisation(
+    preprocessing: Optional[Preprocessing], mean: Optional[tuple] = None, std: Optional[tuple] = None
+) -> Tuple[tuple, tuple]:
+    """(mean, std) as given, or else as a network's own ``preprocessing`` says, or else the authors' constants."""
+    known = (preprocessing.mean, preprocessing.std) if preprocessing else (RGB_MEAN, RGB_STD)
+    return mean or known[0], std or known[1]
+
+
+def warn_of_another(preprocessing: Optional[Preprocessing], dataset: str) -> None:
+    """Say on stderr where a network was trained on another data set: its accuracy on ``dataset`` means little."""
+    if preprocessing and preprocessing.dataset not in (None, dataset):
+        print(
+            f'warning: this network was trained on {preprocessing.dataset}; its classes need not be those of {dataset}',
+            file=sys.stderr,
+        )
 
 
 def score(

@@ -1,15 +1,23 @@
 """``--finetune``: a network that starts from the weights of a checkpoint, and from nothing else of it."""
 
+import argparse
+import logging
 import os
+from typing import Dict, Tuple
+
+import numpy as np
 
 from formats.checkpoint_files import known_epochs, load_checkpoint, symbol_path
+from graphs.classifier import classifier_parameters
 from graphs.lambda_names import is_lambda
 from runtime import mx
 from runtime.errors import CheckpointError, UserError
 from symbols import NETWORKS
 
+CLASSIFIER_DEVIATION = 0.01
 
-def name_checkpoint(args):
+
+def name_checkpoint(args: argparse.Namespace) -> None:
     """Let ``--network PREFIX`` (or PREFIX:EPOCH) of a checkpoint be ``--network PREFIX-symbol.json`` and, where it has
     parameters, ``--finetune PREFIX,EPOCH``; the last epoch where none is said. Other ``args`` stay as they are.
     """
@@ -28,10 +36,19 @@ def name_checkpoint(args):
         args.finetune = f'{prefix},{epochs[-1]}'
 
 
-def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.0):
-    """The weights of a checkpoint for a network that may have other λ.
+def restart_weights(
+    arg_params: dict,
+    aux_params: dict,
+    shapes: Dict[str, tuple],
+    origin: str,
+    lambda_init: float = 1.0,
+    classifier: Tuple[str, ...] = (),
+    seed: int = 0,
+) -> Tuple[dict, dict]:
+    """The weights of a checkpoint for a network that may have other λ and another number of classes.
 
     ``shapes`` maps each parameter of the network to its shape; a λ that the checkpoint lacks starts at ``lambda_init``.
+    The parameters of the ``classifier`` start anew where their shapes differ: weights normal by ``seed``, biases 0.
     Raises CheckpointError for any other parameter that is missing, unknown to the network, or of another shape.
     """
     found = dict(arg_params, **aux_params)
@@ -44,26 +61,52 @@ def restart_weights(arg_params, aux_params, shapes, origin, lambda_init=1.0):
                 f'{origin} is of another network: it {what} {listed}; --finetune needs the network that it was trained '
                 'as'
             )
-    for name, array in found.items():
-        if array.shape != shapes[name]:
-            raise CheckpointError(f'{origin}: {name} has shape {array.shape}, the network wants {shapes[name]}')
+    others = [name for name, array in found.items() if array.shape != shapes[name]]
+    anew = [name for name in classifier if name in others]
+    for name in others:
+        if name not in anew:
+            raise CheckpointError(f'{origin}: {name} has shape {found[name].shape}, the network wants {shapes[name]}')
+    if anew:
+        logging.info(
+            '--finetune %s: it tells %d classes apart, this network %d; the classifier (%s) starts anew',
+            origin,
+            found[anew[0]].shape[0],
+            shapes[anew[0]][0],
+            ', '.join(anew),
+        )
     fresh = {name: mx.nd.full(shape, lambda_init) for name, shape in shapes.items() if name not in found}
+    fresh.update(_first_values({name: shapes[name] for name in anew}, seed))
     return dict(arg_params, **fresh), dict(aux_params)
 
 
-def weights_of(finetune: str, symbol, shapes: dict, lambda_init: float):
-    """(arg_params, aux_params) for ``symbol`` from ``finetune``, 'PREFIX,EPOCH'; ``shapes`` are those of its inputs.
-
-    Raises UserError for other text, CheckpointError where the weights do not fit.
-    """
+def parse_checkpoint(finetune: str) -> Tuple[str, int]:
+    """(prefix, epoch) of 'PREFIX,EPOCH'. Raises UserError for other text."""
     prefix, comma, epoch = finetune.rpartition(',')
     if not comma or not epoch.isdecimal():
         raise UserError(f'--finetune {finetune}: give PREFIX,EPOCH, for example runs/resnet20,240')
-    _, arg_params, aux_params = load_checkpoint(prefix, int(epoch))
-    return fitting_weights(symbol, arg_params, aux_params, shapes, finetune, lambda_init)
+    return prefix, int(epoch)
 
 
-def fitting_weights(symbol, arg_params, aux_params, shapes: dict, origin: str, lambda_init: float):
+def weights_of(finetune: str, symbol, shapes: dict, lambda_init: float, seed: int = 0) -> Tuple[dict, dict]:
+    """(arg_params, aux_params) for ``symbol`` from ``finetune``, 'PREFIX,EPOCH'; ``shapes`` are those of its inputs.
+
+    Raises UserError for other text, CheckpointError where the weights do not fit: see ``restart_weights``.
+    """
+    _, arg_params, aux_params = load_checkpoint(*parse_checkpoint(finetune))
+    classifier = classifier_parameters(symbol)
+    return fitting_weights(symbol, arg_params, aux_params, shapes, finetune, lambda_init, classifier, seed)
+
+
+def fitting_weights(
+    symbol,
+    arg_params: dict,
+    aux_params: dict,
+    shapes: dict,
+    origin: str,
+    lambda_init: float,
+    classifier: Tuple[str, ...] = (),
+    seed: int = 0,
+) -> Tuple[dict, dict]:
     """``restart_weights`` for ``symbol``; ``shapes`` are those of its inputs."""
     arg_shapes, _, aux_shapes = symbol.infer_shape(**shapes)
     wanted = dict(zip(symbol.list_arguments(), arg_shapes), **dict(zip(symbol.list_auxiliary_states(), aux_shapes)))
@@ -73,4 +116,14 @@ def fitting_weights(symbol, arg_params, aux_params, shapes: dict, origin: str, l
         {name: shape for name, shape in wanted.items() if name not in shapes},
         origin,
         lambda_init,
+        classifier,
+        seed,
     )
+
+
+def _first_values(shapes: Dict[str, tuple], seed: int) -> dict:
+    random = np.random.RandomState(seed)
+    return {
+        name: mx.nd.array(random.normal(0, CLASSIFIER_DEVIATION, shape)) if len(shape) > 1 else mx.nd.zeros(shape)
+        for name, shape in shapes.items()
+    }

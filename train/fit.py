@@ -7,11 +7,12 @@ import math
 import shlex
 import sys
 import time
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphs.predictor import Network
+from graphs.preprocessing import Preprocessing, with_preprocessing
 from runtime import mx
 from runtime.errors import TrainingError
 from runtime.threads import ThreadChooser
@@ -39,9 +40,12 @@ def fit(
     num_classes: int,
     top_k: int = 0,
     group: Alone = ALONE,
+    preprocessing: Optional[Preprocessing] = None,
+    notes: Sequence[str] = (),
 ) -> int:
     """Train by the parsed command line ``args`` (see ``train.arguments``) on two iterators; ``top_k`` above 1 also
-    reports top-k accuracy.
+    reports top-k accuracy. The symbol of the run carries ``preprocessing``, for whoever uses it later; the log begins
+    with ``notes``.
 
     Of the workers of a ``group`` each comes here with its share of the data, and the first one keeps what the run
     writes. Returns 0, or 128 + the signal's number where one stopped the run. Raises UserError for what a user can
@@ -56,8 +60,11 @@ def fit(
             sort_keys=True,
         ),
     )
+    for note in notes:
+        logging.info('%s', note)
+    symbol = with_preprocessing(network(args, image_shape, num_classes), preprocessing, image_shape)
     with locked(args.model_prefix if group.rank == 0 else None):
-        run = Run(args, train_data, val_data, network(args, image_shape, num_classes), top_k, group)
+        run = Run(args, train_data, val_data, symbol, top_k, group)
         run.start()
         log.write_file()
         return run.train()

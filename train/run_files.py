@@ -47,7 +47,7 @@ class RunFiles:
         """(arg_params, aux_params) that ``--finetune`` asks for."""
         args = self._args
         return self._broadcast_from_rank0(
-            lambda: weights_of(args.finetune, self._symbol, self._input_shapes(), args.lambda_init)
+            lambda: weights_of(args.finetune, self._symbol, self._input_shapes(), args.lambda_init, args.seed)
         )
 
     def begin(self, epoch: int, will_strip: bool) -> None:

@@ -11,6 +11,7 @@ from train.data.datasets import (
     add_data_args,
     dataset_from_args,
     eval_iterator,
+    preprocessing_for,
     synthetic_data,
     test_io,
     train_iterator,
@@ -51,7 +52,8 @@ def main(argv=None):
         if args.test_io:
             test_io(train)
             return 0
-        return fit(args, train, val, shape, classes, group=group)
+        preprocessing = None if args.benchmark else preprocessing_for(args, shape, classes)
+        return fit(args, train, val, shape, classes, group=group, preprocessing=preprocessing)
 
 
 if __name__ == '__main__':

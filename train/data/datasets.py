@@ -5,17 +5,20 @@
 ``train.data.imagenet``.)
 """
 
+import argparse
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 
+from graphs.preprocessing import Preprocessing
 from runtime.argument_types import divisors, numbers, positive, shape_of
 from runtime.errors import DataError
 
 from .augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, RGB_MEAN, RGB_STD, Augmentation, Preprocessor
 from .cifar import CIFAR10, CIFAR100
 from .cifar_cache import load_cifar
+from .class_names import CLASS_NAMES
 from .digits import load_digits_split
 from .iterators import EvalIterator, Recycled, SyntheticIterator, TrainIterator, measure_throughput, test_io
 
@@ -27,6 +30,7 @@ __all__ = [
     'eval_iterator',
     'load_dataset',
     'measure_throughput',
+    'preprocessing_for',
     'synthetic_data',
     'test_io',
     'train_iterator',
@@ -193,6 +197,13 @@ def add_data_args(parser, more=()):
         help='train on the images as they are, to see over-fitting or to debug',
     )
     return group
+
+
+def preprocessing_for(args: argparse.Namespace, image_shape: Tuple[int, ...], num_classes: int) -> Preprocessing:
+    """What a network that is trained by the options of ``add_data_args`` will want of its images."""
+    names = CLASS_NAMES.get(args.dataset, ())
+    mean, std = (tuple(np.atleast_1d(value).tolist()) for value in (args.rgb_mean, args.rgb_std))
+    return Preprocessing(mean, std, max(image_shape[1:]), names if len(names) == num_classes else (), args.dataset)
 
 
 def dataset_from_args(args):

@@ -10,13 +10,13 @@ import numpy as np
 
 from formats.record_file import RecordFile
 from runtime.errors import DataError
-from runtime.reading import MB, read_bytes
+from runtime.reading import MB, read_bytes, read_json
 
 from .fingerprint import fingerprint
 from .image_folders import ENDINGS, NO_CLASS, OUTSIDE, list_images, log_left_out
 
-# What a record can hold.
-MAX_IMAGE_FILE = 512 * MB
+# What a record can hold, and far more than the names of all classes.
+MAX_IMAGE_FILE, MAX_MANIFEST_BYTES = 512 * MB, 512 * MB
 
 
 class RecordSource:
@@ -29,6 +29,7 @@ class RecordSource:
         self._file = RecordFile(rec, idx or (beside if os.path.exists(beside) else None))
         if not len(self._file):
             raise DataError(f'{rec}: holds no records')
+        self.classes: List[str] = _classes_of_manifest(os.path.splitext(rec)[0] + '.json')
 
     def __len__(self):
         return len(self._file)
@@ -49,6 +50,19 @@ class RecordSource:
     def name(self, position):
         """What the log calls an image."""
         return f'{self._file.path}: record {self._file.keys[position]}'
+
+
+def _classes_of_manifest(path: str) -> List[str]:
+    """The names of the classes, in the order of their labels, by the manifest that tools/make_record.py writes beside
+    its records; [] where there is none.
+    """
+    if not os.path.exists(path):
+        return []
+    manifest = read_json(path, MAX_MANIFEST_BYTES)
+    classes = manifest.get('classes') if isinstance(manifest, dict) else None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise DataError(f'{path}: not a manifest of tools/make_record.py; remove it, or make the records again')
+    return classes
 
 
 class FolderSource:

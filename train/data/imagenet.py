@@ -2,9 +2,13 @@
 stand for.
 """
 
+import argparse
 import os
-from typing import Any, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
+import numpy as np
+
+from graphs.preprocessing import IMAGES, Preprocessing
 from runtime import usable_cores
 from runtime.argument_types import divisors, from_zero_to_one, numbers, positive
 from runtime.errors import DataError
@@ -13,9 +17,10 @@ from .augment import RGB_MEAN, RGB_STD
 from .decoder_pool import DecoderPool
 from .image_augment import DRAWS, CentreView, ImageAugmentation, RandomView
 from .image_iterators import Damage, ImageEvalIterator, ImageTrainIterator
-from .image_sources import FolderSource, ImageReader, RecordSource
+from .image_sources import FolderSource, ImageReader, RecordSource, named
 
 RECIPE = ImageAugmentation()
+Source = Union[FolderSource, RecordSource]
 
 
 class ImageNet(NamedTuple):
@@ -28,7 +33,7 @@ class ImageNet(NamedTuple):
     pool: DecoderPool
 
 
-def add_imagenet_args(parser, with_training=True):
+def add_imagenet_args(parser: argparse.ArgumentParser, with_training: bool = True) -> 'argparse._ArgumentGroup':
     """Add the options that find and prepare images to a parser; their names are those of MXNet's own scripts. Returns
     the group.
     """
@@ -65,7 +70,8 @@ def _add_training(group):
         '--data-dir',
         metavar='FOLDER',
         help='in the place of record files: a folder with train/ and val/ in it, which hold a folder of images '
-        'for each class; slower on a disk that turns',
+        'for each class, or with train.rec and val.rec. Shape, classes, schedule, batch and γ that are not given are '
+        'chosen by the images, and the log says how',
     )
     group.add_argument(
         '--rgb-mean', type=numbers, default=RGB_MEAN, metavar='R,G,B', help='subtracted from pixels of 0..255'
@@ -100,8 +106,18 @@ def _add_training(group):
     )
 
 
-def imagenet_from_args(args, image_shape, num_classes, batch_size, with_training=True, part_index=0, num_parts=1):
-    """The ``ImageNet`` that the options of ``add_imagenet_args`` ask for.
+def imagenet_from_args(
+    args: argparse.Namespace,
+    image_shape: Tuple[int, ...],
+    num_classes: int,
+    batch_size: int,
+    with_training: bool = True,
+    part_index: int = 0,
+    num_parts: int = 1,
+    sources: Optional[Dict[str, Source]] = None,
+) -> ImageNet:
+    """The ``ImageNet`` that the options of ``add_imagenet_args`` ask for; ``sources`` are those of ``open_sources``,
+    where these are open already.
 
     Of ``num_parts`` workers, number ``part_index`` gets its part of each training step, as ``train_iterator`` has it,
     and of the validation images. Raises DataError where there is no such data, or it does not fit ``image_shape`` or
@@ -111,17 +127,15 @@ def imagenet_from_args(args, image_shape, num_classes, batch_size, with_training
         raise DataError(
             f'images have three channels, not the {image_shape[0]} of --image-shape {",".join(map(str, image_shape))}'
         )
-    check_paths(args, with_training)
+    found = sources or open_sources(args, with_training)
+    for part, source in found.items():
+        _check_classes(args, part, source, num_classes)
     normalisation = args.rgb_mean, args.rgb_std
-    resize = args.resize or (max(image_shape[1:]) * 256 + 112) // 224
-    found = {'validation': _source(args, 'val', num_classes)}
-    views = {'validation': CentreView(image_shape, resize, *normalisation)}
+    views: Dict[str, Union[CentreView, RandomView]] = {
+        'validation': CentreView(image_shape, resize_of(args, image_shape), *normalisation)
+    }
     if with_training:
-        found['training'], views['training'] = (
-            _source(args, 'train', num_classes),
-            RandomView(image_shape, _augmentation(args), *normalisation),
-        )
-        _check_same_classes(args, found)
+        views['training'] = RandomView(image_shape, _augmentation(args), *normalisation)
     readers = [ImageReader(source, views[part], num_classes) for part, source in found.items()]
     pool = DecoderPool(readers, image_shape, batch_size, DRAWS, args.data_nthreads or usable_cores())
     damage = {part: Damage(part, len(source), args.max_bad) for part, source in found.items()}
@@ -146,8 +160,48 @@ def imagenet_from_args(args, image_shape, num_classes, batch_size, with_training
     return ImageNet(train, validation, pool)
 
 
-def check_paths(args, with_training=True):
+def open_sources(
+    args: argparse.Namespace, with_training: bool = True, classes: Sequence[str] = ()
+) -> Dict[str, Source]:
+    """The images that the options ask for: 'validation' and, ``with_training``, 'training'. ``classes`` fixes the
+    classes of folders, where they are known. Raises DataError as ``imagenet_from_args`` does.
+    """
+    check_paths(args, with_training)
+    found = {'validation': _source(args, 'val', classes)}
+    if with_training:
+        found['training'] = _source(args, 'train', classes)
+        _check_same_classes(args, found)
+    return found
+
+
+def resize_of(args: argparse.Namespace, image_shape: Tuple[int, ...]) -> int:
+    """What the shorter side of an image becomes before the centre of ``image_shape`` is cut out."""
+    return args.resize or (max(image_shape[1:]) * 256 + 112) // 224
+
+
+def preprocessing_for(
+    args: argparse.Namespace, image_shape: Tuple[int, ...], classes: Sequence[str] = ()
+) -> Preprocessing:
+    """What a network that is trained by these options will want of its images."""
+    mean, std = (tuple(np.atleast_1d(value).tolist()) for value in (args.rgb_mean, args.rgb_std))
+    return Preprocessing(mean, std, resize_of(args, image_shape), tuple(classes), IMAGES)
+
+
+def find_records(args: argparse.Namespace) -> None:
+    """Let ``--data-dir`` of a folder with train.rec and val.rec stand for these, as the authors' scripts have it."""
+    folder = args.data_dir
+    if not folder or os.path.isdir(os.path.join(folder, 'val')):
+        return
+    for part in ('train', 'val'):
+        path = os.path.join(folder, f'{part}.rec')
+        if hasattr(args, f'data_{part}') and not getattr(args, f'data_{part}') and os.path.isfile(path):
+            setattr(args, f'data_{part}', path)
+            args.data_dir = None
+
+
+def check_paths(args: argparse.Namespace, with_training: bool = True) -> None:
     """Raise DataError unless the options say where the images are, and files and folders of these names exist."""
+    find_records(args)
     parts = ('train', 'val') if with_training else ('val',)
     records = [getattr(args, f'data_{part}') for part in parts]
     wanted = ' and '.join(f'--data-{part} {part}.rec' for part in parts)
@@ -165,16 +219,18 @@ def check_paths(args, with_training=True):
             raise DataError(f'{path}: no such {"folder" if path == args.data_dir else "file"}')
 
 
-def _source(args, part, num_classes):
+def _source(args, part, classes):
     if not args.data_dir:
         return RecordSource(getattr(args, f'data_{part}'), getattr(args, f'data_{part}_idx'))
-    source = FolderSource(os.path.join(args.data_dir, part))
-    if len(source.classes) != num_classes:
+    return FolderSource(os.path.join(args.data_dir, part), classes)
+
+
+def _check_classes(args, part, source, num_classes):
+    if args.data_dir and len(source.classes) != num_classes:
         raise DataError(
-            f'{args.data_dir}/{part} has {len(source.classes)} class folders, the network {num_classes} classes; mind '
-            '--num-classes'
+            f'{args.data_dir}/{"train" if part == "training" else "val"} has {len(source.classes)} class folders '
+            f'({named(source.classes)}), the network {num_classes} classes; mind --num-classes'
         )
-    return source
 
 
 def _check_same_classes(args, found):
