@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from formats.checkpoint_files import known_epochs, load_checkpoint, save_model
+from formats.symbol_fit import check_fit
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError
 from symbols import get_symbol
@@ -55,6 +56,19 @@ def test_missing_epochs_say_which_there_are(tmp_path):
         CheckpointError, match=r'net\[1\]-0002.params: no such file; epochs of .* that exist: 1, 3, 10000'
     ):
         load_checkpoint(prefix, 2)
+
+
+@pytest.mark.parametrize('image', [None, '3,8,8'])
+def test_padding_and_upsampling(image):
+    """MXNet cannot tell their shapes, not even in part, where it does not know that the data are images."""
+    x = mx.sym.Variable('data', attr={'__image_shape__': image} if image else None)
+    x = mx.sym.Pad(x, mode='constant', pad_width=(0, 0, 0, 0, 1, 1, 1, 1))
+    x = mx.sym.Convolution(x, num_filter=4, kernel=(3, 3), name='conv')
+    symbol = mx.sym.UpSampling(x, scale=2, sample_type='nearest')
+    arg, aux = parameters(symbol, data=(1, 3, 8, 8))
+    check_fit(symbol, arg, aux, 'here')
+    with pytest.raises(CheckpointError, match='conv_bias'):
+        check_fit(symbol, {**arg, 'conv_bias': mx.nd.zeros((5,))}, aux, 'here')
 
 
 def without_image_shape(symbol):
