@@ -23,6 +23,7 @@ from .graph import Graph, record_image_shapes
 from .history import History
 from .lambdas import is_lambda
 from .losses import drop_losses
+from .obstacles import obstacles
 from .onednn_workaround import guard_sums
 from .sweep import prepare, sweep
 
@@ -32,7 +33,8 @@ DTYPE_CODES = {'float32': '0', 'float64': '1', 'float16': '2', 'uint8': '3', 'in
 class Stripped(NamedTuple):
     """A stripped network: a symbol and its parameters (dicts name → NDArray) for stock MXNet.
 
-    ``report`` says what stayed and went: see ``history.History.report``.
+    ``report`` says what stayed and went: see ``history.History.report``. Its ``dead_but_kept`` lists the operators
+    that hold dead channels: see ``obstacles.Obstacle``.
     """
 
     symbol: object
@@ -87,7 +89,9 @@ def strip(
     if fold_bn:
         fold_batch_norm(graph, values)
         sweep(graph, values, shapes, data_shapes, history.record, round_to)
-    return _finished(graph, values, history, data_shapes)
+    held = [obstacle._asdict() for obstacle in obstacles(graph, values, shapes)]
+    stripped = _finished(graph, values, history, data_shapes)
+    return stripped._replace(report={**stripped.report, 'dead_but_kept': held})
 
 
 def switched_off(arg_params, threshold, lambda_name='lambda'):

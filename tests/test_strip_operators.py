@@ -7,7 +7,7 @@ from helpers.strip_networks import strip_twice
 from formats.checkpoint_files import load_checkpoint, save_model
 from graphs.comparison import noise
 from graphs.predictor import Network
-from graphs.proof import prove
+from graphs.proof import outputs_of, prove
 from runtime import mx
 from runtime.errors import UserError
 from tools import strip_params
@@ -141,3 +141,49 @@ def test_a_network_that_is_random_is_named(tmp_path):
     save_model(str(tmp_path / 'net'), 1, *random_network(classify(dropped), {'lambda_a': 3}))
     with pytest.raises(UserError, match="this network is random: Dropout 'drop'"):
         strip_it(tmp_path, '--image-shape', '3,16,16')
+
+
+@pytest.mark.parametrize(
+    ('between', 'operator'),
+    [
+        (lambda x: mx.sym.Activation(x, act_type='sigmoid', name='act'), "Convolution 'c1'"),
+        (lambda x: mx.sym.Activation(x, act_type='softrelu', name='act'), "Convolution 'c1'"),
+        (lambda x: mx.sym.LRN(x, nsize=3, name='act'), "LRN 'act'"),
+    ],
+)
+def test_what_holds_dead_channels_is_named(between, operator, tmp_path, capsys):
+    x = between(scaled(conv(mx.sym.Variable('data'), 'c0', 8, no_bias=True), 'a', 8))
+    symbol = classify(conv(x, 'c1', 4, pad=(1, 1)))
+    stripped, _ = stripped_network(symbol, {'lambda_a': 5})
+    (held,) = stripped.report['dead_but_kept']
+    assert (held['channels'], held['operator']) == (5, operator)
+    save_model(str(tmp_path / 'net'), 1, *random_network(symbol, {'lambda_a': 5}))
+    strip_it(tmp_path, '--image-shape', '3,16,16')
+    assert f'5 dead channels of {held["layer"]} stay, because {operator} reads them' in capsys.readouterr().out
+
+
+def test_nothing_is_named_where_all_that_is_dead_goes():
+    x = mx.sym.Activation(scaled(conv(mx.sym.Variable('data'), 'c0', 8), 'a', 8), act_type='sigmoid')
+    stripped, kept = stripped_network(classify(conv(x, 'c1', 4)), {'lambda_a': 5})
+    assert stripped.report['dead_but_kept'] == []
+    assert kept['c0'] == 3
+
+
+def test_each_of_several_outputs_is_proved_and_converted(tmp_path):
+    pytest.importorskip('onnxruntime')
+    import onnx
+
+    from interop.onnx_export import export_onnx
+    from interop.runners import OnnxRunner
+
+    x = scaled(conv(mx.sym.Variable('data'), 'c0', 8), 'a', 8)
+    symbol = mx.sym.Group([mx.sym.softmax(classify(x)), conv(x, 'map', 2)])
+    stripped, kept = stripped_network(symbol, {'lambda_a': 5})
+    assert kept['c0'] == 3
+    path = str(tmp_path / 'net.onnx')
+    found = export_onnx(*stripped[:3], (3, 16, 16), path)
+    assert [output.name for output in found.outputs] == ['fc1', 'map']
+    images = noise(3, SHAPES)
+    outputs = OnnxRunner(onnx.load(path), path)(images['data'])
+    for expected, output in zip(outputs_of(Network(*stripped[:3]), images), outputs):
+        np.testing.assert_allclose(output, expected, atol=1e-5 * np.abs(expected).max())

@@ -211,6 +211,11 @@ def table(result, out):
     lines += ['', *_speed(result)]
     for name, factors in result['lambdas'].items():
         lines.append(f'{name}: {factors["alive_count"]} of {factors["count"]} alive{_stages(factors)}')
+    for held in result['dead_but_kept']:
+        lines.append(
+            f'{held["channels"]} dead channels of {held["layer"]} stay, because {held["operator"]} reads them: '
+            f'{held["reason"]}'
+        )
     lines.append(_sentence('proof', result['proof']))
     if 'threshold_cost' in result:
         lines.append(_sentence('cost of the threshold', result['threshold_cost']))

@@ -1,0 +1,49 @@
+"""Why dead channels stay: the operators of a stripped network that need them."""
+
+from typing import Dict, List, NamedTuple
+
+import numpy as np
+
+from .attributes import describe
+from .graph import Graph, Output
+from .liveness import Liveness, Weights
+from .operator_table import OPAQUE, WEIGHTED, rule_of
+
+
+class Obstacle(NamedTuple):
+    """``channels`` channels that hold the same number whatever the image stay in the output of ``layer``, since
+    ``operator`` needs them, for ``reason``.
+    """
+
+    layer: str
+    channels: int
+    operator: str
+    reason: str
+
+
+def obstacles(graph: Graph, values: dict, shapes: Dict[Output, tuple]) -> List[Obstacle]:
+    """The ``Obstacle`` for every operator that holds dead channels in ``graph``, which is stripped. ``values`` are its
+    parameters, ``shapes`` as from ``Graph.shapes``.
+    """
+    live = Liveness(graph, Weights(values), shapes)
+    live.find_needed()
+    found = []
+    for node in graph.nodes():
+        wanted = live.needed.get(Output(node))
+        if node.is_variable or wanted is not None and node.op not in WEIGHTED:
+            continue
+        rule = OPAQUE if wanted is None else rule_of(node)
+        for source, mask in zip(node.inputs, rule.needs(node, live, wanted)):
+            if mask is None or source not in live.known:
+                continue
+            # A layer drops what is 0; another constant would have to go into its bias.
+            held = mask & ~np.isnan(live.known[source]) & ((wanted is None) | (live.known[source] != 0))
+            if held.any():
+                reason = (
+                    'strip does not know what it does with each channel'
+                    if wanted is None
+                    else 'they are a constant that is not 0, which a layer with padding or groups cannot take into its '
+                    'bias'
+                )
+                found.append(Obstacle(source.node.name, int(held.sum()), describe(node), reason))
+    return found
