@@ -15,6 +15,8 @@ from .record_format import FIRST, HEADER, LAST, MAGIC, MIDDLE, PART, WHOLE, Dama
 # 20 bytes a record: enough for 25 million records.
 MAX_BYTES = 512 * MB
 MAX_LINE = 100
+# No image is longer; where no record begins for that many bytes, the rest of the file is lost.
+LONGEST = 1 << 26
 _BLOCK = 1 << 20  # bytes read at once in search of the next record, at most
 
 
@@ -85,9 +87,12 @@ def _end_of_record(read, place, head, size):
 
 
 def _next_start(read, place, size):
-    """The next aligned magic from ``place`` on that begins a record, or the end of the file."""
+    """The next aligned magic from ``place`` on that begins a record; the end of the file where there is none within the
+    length of the longest record.
+    """
     length = 1 << 12
-    while place < size:
+    end = min(size, place + LONGEST)
+    while place < end:
         block = read(place, length)
         for found in aligned_magics(block):
             word = block[found + 4 : found + 8] or read(place + found + 4, 4)

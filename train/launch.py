@@ -37,7 +37,7 @@ PASSED_ON = (
     'NCCL_',
 )  # to other machines: beginnings of names
 GRACE_SECONDS = 3  # in which the others may say what the end of one means to them
-MAX_HOST_BYTES = 1 << 20
+MAX_HOST_BYTES, MAX_HOST_NAME = 1 << 20, 300
 TIME_TO_SAVE = 120  # seconds from a signal to the end
 TIME_TO_CLOSE = 20  # seconds that servers have to end after the workers
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -240,7 +240,7 @@ def _hosts(text):
     else:
         hosts = text.split(',')
     hosts = [host for host in hosts if host]
-    if not hosts or any(host.startswith('-') for host in hosts):
+    if not hosts or any(host.startswith('-') or len(host) > MAX_HOST_NAME for host in hosts):
         _refuse(f'-H {text}: give names of machines separated by commas, or a file with one a line')
     return hosts
 
