@@ -16,11 +16,28 @@ import numpy as np
 
 from formats.params_file import save_params
 from formats.symbol_operators import KNOWN
+from helpers.fuzz_texts import mutated_lines, text_seeds
 from runtime import mx
 from symbols import get_symbol
 
 # How often each kind of file is drawn.
-WEIGHTS = {'params': 4, 'symbol': 8, 'operator': 4, 'torch': 4, 'safetensors': 1, 'onnx': 1}
+WEIGHTS = {
+    'params': 4,
+    'symbol': 8,
+    'operator': 4,
+    'torch': 4,
+    'safetensors': 1,
+    'onnx': 1,
+    'metrics': 2,
+    'result': 2,
+    'record manifest': 1,
+    'manifest': 1,
+    'recipe': 1,
+    'idx': 1,
+    'tar': 2,
+    'packed tar': 1,
+    'matlab': 2,
+}
 NUMBERS = (0, 1, 2, 3, 7, 8, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
 ABSURD = (
     '0',
@@ -120,6 +137,7 @@ class Corpus:
             'torch': _torch_files(folder),
             'safetensors': _safetensors_files(folder),
             'onnx': _onnx_files(),
+            **text_seeds(),
         }
         self.kinds = [kind for kind in WEIGHTS if self.seeds[kind]]
 
@@ -134,6 +152,9 @@ class Corpus:
             graph = mutated_graph(rng, original, rng.choice(self.seeds[kind]))
             data = json.dumps(graph).encode()
             return kind, mutated_bytes(rng, data) if rng.random() < 0.2 else data
+        if isinstance(original, list):
+            data = mutated_lines(rng, original, JUNK)
+            return kind, mutated_bytes(rng, data) if rng.random() < 0.3 else data
         if kind == 'torch' and original[:2] == b'PK' and rng.random() < 0.6:
             return kind, _mutated_archive(rng, original)
         return kind, mutated_bytes(rng, original, head=0.5)

@@ -15,16 +15,26 @@ import time
 
 import numpy as np
 
+from formats.matlab_file import read_matlab
+from formats.metrics_file import read_metrics
 from formats.onnx_file import load_onnx
 from formats.params_file import load_params
+from formats.recipe_file import read_recipe
+from formats.record_index import read_index
 from formats.safetensors_file import load_safetensors
 from formats.symbol_file import load_symbol
 from formats.symbol_fit import check_fit, expected_shapes
 from formats.symbol_shapes import check_shapes
+from formats.tar_files import read_members
 from formats.torch_file import load_torch_state
 from helpers.fuzz_cases import Corpus
 from runtime import mx
 from runtime.errors import UserError
+from runtime.reading import read_bytes
+from tools.records.manifest import read_manifest as record_manifest
+from tools.records.sources import find_images
+from tools.tables.results import read_result
+from train.manifest import read_manifest
 
 LOADERS = {
     'params': load_params,
@@ -32,6 +42,15 @@ LOADERS = {
     'torch': load_torch_state,
     'safetensors': load_safetensors,
     'onnx': load_onnx,
+    'metrics': read_metrics,
+    'result': read_result,
+    'record manifest': lambda path: record_manifest(path[: -len('.json')]),
+    'manifest': read_manifest,
+    'recipe': read_recipe,
+    'idx': read_index,
+    'tar': find_images,
+    'packed tar': lambda path: read_members(path, str, MEMORY >> 4, MEMORY >> 4, 'fetch it again'),
+    'matlab': lambda path: read_matlab(read_bytes(path, MEMORY), path),
 }
 ENDINGS = {
     'params': '.params',
@@ -39,12 +58,21 @@ ENDINGS = {
     'torch': '.pth',
     'safetensors': '.safetensors',
     'onnx': '.onnx',
+    'metrics': '-metrics.jsonl',
+    'result': '.json',
+    'record manifest': '.json',
+    'manifest': '.json',
+    'recipe': '.args',
+    'idx': '.idx',
+    'tar': '.tar',
+    'packed tar': '.tar.gz',
+    'matlab': '.mat',
 }
+MEMORY = 1 << 30
 CASE = 'case-'
 # Seconds of this process's own time for reading one file: the promise is one second, on a machine of its own.
 TIME_TO_READ = 1.0
 TIME_TO_HANG = 20
-MEMORY = 1 << 30
 # A network within this many values is also run.
 MAX_VALUES = 1 << 22
 VALUES = np.random.RandomState(0)

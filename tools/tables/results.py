@@ -43,16 +43,16 @@ def read_results(folder=FOLDER):
 
     Raises DataError for a file that is no such result.
     """
-    found = []
-    for path in sorted(glob.glob(os.path.join(folder, '**', 'result.json'), recursive=True)):
-        result = read_json(path, MB)
-        reason = misfit(result, RESULT)
-        if reason:
-            raise DataError(
-                f'{path}: not the result of a run ({reason}); remove it, and let tools/sweep.py make it again'
-            )
-        found.append({**result, 'folder': os.path.dirname(path)})
-    return found
+    return [read_result(path) for path in sorted(glob.glob(os.path.join(folder, '**', 'result.json'), recursive=True))]
+
+
+def read_result(path):
+    """The finished run of a ``result.json``, and 'folder', where it lies. Raises DataError where it is none."""
+    result = read_json(path, MB)
+    reason = misfit(result, RESULT)
+    if reason:
+        raise DataError(f'{path}: not the result of a run ({reason}); remove it, and let tools/sweep.py make it again')
+    return {**result, 'folder': os.path.dirname(path)}
 
 
 def result_of(row, results):
