@@ -9,8 +9,7 @@ import json
 import math
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from formats.symbol_fit import IMAGE_SHAPE
-from formats.symbol_limits import MAX_CHARACTERS
+from formats.symbol_limits import IMAGE_SHAPE, MAX_CHARACTERS
 from runtime.errors import GraphError
 
 PREPROCESSING = '__preprocessing__'

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 # Nothing of the project is imported: that would load MXNet, which starts no processes.
 AFTER_ANOTHER = 3  # exit code of who ended because another process did: that of runtime.errors.AnotherEndedError
@@ -43,7 +44,7 @@ TIME_TO_CLOSE = 20  # seconds that servers have to end after the workers
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
-def main(argv=None):
+def main(argv: Optional[List[str]] = None) -> int:
     args = parser().parse_args(argv)
     if not args.command:
         _refuse(
@@ -55,7 +56,7 @@ def main(argv=None):
         return processes.watch()
 
 
-def parser():
+def parser() -> 'Parser':
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         '-n', '--num-workers', type=_positive, required=True, help='how many workers, each of which runs COMMAND'
@@ -81,7 +82,7 @@ def parser():
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         _refuse(f'{message} (--help explains)')
 
 
@@ -90,9 +91,11 @@ class Run:
     that kills it when its stdin closes.
     """
 
-    def __init__(self, num_workers, num_servers, hosts, command):
-        self._command, self._events, self._signals, self._stopping = command, queue.Queue(), 0, None
-        scheduler = '127.0.0.1' if hosts == [None] else _own_address(hosts[0])
+    def __init__(self, num_workers: int, num_servers: int, hosts: List[Optional[str]], command: List[str]) -> None:
+        self._command, self._signals = command, 0
+        self._events: queue.Queue[Any] = queue.Queue()  # signals, and Processes that have ended
+        self._stopping: Optional[int] = None
+        scheduler = _own_address(hosts[0]) if hosts[0] else '127.0.0.1'
         self._environment = {
             'DMLC_PS_ROOT_URI': scheduler,
             'DMLC_PS_ROOT_PORT': str(_free_port()),
@@ -100,9 +103,9 @@ class Run:
             'DMLC_NUM_SERVER': str(num_servers),
             'PYTHONUNBUFFERED': '1',
         }
-        if hosts == [None]:
+        if not hosts[0]:
             self._environment['DMLC_NODE_HOST'] = scheduler
-        placed = [('scheduler', 0, None)]
+        placed: List[Tuple[str, int, Optional[str]]] = [('scheduler', 0, None)]
         placed += [
             (role, number, hosts[number % len(hosts)])
             for role, count in (('server', num_servers), ('worker', num_workers))
@@ -111,7 +114,7 @@ class Run:
         self._shares = -(-num_workers // len(hosts))
         self._placed = placed
 
-    def __enter__(self):
+    def __enter__(self) -> 'Run':
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: self._events.put(number))
         secret = secrets.token_hex(32)
@@ -121,13 +124,14 @@ class Run:
         ]
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         for process in self._processes:
             process.end()
 
-    def watch(self):
+    def watch(self) -> int:
         """Wait for the end, and return the exit code."""
-        dead, deadline = [], None
+        dead: List[Process] = []
+        deadline: Optional[float] = None
         while any(process.code is None for process in self._processes):
             try:
                 event = self._events.get(timeout=None if deadline is None else max(0, deadline - time.monotonic()))
@@ -173,8 +177,19 @@ class Process:
     name; at its end it is put in ``events``.
     """
 
-    def __init__(self, role, number, host, environment, secret, shares, command, events):
-        self.role, self.name, self.code = role, f'{role} {number}' + (f' on {host}' if host else ''), None
+    def __init__(
+        self,
+        role: str,
+        number: int,
+        host: Optional[str],
+        environment: Dict[str, str],
+        secret: str,
+        shares: int,
+        command: List[str],
+        events: 'queue.Queue[Any]',
+    ) -> None:
+        self.role, self.name = role, f'{role} {number}' + (f' on {host}' if host else '')
+        self.code: Optional[int] = None  # the exit code, once it has ended
         self._last, self._events = '', events
         supervised = [sys.executable, SUPERVISOR, str(shares), *command]
         environment = {**environment, 'DMLC_ROLE': role}
@@ -192,20 +207,22 @@ class Process:
         self._tell(f'{secret}\n')  # never on a command line, which every user of the machine can read
         threading.Thread(target=self._follow, daemon=True).start()
 
-    def signal(self, number):
+    def signal(self, number: int) -> None:
         self._tell(f'{int(number)}\n')
 
-    def end(self):
+    def end(self) -> None:
         """Kill it, if it has not ended."""
         try:
-            self._supervisor.stdin.close()
+            if self._supervisor.stdin:
+                self._supervisor.stdin.close()
             self._supervisor.wait(timeout=5)
         except (OSError, subprocess.TimeoutExpired):
             self._supervisor.kill()
             self._supervisor.wait()
 
-    def exit_summary(self):
-        how = f'was killed by signal {self.code - 128}' if self.code > 128 else f'ended with exit code {self.code}'
+    def exit_summary(self) -> str:
+        code = self.code or 0
+        how = f'was killed by signal {code - 128}' if code > 128 else f'ended with exit code {code}'
         return f'{self.name} {how}' + (f' ({self._last})' if self._last else '')
 
     def _tell(self, text):
@@ -224,7 +241,7 @@ class Process:
         self._events.put(self)
 
 
-def over_ssh(host, command, environment):
+def over_ssh(host: str, command: List[str], environment: Dict[str, str]) -> List[str]:
     """The command line that runs ``command`` on ``host`` in the folder that this is, with ``environment`` and what of
     this environment concerns it.
     """
@@ -274,7 +291,7 @@ def _free_port():
         return probe.getsockname()[1]
 
 
-def _refuse(message):
+def _refuse(message: str) -> NoReturn:
     _say(f'error: {message}')
     sys.exit(2)
 

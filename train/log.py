@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import time
+from typing import Any, Dict, Optional
 
 import numpy as np
 import tqdm
@@ -19,10 +20,12 @@ from runtime.errors import UserError
 from runtime.files import naming, write_text
 from runtime.reading import parsed_json, read_bytes
 
+from .metrics import Tally
+
 MXNET_FORMAT = '%(asctime)-15s Node[{rank}] %(message)s'
 
 
-def open_log(prefix=None, rank=0, quiet=False):
+def open_log(prefix: Optional[str] = None, rank: int = 0, quiet: bool = False) -> 'LogFile':
     """Send log lines to stderr, without tearing a progress bar, and, with a ``prefix``, to ``PREFIX.log`` as well: see
     LogFile, which is returned.
 
@@ -48,13 +51,13 @@ class LogFile(logging.handlers.MemoryHandler):
     prefix, nothing is written.
     """
 
-    def __init__(self, prefix):
+    def __init__(self, prefix: Optional[str]) -> None:
         super().__init__(capacity=1, flushOnClose=False)
         self._prefix = prefix
 
-    def write_file(self):
+    def write_file(self) -> None:
         """Write the lines so far, and from now on each at once. Raises OSError."""
-        target = logging.NullHandler()
+        target: logging.Handler = logging.NullHandler()
         if self._prefix:
             os.makedirs(os.path.dirname(os.path.abspath(self._prefix)), exist_ok=True)
             target = _StrictFileHandler(self._prefix + '.log', encoding='utf-8')
@@ -74,7 +77,7 @@ class _AboveProgressBar(logging.Handler):
         tqdm.tqdm.write(self.format(record), file=sys.stderr)
 
 
-def versions():
+def versions() -> Dict[str, Any]:
     """What a result may depend on besides the code: a dict of versions and the number of threads."""
     return {
         'python': platform.python_version(),
@@ -88,10 +91,10 @@ def versions():
 class Metrics:
     """``PREFIX-metrics.jsonl``: a line for each epoch. Without a prefix, nothing is written."""
 
-    def __init__(self, prefix):
+    def __init__(self, prefix: Optional[str]) -> None:
         self._path = f'{prefix}-metrics.jsonl' if prefix else None
 
-    def forget_from(self, epoch):
+    def forget_from(self, epoch: int) -> None:
         """Drop the lines of ``epoch`` and later, which a resumed run will write again.
 
         Lines that cannot be read are left out too. Then the file as it was is kept beside, under a name that ends in
@@ -118,7 +121,7 @@ class Metrics:
             )
         write_text(self._path, ''.join(kept))
 
-    def add(self, record):
+    def add(self, record: Dict[str, Any]) -> None:
         if self._path:
             with naming(self._path), open(self._path, 'a', encoding='utf-8') as out:
                 out.write(json.dumps(record) + '\n')
@@ -136,7 +139,7 @@ def _record_of(line):
 class Progress:
     """The lines of MXNet's ``Speedometer`` every ``every`` batches of an epoch; on a terminal, a bar in between."""
 
-    def __init__(self, epoch, batches, first, batch_size, every):
+    def __init__(self, epoch: int, batches: int, first: int, batch_size: int, every: int) -> None:
         self._epoch, self._batch_size, self._every = epoch, batch_size, every
         self._done = self._reported = first
         self._since = time.time()
@@ -149,13 +152,13 @@ class Progress:
             disable=not sys.stderr.isatty(),
         )
 
-    def __enter__(self):
+    def __enter__(self) -> 'Progress':
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._bar.close()
 
-    def batch_done(self, tally):
+    def batch_done(self, tally: Tally) -> None:
         self._done += 1
         self._bar.update()
         if self._done % self._every:

@@ -1,10 +1,15 @@
 """Metrics of training: accuracy and loss, the scaling factors, and the structures alive."""
 
 from collections import OrderedDict
+from typing import Any, Dict, Mapping
 
 import numpy as np
 
 from graphs.lambdas import lambda_layout
+from runtime import mx
+
+# Sums over images: count, correct, in_top_k, loss. The counts are whole numbers.
+Sums = Dict[str, Any]
 
 
 class Tally:
@@ -14,20 +19,20 @@ class Tally:
     same probability for all classes nothing is right.
     """
 
-    def __init__(self, top_k=0):
+    def __init__(self, top_k: int = 0) -> None:
         self._top_k = top_k
-        self.sums = {}
+        self.sums: Sums = {}
         self.clear()
 
-    def clear(self):
+    def clear(self) -> None:
         self.sums = {'count': 0, 'correct': 0, 'in_top_k': 0, 'loss': 0.0}
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Images so far."""
         return self.sums['count']
 
-    def add(self, probabilities, labels):
+    def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
         """Count images with class ``probabilities`` (N, K) and ``labels`` (N,) of any dtype, NumPy arrays both."""
         labels = labels.astype(int)
         of_label = probabilities[np.arange(len(labels)), labels]
@@ -39,11 +44,11 @@ class Tally:
         self.sums['in_top_k'] += int((before < self._top_k).sum())
 
     @property
-    def has_nonfinite_loss(self):
+    def has_nonfinite_loss(self) -> bool:
         """Whether a loss was not finite."""
         return not np.isfinite(self.sums['loss'])
 
-    def averages(self):
+    def averages(self) -> 'OrderedDict[str, float]':
         """The averages so far by MXNet's names of them; nan before the first image."""
         count = self.count or np.nan
         found = OrderedDict(accuracy=self.sums['correct'] / count)
@@ -53,13 +58,13 @@ class Tally:
         return found
 
 
-def lambda_statistics(symbol, lambdas):
+def lambda_statistics(symbol: mx.sym.Symbol, lambdas: Mapping[str, np.ndarray]) -> 'OrderedDict[str, Dict[str, Any]]':
     """λ by kind, from ``lambdas``, a dict from name to array.
 
     Returns a dict from kind to {'alive', 'total', 'stages': {stage: [alive, total]}, 'min', 'median', 'max'}; alive is
     what is not exactly 0.
     """
-    by_kind = OrderedDict()
+    by_kind: OrderedDict[str, Dict[str, Any]] = OrderedDict()
     for vector in lambda_layout(symbol):
         values = np.asarray(lambdas[vector.name])
         rows = values.reshape(len(vector.stages), -1)

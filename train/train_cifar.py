@@ -2,9 +2,11 @@
 digits.
 """
 
+from typing import List, Optional
+
 from runtime.cli import run
 from symbols import parse_image_shape
-from train.arguments import training_parser
+from train.arguments import RecipeParser, training_parser
 from train.build import check_arguments
 from train.data.datasets import (
     DATASETS,
@@ -22,7 +24,7 @@ from train.fit import fit
 from train.log import open_log
 
 
-def parser():
+def parser() -> RecipeParser:
     made = training_parser(__doc__)
     add_data_args(made)
     # Section 4.1 of the paper.
@@ -32,7 +34,7 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[List[str]] = None) -> int:
     serve()  # does not return in a parameter server
     args = parser().parse_args(argv)
     shape = parse_image_shape(args.image_shape or DATASETS[args.dataset].image_shape)

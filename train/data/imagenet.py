@@ -214,8 +214,8 @@ def check_paths(args: argparse.Namespace, with_training: bool = True) -> None:
             if with_training
             else f'no images: give {wanted}, or --data-dir with val/ in it'
         )
-    for path in filter(None, [args.data_dir, *records]):
-        if not os.path.exists(path):
+    for path in [args.data_dir, *records]:
+        if path and not os.path.exists(path):
             raise DataError(f'{path}: no such {"folder" if path == args.data_dir else "file"}')
 
 

@@ -3,6 +3,7 @@ what the gradients bear.
 """
 
 import math
+from typing import List, Sequence
 
 from runtime.errors import TrainingError
 
@@ -12,7 +13,7 @@ LARGEST, SMALLEST = 2.0**24, 2.0**-14
 STATE = 'loss_scale'
 
 
-def first_scale(batch_size):
+def first_scale(batch_size: int) -> float:
     """The scale to begin with, for a loss that is summed over ``batch_size`` images: a power of two, so that scaling
     rounds nothing.
     """
@@ -25,19 +26,19 @@ class LossScale:
     ``state`` (value, steps since it moved, steps ``skipped`` in all) is what a resumed run needs to go on the same.
     """
 
-    def __init__(self, batch_size):
+    def __init__(self, batch_size: int) -> None:
         self.value, self._steady, self.skipped = first_scale(batch_size), 0, 0
 
     @property
-    def state(self):
+    def state(self) -> List[float]:
         return [self.value, float(self._steady), float(self.skipped)]
 
     @state.setter
-    def state(self, state):
+    def state(self, state: Sequence[float]) -> None:
         value, steady, skipped = state
         self.value, self._steady, self.skipped = value, int(steady), int(skipped)
 
-    def learn(self, are_finite):
+    def learn(self, are_finite: bool) -> None:
         """Take notice of a step whose gradients ``are_finite``, or not. Raises TrainingError where no scale helps."""
         if not are_finite:
             self.value, self._steady, self.skipped = self.value / FACTOR, 0, self.skipped + 1

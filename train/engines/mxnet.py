@@ -318,7 +318,7 @@ class MXNetEngine:
         self._proved = True
 
 
-def seed_everything(number):
+def seed_everything(number: int) -> None:
     """Seed the generators that MXNet draws from, its own and NumPy's."""
     mx.random.seed(number)
     np.random.seed(number)

@@ -19,7 +19,7 @@ class Arithmetic(NamedTuple):
     cuda_graphs: str = 'auto'  # or 'on', 'off'
     compile: str = 'off'  # or 'auto', 'on': on the CPU, through torch.compile
 
-    def check(self, device):
+    def check(self, device: torch.device) -> None:
         """Raise UserError for what ``device`` cannot do."""
         if self.cuda_graphs == 'on' and device.type != 'cuda':
             raise UserError('--cuda-graphs on needs a card, as in --gpus 0')
@@ -27,11 +27,11 @@ class Arithmetic(NamedTuple):
         if self.dtype == 'bfloat16' and device.type == 'cuda' and torch.cuda.get_device_capability(device) < (8, 0):
             raise UserError(f'--dtype bfloat16: {torch.cuda.get_device_name(device)} has none; take float16')
 
-    def apply(self):
+    def apply(self) -> None:
         """Set what PyTorch has one setting of for the whole process."""
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.allow_tf32
 
-    def autocast(self, device):
+    def autocast(self, device: torch.device) -> torch.autocast:
         """A context in which convolutions and matrix products take ``dtype``. Parameters, λ, moving statistics and sums
         stay in float32.
 
@@ -41,7 +41,7 @@ class Arithmetic(NamedTuple):
             device.type, dtype=getattr(torch, self.dtype), enabled=self.dtype != 'float32', cache_enabled=False
         )
 
-    def scaler(self, device, batch_size):
+    def scaler(self, device: torch.device, batch_size: int) -> torch.amp.GradScaler:
         """What scales the loss so that gradients do not vanish in float16; for the other formats it does nothing.
 
         It begins and moves as MXNet's does (``train.engines.loss_scale``).
@@ -55,10 +55,10 @@ class Arithmetic(NamedTuple):
             enabled=self.dtype == 'float16',
         )
 
-    def laid_out(self, images):
+    def laid_out(self, images: torch.Tensor) -> torch.Tensor:
         """``images`` (N, C, H, W) in the memory layout that is asked for."""
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
-    def records(self, device):
+    def records(self, device: torch.device) -> bool:
         """Whether steps are recorded and replayed."""
         return self.cuda_graphs != 'off' and device.type == 'cuda'

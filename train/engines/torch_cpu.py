@@ -10,6 +10,9 @@ import logging
 import os
 import shutil
 import time
+from typing import Any, Callable, Optional
+
+import torch
 
 from runtime import mx
 from runtime.errors import UserError
@@ -22,7 +25,7 @@ WORTH_COMPILING_SECONDS = 600
 EAGER_MACS_PER_SECOND = 6e10
 
 
-def configure_process():
+def configure_process() -> None:
     """Set what PyTorch needs on a CPU: one pool of threads, and memory that is kept instead of being returned to the
     system and faulted in again.
 
@@ -46,12 +49,12 @@ def configure_process():
     mallopt(arena_max, 1)
 
 
-def compiler():
+def compiler() -> Optional[str]:
     """The path of a C++ compiler, or None."""
     return shutil.which(os.environ.get('CXX', 'g++')) or shutil.which('clang++')
 
 
-def check_compile(choice, device):
+def check_compile(choice: str, device: torch.device) -> None:
     """Raise UserError where ``--compile on`` is not possible."""
     if choice == 'on' and device.type != 'cpu':
         raise UserError(
@@ -61,7 +64,7 @@ def check_compile(choice, device):
         raise UserError('--compile on needs a C++ compiler; install g++, or set CXX to one, or leave --compile out')
 
 
-def should_compile(choice, dtype, device, macs_in_run):
+def should_compile(choice: str, dtype: str, device: torch.device, macs_in_run: float) -> bool:
     """Whether ``--compile choice`` ('auto', 'on', 'off') compiles a run of ``macs_in_run`` multiply-adds. Where 'auto'
     does not, the log says why.
     """
@@ -92,26 +95,27 @@ class Compiled:
     leave no trace in the parameters.
     """
 
-    def __init__(self, function, name, trial):
+    def __init__(self, function: Callable, name: str, trial: Callable[[Callable], Any]) -> None:
         self._function, self._name, self._trial = function, name, trial
-        self._compiled = None
+        self._compiled: Optional[Callable] = None
 
-    def __call__(self, *tensors):
-        if self._compiled is None:
-            self._compile()
-        return self._compiled(*tensors)
+    def __call__(self, *tensors: torch.Tensor) -> Any:
+        function = self._compiled or self._compile()
+        return function(*tensors)
 
-    def _compile(self):
+    def _compile(self) -> Callable:
         import torch._dynamo  # slow to import, so only here
 
         started = time.time()
-        self._compiled = torch.compile(self._function, dynamic=False)
+        compiled: Callable = torch.compile(self._function, dynamic=False)
         try:
-            self._trial(self._compiled)
+            self._trial(compiled)
         except (RuntimeError, torch._dynamo.exc.TorchDynamoException, OSError) as error:
             logging.warning(
                 'The %s could not be compiled, so it runs uncompiled: %s', self._name, str(error).partition('\n')[0]
             )
-            self._compiled = self._function
-            return
-        logging.info('Compiled the %s in %.0f seconds', self._name, time.time() - started)
+            compiled = self._function
+        else:
+            logging.info('Compiled the %s in %.0f seconds', self._name, time.time() - started)
+        self._compiled = compiled
+        return compiled

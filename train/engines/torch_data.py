@@ -5,25 +5,31 @@ What happens to an image is decided by the very code that decides it for MXNet (
 both see the same batches, to the bit.
 """
 
+from typing import Optional, Union
+
 import numpy as np
 import torch
 
 from runtime import mx
+from train.data.augment import Preprocessor
 from train.data.iterators import NO_CLASS, BatchIterator, EvalIterator, TrainIterator
 
+from .interface import Batches
 
-def on_device(iterator, device):
+
+def on_device(iterator: Batches, device: torch.device) -> Batches:
     """``iterator`` with its images on ``device``, where they are an array in memory; any other iterator as it is."""
-    kinds = {TrainIterator: DeviceTrainIterator, EvalIterator: DeviceEvalIterator}
-    if type(iterator) in kinds and isinstance(iterator.images, np.ndarray):
-        return kinds[type(iterator)](iterator, device)
+    if type(iterator) is TrainIterator and isinstance(iterator.images, np.ndarray):
+        return DeviceTrainIterator(iterator, device)
+    if type(iterator) is EvalIterator and isinstance(iterator.images, np.ndarray):
+        return DeviceEvalIterator(iterator, device)
     return iterator
 
 
 class DeviceIterator(BatchIterator):
     """Batches of ``iterator``, whose 'data' and 'softmax_label' are tensors on ``device``."""
 
-    def __init__(self, iterator, device):
+    def __init__(self, iterator: Union[TrainIterator, EvalIterator], device: torch.device) -> None:
         super().__init__(iterator.images.shape[1:], iterator.batch_size)
         self._iterator, self._device = iterator, device
         # As int32: bytes cannot be indices of classes beyond 255.
@@ -32,10 +38,10 @@ class DeviceIterator(BatchIterator):
         )
         self._pixels = DevicePreprocessor(iterator.preprocessor, device)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._iterator)
 
-    def set_epoch(self, epoch, first_batch=0):
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         super().set_epoch(epoch, first_batch)
         self._iterator.set_epoch(epoch, first_batch)
 
@@ -48,9 +54,9 @@ class DeviceTrainIterator(DeviceIterator):
     nothing.
     """
 
-    _decisions = None
+    _decisions: Optional[torch.Tensor] = None
 
-    def set_epoch(self, epoch, first_batch=0):
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         super().set_epoch(epoch, first_batch)
         self._decisions = None
 
@@ -81,18 +87,20 @@ class DeviceEvalIterator(DeviceIterator):
 class DevicePreprocessor:
     """What a ``Preprocessor`` does, on tensors on ``device``, rounding as it rounds."""
 
-    def __init__(self, preprocessor, device):
+    def __init__(self, preprocessor: Preprocessor, device: torch.device) -> None:
         self._mean, self._std, self._canvas = (
             torch.as_tensor(array, device=device)
             for array in (preprocessor.mean, preprocessor.std, preprocessor.blank())
         )
         self._shift = preprocessor.augmentation.shift
 
-    def plain(self, images):
+    def plain(self, images: torch.Tensor) -> torch.Tensor:
         """Normalise ``images`` (B, C, H, W) uint8; float32 of the same shape."""
         return (images.float() - self._mean) / self._std
 
-    def augmented(self, images, rows, columns, mirrored):
+    def augmented(
+        self, images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, mirrored: torch.Tensor
+    ) -> torch.Tensor:
         """Normalise and augment ``images`` (B, C, H, W) uint8 by the decisions (B,) about each; float32 of the same
         shape.
         """

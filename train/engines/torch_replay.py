@@ -6,6 +6,7 @@ waiting for the card, warmed up on a stream of its own.
 """
 
 import logging
+from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 
@@ -25,18 +26,22 @@ class Replayed:
 
     WARM_UP = 3
 
-    def __init__(self, function, recorder):
+    def __init__(self, function: Callable, recorder: Optional['CudaRecorder']) -> None:
         self._function, self._recorder = function, recorder
-        self._calls, self._inputs, self._replay = 0, None, None
+        self._calls = 0
+        self._inputs: Optional[List[torch.Tensor]] = None
+        self._replay: Optional[Callable[[], None]] = None
 
-    def __call__(self, *tensors):
+    def __call__(self, *tensors: torch.Tensor) -> Any:
         if self._recorder is None:
             return self._function(*tensors)
         self._take(tensors)
         self._calls += 1
         if self._calls <= self.WARM_UP:
             return self._recorder.warm_up(self._on_inputs)
-        if self._replay is None and not self._record():
+        if self._replay is None and self._recorder:
+            self._record()
+        if self._replay is None:
             return self._on_inputs()
         self._replay()
         return self._outputs
@@ -51,7 +56,6 @@ class Replayed:
             mine.copy_(tensor)
 
     def _record(self):
-        """Whether it could be done."""
         try:
             self._replay, self._outputs = self._recorder.record(self._on_inputs)
         except RuntimeError as error:
@@ -60,8 +64,6 @@ class Replayed:
                 str(error).partition('\n')[0],
             )
             self._recorder = None
-            return False
-        return True
 
 
 class CudaRecorder:
@@ -69,10 +71,10 @@ class CudaRecorder:
     gradients remember theirs.
     """
 
-    def __init__(self, device):
+    def __init__(self, device: torch.device) -> None:
         self._device, self._stream = device, torch.cuda.Stream(device)
 
-    def warm_up(self, function):
+    def warm_up(self, function: Callable[[], Any]) -> Any:
         """What ``function()`` returns, computed on the stream for recording."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
@@ -81,7 +83,7 @@ class CudaRecorder:
         current.wait_stream(self._stream)
         return outputs
 
-    def record(self, function):
+    def record(self, function: Callable[[], Any]) -> Tuple[Callable[[], None], Any]:
         """(a function that replays ``function()``, the outputs that each replay fills). Raises RuntimeError for what
         cannot be recorded.
         """

@@ -4,18 +4,20 @@ them.
 
 import torch
 
-from train.metrics import Tally
+from train.metrics import Sums, Tally
 
 
 class DeviceTally(Tally):
     """A ``Tally`` of tensors on ``device``. On a card, adding does not wait for the step that it counts."""
 
-    def __init__(self, top_k, device):
+    _sums: Sums
+
+    def __init__(self, top_k: int, device: torch.device) -> None:
         self._unread, self._unread_count = torch.zeros(3, dtype=torch.float64, device=device), 0
         super().__init__(top_k)
 
     @torch.no_grad()
-    def add(self, probabilities, labels):
+    def add(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
         """Count images with class ``probabilities`` (N, K) and ``labels`` (N,) of any dtype, tensors both."""
         labels = labels.long()
         of_label = probabilities.gather(1, labels[:, None])
@@ -27,12 +29,12 @@ class DeviceTally(Tally):
         self._unread_count += len(labels)
 
     @property
-    def has_nonfinite_loss(self):
+    def has_nonfinite_loss(self) -> bool:
         """As a ``Tally``'s, without waiting for a card: what it has not been asked for yet is taken to be well."""
         return self._unread.device.type == 'cpu' and super().has_nonfinite_loss
 
     @property
-    def sums(self):
+    def sums(self) -> Sums:
         """The sums so far, all of them read."""
         if self._unread_count:
             correct, in_top_k, loss = self._unread.tolist()
@@ -46,7 +48,7 @@ class DeviceTally(Tally):
         return self._sums
 
     @sums.setter
-    def sums(self, sums):
+    def sums(self, sums: Sums) -> None:
         self._forget()
         self._sums = sums
 
