@@ -26,15 +26,11 @@ def check_fit(symbol, arg_params, aux_params, path):
     _check_names('auxiliary state', symbol.list_auxiliary_states(), aux_params, path)
     inputs = [name for name in symbol.list_arguments() if name not in arg_params]
     _compare(expected_shapes(symbol, inputs), found, path)
-    images = image_shapes(symbol)
     try:
-        inferred = _inferred(symbol, {**images, **found})
-    except mx.MXNetError as error:
         # Padding and upsampling fail where they do not know how many sides their input has.
-        inferred = {} if images else _inferred_of_any_image(symbol, inputs, found)
-        if not inferred:
-            raise CheckpointError(f'{path}: the parameters do not fit the network: {first_line(error)}') from None
-    _compare(inferred, found, path)
+        _compare(_inferred(symbol, {**image_shapes(symbol), **found}), found, path)
+    except mx.MXNetError as error:
+        raise CheckpointError(f'{path}: the parameters do not fit the network: {first_line(error)}') from None
 
 
 def expected_shapes(symbol, inputs):
@@ -45,15 +41,8 @@ def expected_shapes(symbol, inputs):
     that does not fit, nothing is said.
     """
     known = image_shapes(symbol)
-    return _inferred_of_any_image(symbol, () if known else inputs, known)
-
-
-def _inferred_of_any_image(symbol, inputs, known):
-    """The shapes that follow from those ``known`` (name → shape) if ``inputs`` are images; empty where that cannot
-    be.
-    """
     try:
-        return _inferred(symbol, {**{name: ANY_IMAGE for name in inputs if not name.endswith('label')}, **known})
+        return _inferred(symbol, known or {name: ANY_IMAGE for name in inputs if not name.endswith('label')})
     except mx.MXNetError:
         return {}
 
