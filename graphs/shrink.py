@@ -14,6 +14,7 @@ from typing import Dict, NamedTuple
 
 import numpy as np
 
+from runtime import mx
 from runtime.errors import CannotShrinkError
 
 from .folding import fold_constants
@@ -35,7 +36,7 @@ class Shrunk(NamedTuple):
     kept: Dict[str, tuple]
     shapes: Dict[str, tuple]
 
-    def cut_array(self, name, array):
+    def cut_array(self, name: str, array: np.ndarray) -> np.ndarray:
         """What is left of the NumPy ``array``, which belongs to parameter ``name`` of the whole network (a weight, or a
         momentum of its shape).
         """
@@ -43,7 +44,7 @@ class Shrunk(NamedTuple):
             return array.reshape(-1)[self.kept[name]] if is_lambda(name) else array[self.kept[name]]
         return array[np.ix_(*self.kept[name])]
 
-    def expanded_array(self, name, small, whole):
+    def expanded_array(self, name: str, small: np.ndarray, whole: np.ndarray) -> np.ndarray:
         """A copy of ``whole`` that has the numbers of ``small`` in their places."""
         result = whole.copy()
         if is_lambda(name):
@@ -53,7 +54,7 @@ class Shrunk(NamedTuple):
         return result
 
 
-def shrink(symbol, dead, data_shapes):
+def shrink(symbol: mx.sym.Symbol, dead: Dict[str, np.ndarray], data_shapes: Dict[str, tuple]) -> Shrunk:
     """The network without the structures that are ``dead``.
 
     Parameters

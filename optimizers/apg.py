@@ -16,6 +16,7 @@ outside the momentum::
 """
 
 import warnings
+from typing import Callable, Dict, Iterable, Optional, Union
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class APG(mx.optimizer.Optimizer):
         self._scratch = Scratch()
         self._may_warn = True
 
-    def parameter_name(self, index):
+    def parameter_name(self, index: Union[int, str]) -> str:
         """The parameter's name behind an update's key: a name itself (update on a kvstore), or an int that Module or
         gluon.Trainer has explained.
         """
@@ -94,18 +95,18 @@ class APG(mx.optimizer.Optimizer):
             'param_idx2name={index: name}, or use names as keys'
         )
 
-    def is_lambda(self, index):
+    def is_lambda(self, index: Union[int, str]) -> bool:
         """Whether an update's key belongs to a scaling factor."""
         return is_lambda(self.parameter_name(index), self.lambda_name)
 
     @property
-    def shrinkage_per_step(self):
+    def shrinkage_per_step(self) -> Optional[float]:
         """How much a step shrinks a λ without a gradient, in the long run and in units of η: γ / (1 - μ). None where
         the penalty is not on λ.
         """
         return self.gamma / (1 - self.momentum)
 
-    def magnitudes(self, lambdas, read):
+    def magnitudes(self, lambdas: Iterable[str], read: Callable[[str], np.ndarray]) -> Dict[str, np.ndarray]:
         """Magnitude of each structure, by the name of its λ; 0 means removable. Here it is λ itself. ``read(name)``
         gives a parameter as a NumPy array.
         """
@@ -229,7 +230,9 @@ class APG(mx.optimizer.Optimizer):
         return {**super().__getstate__(), 'idx2name': {**self.idx2name, **names}}
 
 
-def clipped(array, bound, out=None):
+def clipped(
+    array: mx.nd.NDArray, bound: Union[float, mx.nd.NDArray], out: Optional[mx.nd.NDArray] = None
+) -> mx.nd.NDArray:
     """``array`` clipped to [-bound, bound]; the bound is a number, or an NDArray of the same shape."""
     if isinstance(bound, nd.NDArray):
         return nd.broadcast_maximum(nd.broadcast_minimum(array, bound), -bound, out=out)

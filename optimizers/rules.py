@@ -5,6 +5,8 @@ selection follow the authors' NAG under every rule. η is the learning rate, γ 
 G the loss, and S_a(z) = sign(z) max(|z| - a, 0).
 """
 
+from typing import Any
+
 import numpy as np
 
 from graphs.scaled_parameters import scaled_parameters
@@ -133,7 +135,7 @@ class GroupLasso(APG):
                 nd.broadcast_mul(v, mask, out=v)
 
 
-def shrink_groups(array, count, amount):
+def shrink_groups(array: mx.nd.NDArray, count: int, amount: float) -> mx.nd.NDArray:
     """``array`` with each of ``count`` equal parts along its first axis made shorter, as a vector, by ``amount``; 0
     where it was no longer than that.
     """
@@ -147,7 +149,7 @@ def shrink_groups(array, count, amount):
 RULES = {'apg': APG, 'ista': ISTA, 'subgradient': SubGradient, 'group-lasso': GroupLasso}
 
 
-def create(rule, symbol, **settings):
+def create(rule: str, symbol: mx.sym.Symbol, **settings: Any) -> APG:
     """The optimizer that selects structures of ``symbol`` by ``rule``, a key of RULES, with the settings of ``APG``."""
     if rule == 'group-lasso':
         settings['structures'] = scaled_parameters(symbol)

@@ -8,7 +8,7 @@ and meaning; states convert to and from theirs.
 """
 
 from collections import defaultdict
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 import torch
 
@@ -148,7 +148,7 @@ class APG(torch.optim.Optimizer):
                 if v:
                     v[position].mul_(bound > 0)
 
-    def mxnet_state(self):
+    def mxnet_state(self) -> Dict[str, Any]:
         """The state of every parameter as ``optimizers.apg.APG`` keeps it, dict by name: v of a λ; [-m, 1] of a weight;
         None without one.
         """

@@ -9,16 +9,29 @@ behind it trade scale, which λ alone does.
 """
 
 import itertools
+from typing import Callable, Dict, Iterable
 
 import numpy as np
 
 from graphs.lambdas import lambda_layout
+from runtime import mx
+
+from .engines.interface import Batches
+from .metrics import Tally
+from .resizing import ResizableEngine
 
 # Images that the loss without a block is measured on.
 IMAGES = 1024
 
 
-def contributions(engine, symbol, frozen, batches, steps, make_tally):
+def contributions(
+    engine: ResizableEngine,
+    symbol: mx.sym.Symbol,
+    frozen: Dict[str, np.ndarray],
+    batches: Batches,
+    steps: int,
+    make_tally: Callable[[], Tally],
+) -> Dict[str, np.ndarray]:
     """The contribution of every structure to the loss: dict from name of λ to array.
 
     Parameters
@@ -40,7 +53,14 @@ def contributions(engine, symbol, frozen, batches, steps, make_tally):
     return found
 
 
-def _without_each(engine, name, values, frozen, sample, make_tally):
+def _without_each(
+    engine: ResizableEngine,
+    name: str,
+    values: np.ndarray,
+    frozen: np.ndarray,
+    sample: Iterable,
+    make_tally: Callable[[], Tally],
+) -> np.ndarray:
     """How much the loss on ``sample`` rises without each element of a λ; 0 for dead ones."""
     whole = _loss(engine, sample, make_tally)
     rises = np.zeros(values.shape)
@@ -53,7 +73,7 @@ def _without_each(engine, name, values, frozen, sample, make_tally):
     return rises
 
 
-def _loss(engine, sample, make_tally):
+def _loss(engine: ResizableEngine, sample: Iterable, make_tally: Callable[[], Tally]) -> float:
     tally = make_tally()
     for batch in sample:
         probabilities = engine.predict_by_batch(batch)

@@ -8,15 +8,17 @@ bound]. After a third of the epochs the target is reached; γ is 0 from there, a
 What contributes how much is measured by ``train.contribution``.
 """
 
+import argparse
 import logging
 import math
-from typing import Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from graphs.alive import AliveCounter
 from graphs.complexity import complexity
 from graphs.lambdas import lambda_layout
+from runtime import mx
 from runtime.errors import UserError
 
 from .latency import latency_weights
@@ -27,6 +29,12 @@ BEGIN, END = 0.05, 1 / 3
 FADE = 0.5
 
 
+# A structure: the name of its λ, and its place in it, counted through. By name of λ: numbers, and what is dead.
+Structure = Tuple[str, int]
+Arrays = Dict[str, np.ndarray]
+Masks = Dict[str, np.ndarray]
+
+
 class Schedule(NamedTuple):
     """Selection chooses at the end of the epochs ``begin`` - 1 to ``end`` - 2, and what is chosen dies in the epoch
     after; ``end`` epochs reach the target.
@@ -35,7 +43,7 @@ class Schedule(NamedTuple):
     begin: int
     end: int
 
-    def share(self, epoch, target):
+    def share(self, epoch: int, target: float) -> Optional[float]:
         """The share that must be left after what the end of ``epoch`` chooses has died, or None where nothing is
         chosen.
         """
@@ -44,7 +52,7 @@ class Schedule(NamedTuple):
         return 1 - (1 - target) * (epoch + 2 - self.begin) / (self.end - self.begin)
 
 
-def schedule_of(num_epochs, begin=None, end=None):
+def schedule_of(num_epochs: int, begin: Optional[int] = None, end: Optional[int] = None) -> Schedule:
     """The ``Schedule`` of a run of ``num_epochs``. Raises UserError where they are too few."""
     begin = max(1, math.ceil(BEGIN * num_epochs)) if begin is None else begin
     end = max(begin + 1, math.ceil(END * num_epochs)) if end is None else end
@@ -54,6 +62,9 @@ def schedule_of(num_epochs, begin=None, end=None):
             'selection, and one to heal'
         )
     return Schedule(begin, end)
+
+
+NEVER = Schedule(0, 0)  # chooses nothing
 
 
 class Selection:
@@ -66,21 +77,22 @@ class Selection:
     data_shapes : dict from the name of the input to the shape of one image, (1, C, H, W).
     """
 
-    def __init__(self, args, symbol, data_shapes):
+    def __init__(self, args: argparse.Namespace, symbol: mx.sym.Symbol, data_shapes: Dict[str, tuple]) -> None:
         self._target = args.target_macs or args.target_params
         self._cost = 'params' if args.target_params else 'macs'
         self.freezes = args.freeze_dead or bool(self._target)
         self._symbol, self._data_shapes = symbol, data_shapes
-        self._gamma_weight, self._latency = args.gamma_weight, {}
+        self._gamma_weight = args.gamma_weight
+        self._latency: Arrays = {}
         self.gamma = args.gamma if args.optimizer == 'apg' else 0.0
         self._vectors = {vector.name: vector for vector in lambda_layout(symbol)}
         self._shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(**data_shapes)[0]))
         self._alive, self._full = AliveCounter(symbol, data_shapes), complexity(symbol, data_shapes)
         self.frozen = {name: np.zeros(self._shapes[name], bool) for name in self._vectors}
-        self._dying = {}
+        self._dying: Arrays = {}
         # Validation accuracy after the last epoch in which everything was alive.
-        self.accuracy_before = None
-        self._schedule = schedule_of(args.num_epochs) if self._target else None
+        self.accuracy_before: Optional[float] = None
+        self._schedule = schedule_of(args.num_epochs) if self._target else NEVER
         if self._target:
             self._require_possible()
 
@@ -90,15 +102,16 @@ class Selection:
         return self.freezes or bool(self._latency)
 
     @property
-    def has_budget(self):
+    def has_budget(self) -> bool:
+        """Whether the run ends at a target."""
         return bool(self._target)
 
     @property
-    def is_fading(self):
+    def is_fading(self) -> bool:
         """Whether some λ fall to 0 in this epoch."""
         return bool(self._dying)
 
-    def state(self):
+    def state(self) -> Dict[str, Any]:
         """What a checkpoint must hold, for JSON."""
         return {
             'frozen': {name: np.flatnonzero(mask).tolist() for name, mask in self.frozen.items() if mask.any()},
@@ -111,7 +124,7 @@ class Selection:
             'latency': {name: array.tolist() for name, array in self._latency.items()},
         }
 
-    def load(self, state):
+    def load(self, state: Dict[str, Any]) -> None:
         """Go on from what ``state`` returned."""
         for name, places in state['frozen'].items():
             self.frozen[name].reshape(-1)[places] = True
@@ -123,17 +136,17 @@ class Selection:
         self.accuracy_before = state.get('accuracy_before')
         self._latency = {name: np.array(values) for name, values in state.get('latency', {}).items()}
 
-    def share_left(self, frozen=None):
+    def share_left(self, frozen: Optional[Masks] = None) -> float:
         """The share of MACs (or parameters) that is left without what is dead."""
         frozen = self.frozen if frozen is None else frozen
         found = self._alive({name: (~mask).astype(np.float32) for name, mask in frozen.items()})
         return getattr(found, self._cost) / getattr(self._full, self._cost)
 
-    def wants_importance(self, epoch):
+    def wants_importance(self, epoch: int) -> bool:
         """Whether contributions must be measured in this epoch, because its end chooses."""
         return self.has_budget and self._schedule.share(epoch, self._target) is not None
 
-    def bounds(self, progress) -> Dict[str, np.ndarray]:
+    def bounds(self, progress: float) -> Dict[str, np.ndarray]:
         """What |λ| must not exceed when a share ``progress`` of the epoch is over: dict from name to array; only of λ
         with a bound.
         """
@@ -165,7 +178,7 @@ class Selection:
             for name, mask in self.frozen.items()
         }
 
-    def end_epoch(self, epoch, lambdas, measure):
+    def end_epoch(self, epoch: int, lambdas: Arrays, measure: Callable[[], Arrays]) -> bool:
         """Freeze what is 0, and choose what dies next, by the contributions that ``measure()`` finds. Returns whether
         something more is dead for good.
         """
@@ -199,7 +212,7 @@ class Selection:
             self.gamma,
         )
 
-    def _require_possible(self):
+    def _require_possible(self) -> None:
         least = {name: np.ones(mask.shape, bool) for name, mask in self.frozen.items()}
         for name, mask in least.items():
             for row in self._rows(name, mask):
@@ -211,7 +224,7 @@ class Selection:
                 f'{math.ceil(1000 * smallest) / 1000:.3f}'
             )
 
-    def _rows(self, name, array):
+    def _rows(self, name: str, array: np.ndarray) -> List[np.ndarray]:
         """The parts of a λ of which one structure must stay: a vector of channels, a row of groups; none of blocks,
         which have a shortcut.
         """
@@ -220,7 +233,7 @@ class Selection:
             return []
         return list(array) if kind == 'group' and array.ndim > 1 else [array.reshape(-1)]
 
-    def _choose(self, epoch: int, share: float, lambdas: Dict[str, np.ndarray], contributions: Dict[str, np.ndarray]):
+    def _choose(self, epoch: int, share: float, lambdas: Arrays, contributions: Arrays) -> None:
         """Let the structures of the least contribution per cost die: until ``share`` is left, or as near to it as can
         be without falling below the target; the last time, until no more than the target is left.
         """
@@ -246,14 +259,14 @@ class Selection:
                 self._dying[name] = np.full(self._shapes[name], np.inf)
             self._dying[name].flat[place] = abs(np.asarray(lambdas[name]).flat[place])
 
-    def _frozen_with(self, structures):
+    def _frozen_with(self, structures: List[Structure]) -> Masks:
         """``frozen`` with these (name, place) dead too."""
         frozen = {name: mask.copy() for name, mask in self.frozen.items()}
         for name, place in structures:
             frozen[name].flat[place] = True
         return frozen
 
-    def _without_needless(self, chosen, share):
+    def _without_needless(self, chosen: List[Structure], share: float) -> List[Structure]:
         """``chosen`` without those that the target does not need, the most important first; at most 64 are tried."""
         kept = list(chosen)
         for candidate in list(reversed(chosen))[1:65]:
@@ -262,7 +275,7 @@ class Selection:
                 kept = others
         return kept
 
-    def _order(self, contributions):
+    def _order(self, contributions: Arrays) -> List[Structure]:
         """(name, place) of every structure that may die, the least contribution per cost first."""
         ranked = []
         for name, mask in self.frozen.items():
@@ -280,7 +293,7 @@ class Selection:
         score = {one: contributions[one[0]].flat[one[1]] / costs[one] if costs[one] else np.inf for one in ranked}
         return sorted((one for one in ranked if np.isfinite(score[one])), key=lambda one: (score[one], one))
 
-    def _costs(self, candidates):
+    def _costs(self, candidates: List[Structure]) -> Dict[Structure, float]:
         """What each structure costs now, as a share of the network: of a block measured alone, of channels and groups
         by one of each vector.
         """

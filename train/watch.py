@@ -1,8 +1,12 @@
 """Signs that a run has collapsed, said at once and with a remedy."""
 
 import logging
+from typing import Dict, Optional, Set, Tuple
+
+import numpy as np
 
 from graphs.lambdas import lambda_layout
+from runtime import mx
 from runtime.errors import TrainingError
 
 from .metrics import lambda_statistics
@@ -14,12 +18,15 @@ CHANCE = 1.2
 class Watch:
     """Looks at a run at the end of each epoch; ``classes`` is what the network tells apart."""
 
-    def __init__(self, symbol, classes):
+    def __init__(self, symbol: mx.sym.Symbol, classes: int) -> None:
         self._symbol, self._classes = symbol, classes
         self._has_lambda = bool(lambda_layout(symbol))
-        self._best, self._said = 0.0, set()
+        self._best = 0.0
+        self._said: Set[Tuple[str, int]] = set()
 
-    def look(self, epoch, accuracy, lambdas, alive):
+    def look(
+        self, epoch: int, accuracy: float, lambdas: Dict[str, np.ndarray], alive: Optional[Dict[str, int]]
+    ) -> None:
         """Warn of accuracy that fell to chance and of stages without a structure. ``alive`` is {'params', 'macs'} or
         None.
 

@@ -28,7 +28,7 @@ def budget_course(result: dict):
     lambdas.set_ylabel('λ of each structure')
     schedule = schedule_of(len(epochs))
     planned = [
-        (epoch + 2, 100 * schedule.share(epoch, target)) for epoch in range(schedule.begin - 1, schedule.end - 1)
+        (epoch + 2, 100 * (schedule.share(epoch, target) or 1)) for epoch in range(schedule.begin - 1, schedule.end - 1)
     ]
     share.step(*zip(*[(schedule.begin, 100.0), *planned]), where='post', color=GREY, linestyle=':', label='schedule')
     left = [100 * epoch['alive'][cost] / epoch['full'][cost] for epoch in epochs]
