@@ -152,7 +152,7 @@ class APG(torch.optim.Optimizer):
         """The state of every parameter as ``optimizers.apg.APG`` keeps it, dict by name: v of a λ; [-m, 1] of a weight;
         None without one.
         """
-        states = {}
+        states: Dict[str, Any] = {}
         for group, name, parameter in self._named():
             if not self._has_state(group):
                 states[name] = None
