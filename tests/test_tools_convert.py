@@ -11,6 +11,8 @@ from helpers.trained_digits import trained_network
 
 from formats.checkpoint_files import load_checkpoint, save_model
 from graphs.predictor import Network, Predictor
+from graphs.preprocessing import Preprocessing, preprocessing_of, with_preprocessing
+from runtime import mx
 from runtime.errors import CheckpointError, GraphError, MissingDependencyError, UserError
 from runtime.files import sha256
 from symbols import get_symbol
@@ -81,7 +83,9 @@ def test_a_damaged_or_foreign_file_for_torch_is_named(checkpoint):
 
 def test_int8(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    save_model('digits', 1, *trained_network())
+    symbol, *weights = trained_network()
+    given = Preprocessing((123.68, 116.28, 103.53), (58.395, 57.12, 57.375), 32, tuple('0123456789'), 'digits')
+    save_model('digits', 1, with_preprocessing(symbol, given), *weights)
     assert (
         main(['digits', '1', '--to', 'int8', '--out', 'small', '--data', 'digits', '--calibration-images', '100']) == 0
     )
@@ -92,8 +96,9 @@ def test_int8(tmp_path, monkeypatch, capsys):
     assert before > 0.9
     assert after == pytest.approx(before, abs=0.02)
     assert os.path.exists('small-0000.params')
-    with open('small-symbol.json') as symbol:
-        assert '_sg_mkldnn' in symbol.read()
+    with open('small-symbol.json') as graph:
+        assert '_sg_mkldnn' in graph.read()
+    assert preprocessing_of(mx.sym.load('small-symbol.json')) == given
 
 
 def test_a_state_dict_and_back(checkpoint, capsys):

@@ -105,8 +105,8 @@ def to_int8(args):
     network = load_checkpoint(args.source, args.epoch)
     dataset = load_dataset(args.data, args.data_dir, image_shape(args, network[0]))
     known = preprocessing_of(network[0], args.source)
-    symbol, *params = quantize(*network, calibration_images(dataset, args.calibration_images, known))
-    quantized = (with_preprocessing(symbol, known, image_shape(args, network[0])), *params)
+    symbol, *in_8_bits = quantize(*network, calibration_images(dataset, args.calibration_images, known))
+    quantized = (with_preprocessing(symbol, known, image_shape(args, network[0])), *in_8_bits)
     before, after = (accuracy(Predictor(Network(*one)), dataset, preprocessing=known) for one in (network, quantized))
     save_model(args.out, 0, *quantized)
     return (
