@@ -33,10 +33,14 @@ def _groups(parser):
 
 def _section(title, actions, others):
     rows = [
-        [f'`{flag}{_values(action)}`', _defaults(action, others.get(flag)), _help(action)]
+        [_spellings(action), _defaults(action, others.get(flag)), _help(action)]
         for flag, action in actions.items()
     ]
     return f'### {title[0].upper()}{title[1:]}\n\n{markdown(["flag", "default", "what it is for"], rows, aligned=3)}'
+
+
+def _spellings(action):
+    return ', '.join(f'`{flag}{_values(action)}`' for flag in action.option_strings)
 
 
 def _values(action):
