@@ -8,7 +8,7 @@ padded zeros count in an average.
 
 import re
 import struct
-from typing import NamedTuple
+from typing import Any, Collection, List, NamedTuple, Optional, Tuple
 
 from runtime.errors import GraphError
 
@@ -26,29 +26,29 @@ class Window(NamedTuple):
     dilate: tuple
 
 
-def describe(node):
+def describe(node) -> str:
     """How an error calls a node: its operator and name."""
     return f'{node.op} {node.name!r}'
 
 
-def require(condition, node, reason):
+def require(condition: object, node, reason: str) -> None:
     """Raise GraphError, which names the node, unless ``condition`` holds."""
     if not condition:
         raise GraphError(f'{describe(node)}: {reason}')
 
 
-def unknown_operator(node, what, known):
+def unknown_operator(node, what: str, known: Collection[str]) -> GraphError:
     """The GraphError for an operator that ``what`` (a converter) has no entry for."""
     return GraphError(f'{describe(node)}: {what} does not know this operator; it knows {", ".join(sorted(known))}')
 
 
-def text(node, name, default=None):
+def text(node, name: str, default: Any = None) -> Any:
     """A text, or ``default`` where it is not set or None."""
     value = node.attrs.get(name, 'None')
     return default if value == 'None' else value
 
 
-def flag(node, name, default=False):
+def flag(node, name: str, default: bool = False) -> bool:
     """A Boolean, or ``default`` where it is not set or None.
 
     Raises GraphError for a text that MXNet does not take for one.
@@ -60,7 +60,7 @@ def flag(node, name, default=False):
     return FLAGS[value.lower()]
 
 
-def number(node, name, default=None):
+def number(node, name: str, default: Any = None) -> Any:
     """An int or float, or ``default`` where it is not set or None. Raises GraphError for a text that is no number."""
     value = text(node, name)
     if value is None:
@@ -74,13 +74,13 @@ def number(node, name, default=None):
         raise GraphError(f'{describe(node)}: {name}={value} is no number') from None
 
 
-def single(node, name, default=None):
+def single(node, name: str, default: Optional[float] = None) -> Any:
     """A number that MXNet holds in single precision even where the network computes in double."""
     value = number(node, name, default)
     return value if value is None else _rounded(value)
 
 
-def integers(node, name, default=()):
+def integers(node, name: str, default: Tuple[int, ...] = ()) -> Tuple[int, ...]:
     """A tuple of integers, or ``default`` where it is not set, None or empty.
 
     Raises GraphError for a text that MXNet does not take for one.
@@ -97,12 +97,12 @@ def _rounded(value):
     return struct.unpack('f', struct.pack('f', value))[0]
 
 
-def channels_last(node):
+def channels_last(node) -> bool:
     """Whether the layout of a convolution or pooling has the channels on the last axis."""
     return text(node, 'layout', '').endswith('C')
 
 
-def window(node):
+def window(node) -> Window:
     """The Window of a two-dimensional convolution or pooling.
 
     Raises GraphError for other dimensions and for channels-last layouts.
@@ -115,7 +115,7 @@ def window(node):
     return Window(kernel, stride, integers(node, 'pad', (0, 0)), dilate)
 
 
-def pooled_length(length, kernel, stride, pad, convention):
+def pooled_length(length: int, kernel: int, stride: int, pad: int, convention: str) -> int:
     """How many windows a pooling has along an axis.
 
     'valid' rounds down. 'full' rounds up, even where the last window then sees nothing but padding.
@@ -124,7 +124,9 @@ def pooled_length(length, kernel, stride, pad, convention):
     return (-(-steps // stride) if convention == 'full' else steps // stride) + 1
 
 
-def window_counts(length, kernel, stride, pad, convention, count_include_pad):
+def window_counts(
+    length: int, kernel: int, stride: int, pad: int, convention: str, count_include_pad: bool
+) -> List[int]:
     """For each window along an axis, the number of positions that an average divides by; 1 where there is none."""
     starts = [index * stride - pad for index in range(pooled_length(length, kernel, stride, pad, convention))]
     if count_include_pad:
@@ -132,20 +134,20 @@ def window_counts(length, kernel, stride, pad, convention, count_include_pad):
     return [max(min(start + kernel, length) - max(start, 0), 1) for start in starts]
 
 
-def pooling_convention(node):
+def pooling_convention(node) -> str:
     """'valid' or 'full'; GraphError for 'same', which MXNet itself has for one dimension only."""
     convention = text(node, 'pooling_convention', 'valid')
     require(convention in ('valid', 'full'), node, f'pooling_convention={convention} is not converted')
     return convention
 
 
-def batch_norm_axis(node):
+def batch_norm_axis(node) -> int:
     """The axis of the channels. GraphError for a node whose mean and variance are outputs too."""
     require(not flag(node, 'output_mean_var'), node, 'output_mean_var is not converted')
     return number(node, 'axis', 1)
 
 
-def batch_norm_eps(node):
+def batch_norm_eps(node) -> float:
     """What is added to the variance. Only the default is held in single precision."""
     return number(node, 'eps', _rounded(1e-3))
 

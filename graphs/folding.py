@@ -1,5 +1,7 @@
 """Arithmetic that can be done once and for all: what only parameters enter becomes a parameter."""
 
+from typing import Any, Collection, Dict
+
 import numpy as np
 
 from runtime import mx
@@ -24,7 +26,7 @@ def require_deterministic(graph: Graph) -> None:
             )
 
 
-def fold_constants(graph, parameters, lambda_name='lambda'):
+def fold_constants(graph: Graph, parameters: Collection[str], lambda_name: str = 'lambda') -> Dict[str, Output]:
     """Put a parameter in the place of every value that only parameters enter: λ·W, slices and repetitions of λ.
 
     ``parameters`` holds the names of all parameters. Returns a dict from the names of new parameters to the ``Output``
@@ -32,7 +34,7 @@ def fold_constants(graph, parameters, lambda_name='lambda'):
     made of, if nobody else reads that, else a name of its own, without ``lambda_name`` in it.
     """
     constant = _constants(graph, parameters)
-    frontier = {}
+    frontier: Dict[Output, Any] = {}
     for node, readers in graph.readers().items():
         for reader, position in readers:
             wanted = not node.is_variable or is_lambda(node.name, lambda_name)
@@ -44,7 +46,8 @@ def fold_constants(graph, parameters, lambda_name='lambda'):
         for source in frontier
     }
     uses = _uses(graph, constant, cones)
-    replacements, folded = {}, {}
+    replacements: Dict[Output, Output] = {}
+    folded: Dict[str, Output] = {}
     for source, reader in frontier.items():
         own = [variable for variable in cones[source] if uses[variable] == 1]
         if len(cones[source]) == len(own) == 1:
@@ -57,7 +60,7 @@ def fold_constants(graph, parameters, lambda_name='lambda'):
     return folded
 
 
-def evaluate(expressions, values):
+def evaluate(expressions: Dict[str, Output], values: dict) -> dict:
     """The values (dict name → NDArray) of ``expressions`` (dict name → ``Output``).
 
     ``values`` (dict name → NDArray) holds those of all variables below them. They are computed in single precision
@@ -75,7 +78,7 @@ def evaluate(expressions, values):
     return {name: output.astype(dtype, copy=False) for name, output, dtype in zip(expressions, outputs, types)}
 
 
-def widened(array):
+def widened(array: mx.nd.NDArray) -> mx.nd.NDArray:
     """The NDArray, in single precision if it is in half."""
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
@@ -108,7 +111,7 @@ def _uses(graph, constant, cones):
     return uses
 
 
-def new_name(graph, taken, wish):
+def new_name(graph: Graph, taken: Collection[str], wish: str) -> str:
     """``wish``, or ``wish`` with the first number behind it that no node and nothing in ``taken`` is called by."""
     name = wish = graph.fresh_name(wish)
     number = 1

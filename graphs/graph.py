@@ -10,7 +10,7 @@ Nothing here knows any network: all structure is read from the symbol itself.
 """
 
 import json
-from typing import Container, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Container, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from formats.symbol_fit import image_shapes
 from formats.symbol_limits import IMAGE_SHAPE
@@ -51,11 +51,11 @@ class Node:
         return f'{self.op}({self.name})'
 
     @property
-    def is_variable(self):
+    def is_variable(self) -> bool:
         return self.op == 'null'
 
     @property
-    def sources(self):
+    def sources(self) -> List['Node']:
         """The nodes that this one reads, in order."""
         return [source.node for source in self.inputs]
 
@@ -75,10 +75,10 @@ class Graph:
         self.attrs = dict(attrs or MADE_BY)
 
     @classmethod
-    def from_symbol(cls, symbol):
+    def from_symbol(cls, symbol) -> 'Graph':
         """Read a graph out of an ``mx.sym.Symbol``."""
         plan = json.loads(symbol.tojson())
-        nodes = []
+        nodes: List[Node] = []
         for entry in plan['nodes']:
             inputs = [Output(nodes[source], index) for source, index, *_ in entry['inputs']]
             nodes.append(Node(entry['op'], entry['name'], entry.get('attrs'), inputs, entry.get('subgraphs')))
@@ -91,7 +91,7 @@ class Graph:
         """
         return mx.sym.load_json(self.to_json())
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The text of this graph in MXNet's own format."""
         nodes = self.nodes()
         number = {node: position for position, node in enumerate(nodes)}
@@ -114,7 +114,7 @@ class Graph:
             }
         )
 
-    def nodes(self):
+    def nodes(self) -> List[Node]:
         """All nodes that the heads need, each after everything it reads, in the order in which MXNet lists them."""
         order, seen = [], set()
         for head in self.heads:
@@ -131,7 +131,7 @@ class Graph:
                     stack.append((fresh, iter(fresh.sources)))
         return order
 
-    def variables(self):
+    def variables(self) -> List[Node]:
         """The variables (parameters, auxiliary states, data, labels), in MXNet's order."""
         return [node for node in self.nodes() if node.is_variable]
 
@@ -148,7 +148,7 @@ class Graph:
             found[head.node].append((None, position))
         return found
 
-    def replace(self, replacements):
+    def replace(self, replacements: Dict[Output, Output]) -> None:
         """Let all that read a key of ``replacements`` (``Output`` → ``Output``) read its value instead.
 
         A value may be a key as well. The values' own nodes are among the readers, so that a value must not be computed
@@ -164,15 +164,15 @@ class Graph:
             node.inputs = [settled(source) for source in node.inputs]
         self.heads = [settled(head) for head in self.heads]
 
-    def copy(self):
+    def copy(self) -> 'Graph':
         """The same graph with nodes of its own."""
-        twins = {}
+        twins: Dict[Node, Node] = {}
         for node in self.nodes():
             inputs = [Output(twins[source], index) for source, index in node.inputs]
             twins[node] = Node(node.op, node.name, node.attrs, inputs, node.subgraphs)
         return Graph([Output(twins[node], index) for node, index in self.heads], self.attrs)
 
-    def fresh_name(self, wish):
+    def fresh_name(self, wish: str) -> str:
         """``wish``, or ``wish`` with the first number behind it that makes a name no node has."""
         taken = {node.name for node in self.nodes()}
         name, number = wish, 1
@@ -203,7 +203,7 @@ class Graph:
         return dict(zip(wanted, shapes))
 
 
-def labels(graph):
+def labels(graph: Graph) -> Set[str]:
     """The names of the variables that only a loss reads, as labels."""
     found = set()
     for node, readers in graph.readers().items():
@@ -261,7 +261,7 @@ def image_shape_of(symbol, image_shape: Optional[Sequence[int]] = None) -> Tuple
     return shape
 
 
-def record_image_shapes(graph, data_shapes):
+def record_image_shapes(graph: Graph, data_shapes: Dict[str, tuple]) -> None:
     """Let each input say the shape of one sample: ``data_shapes`` maps names to shapes, the batch first."""
     for node in graph.variables():
         shape = data_shapes.get(node.name, ())

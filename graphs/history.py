@@ -1,5 +1,7 @@
 """What stayed and what went: the record of a stripping, layer by layer and channel by channel."""
 
+from typing import List
+
 import numpy as np
 
 from .attributes import number
@@ -32,13 +34,13 @@ class History:
         }
         self._channels = {node: np.arange(channels) for node, (_, channels, _) in self._layers.items()}
 
-    def record(self, cut):
+    def record(self, cut) -> None:
         """Note what a round has cut."""
         for (node, _), mask in cut.kept.items():
             if node in self._channels:
                 self._channels[node] = self._channels[node][mask]
 
-    def report(self, graph, values, data_shapes):
+    def report(self, graph, values: dict, data_shapes: dict) -> dict:
         """The whole record, ready for JSON.
 
         ``before`` and ``after`` hold params, params_without_bn, macs, bias_adds, lambdas and bytes; ``lambdas`` for
@@ -77,9 +79,9 @@ class History:
         }
 
 
-def ranges(numbers):
+def ranges(numbers) -> List[List[int]]:
     """Ascending integers as a list of [first, last]."""
-    found = []
+    found: List[List[int]] = []
     for entry in map(int, numbers):
         if found and found[-1][1] == entry - 1:
             found[-1][1] = entry

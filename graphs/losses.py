@@ -9,7 +9,7 @@ from .graph import LABEL_OPERATORS, Graph, Node, Output
 PREDICTIONS = {'SoftmaxOutput': 'softmax', 'LogisticRegressionOutput': 'sigmoid'}
 
 
-def drop_losses(graph):
+def drop_losses(graph: Graph) -> None:
     """Let every loss that reads a label become the prediction that it puts out, under the same name and of the same
     shape.
     """
@@ -22,7 +22,7 @@ def drop_losses(graph):
     graph.replace(replacements)
 
 
-def logits(graph):
+def logits(graph: Graph) -> Graph:
     """The graph up to the inputs of its final softmax or sigmoid: the logits."""
     heads = []
     for head in graph.heads:

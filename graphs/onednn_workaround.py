@@ -12,7 +12,7 @@ SUMS = ('elemwise_add', '_plus', '_add')
 TRANSPARENT = ('BatchNorm', '_copy', 'identity', 'BlockGrad', 'Dropout', 'Cast', 'amp_cast')
 
 
-def guard_sums(graph):
+def guard_sums(graph) -> None:
     """Let every sum of ``graph`` that MXNet would compute wrongly be a ``broadcast_add``."""
     readers = graph.readers()
     for node in graph.nodes():

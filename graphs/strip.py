@@ -94,7 +94,7 @@ def strip(
     return stripped._replace(report={**stripped.report, 'dead_but_kept': held})
 
 
-def switched_off(arg_params, threshold, lambda_name='lambda'):
+def switched_off(arg_params: dict, threshold: float, lambda_name: str = 'lambda') -> dict:
     """The parameters with every factor of |λ| ≤ ``threshold`` set to zero; all other arrays are the same objects."""
 
     def off(array):

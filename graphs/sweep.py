@@ -5,16 +5,20 @@ values.update(evaluate(folded, values))
 sweep(graph, values, shapes, inputs)                # graph, values and shapes are now those of what is left
 """
 
+from typing import Callable, Collection, Dict, Optional
+
 from .attributes import flag, number
 from .factors import absorb_factors, cancel_repetitions
 from .folding import fold_constants
-from .graph import Node, Output
+from .graph import Graph, Node, Output
 from .liveness import Weights
-from .pruning import prune
+from .pruning import Cut, prune
 from .values import cut, like
 
 
-def prepare(graph, shapes, names, lambda_name='lambda'):
+def prepare(
+    graph: Graph, shapes: Dict[Output, tuple], names: Collection[str], lambda_name: str = 'lambda'
+) -> Dict[str, Output]:
     """Bring ``graph`` into the form that ``sweep`` works on, whatever the numbers in its parameters.
 
     ``names`` are the parameters. What only they enter becomes one parameter; returns what each such stands for, for
@@ -25,7 +29,14 @@ def prepare(graph, shapes, names, lambda_name='lambda'):
     return folded
 
 
-def sweep(graph, values, shapes, inputs, record=None, round_to=1):
+def sweep(
+    graph: Graph,
+    values: dict,
+    shapes: Dict[Output, tuple],
+    inputs: Collection[str],
+    record: Optional[Callable[[Cut], None]] = None,
+    round_to: int = 1,
+) -> None:
     """Fold factors into the parameters beside them and prune, until nothing more can go.
 
     ``values`` (dict name → NDArray or NumPy array) holds every parameter; ``inputs`` the names of the data. ``graph``,

@@ -13,6 +13,7 @@ GluonCV (.params) file of a network of ours, or the name of a GluonCV network.
 import argparse
 import importlib
 import os
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
@@ -72,7 +73,8 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Convert as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
     if args.to != 'mxnet' and args.epoch is None:
         raise UserError(f'--to {args.to} starts from an MXNet checkpoint: give its prefix and its epoch')
@@ -165,14 +167,14 @@ def read_back(network, path, write):
         return prove_conversion(converted, original, image_shape_of(again[0]), path)
 
 
-def save_safetensors(path, state):
+def save_safetensors(path: str, state: dict) -> None:
     """Write a dict name → NumPy array."""
     optional('safetensors.numpy', 'safetensors', 'safetensors').save_file(
         {name: np.ascontiguousarray(array) for name, array in state.items()}, path
     )
 
 
-def optional(module, what, package):
+def optional(module: str, what: str, package: str) -> Any:
     """A module that needs an optional package, or MissingDependencyError with the way to get it."""
     try:
         return importlib.import_module(module)
@@ -180,7 +182,7 @@ def optional(module, what, package):
         raise MissingDependencyError(f'{what} is not installed: pip install {package}') from None
 
 
-def claimed(args, *endings):
+def claimed(args, *endings: str) -> List[str]:
     """The paths to write, one for each ending. Refused before any work where one is the source, or is there already and
     --force is not.
     """
@@ -196,7 +198,7 @@ def claimed(args, *endings):
     return targets
 
 
-def image_shape(args, symbol):
+def image_shape(args, symbol) -> tuple:
     """What the network eats, as (channels, height, width)."""
     return image_shape_of(symbol, parse_image_shape(args.image_shape) if args.image_shape else None)
 

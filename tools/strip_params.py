@@ -131,7 +131,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def check_options(args):
+def check_options(args) -> None:
     """Refuse what would overwrite or could not be done, before any work."""
     targets = stripped_paths(args.out)
     sources = [os.path.realpath(path) for path in (symbol_path(args.prefix), params_path(args.prefix, args.epoch))]
@@ -192,7 +192,7 @@ def multiple(text: str) -> Union[int, str]:
     return AUTO if text == AUTO else positive(text)
 
 
-def table(result, out):
+def table(result: dict, out: str) -> str:
     """Before and after, what stayed of each vector of scaling factors, and the proof."""
     lines = [f'{"":24}{"before":>16}{"after":>16}{"kept":>9}']
     for label, key in (

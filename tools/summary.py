@@ -6,6 +6,7 @@ Examples:
 """
 
 import json
+from typing import Optional, Sequence
 
 from formats.checkpoint_files import load_checkpoint
 from formats.symbol_file import load_symbol
@@ -51,7 +52,8 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Count as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
     symbol = _checkpoint(args) if args.prefix else _network(args)
     shape = parse_image_shape(args.image_shape) if args.image_shape else data_shape_of(symbol)
