@@ -422,6 +422,6 @@ def test_every_flag_is_among_the_options():
     for script in (train_cifar, train_imagenet):
         for action in script.parser()._actions:
             for flag in action.option_strings:
-                assert f'| `{flag}' in text or flag in ('-h', '--help')
+                assert f'`{flag}' in text or flag in ('-h', '--help')
     assert '| `--batch-size VALUE` | 64; ImageNet 128 |' in text
     assert '| `--resume` | off |' in text
