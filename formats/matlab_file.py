@@ -19,8 +19,12 @@ HEADER = 128
 LITTLE_ENDIAN = b'IM'
 ARRAY, PACKED = 14, 15
 # Classes of arrays: cells, structures, text, numbers.
-CELL, STRUCT = 1, 2
-FORMS = (CELL, STRUCT, 4, *range(6, 16))
+CELL, STRUCT, TEXT = 1, 2, 4
+FORMS = (CELL, STRUCT, TEXT, *range(6, 16))
+COMPLEX = 8
+# Types of elements that hold numbers, and text.
+NUMBERS = (*range(1, 8), 9, 12, 13)
+TEXTS = (1, 2, 4, 16, 17, 18)
 # ImageNet's table of classes has 2 MB unpacked.
 MAX_UNPACKED = 8 * MB
 MAX_DEPTH = 16
@@ -79,10 +83,10 @@ def _check_array(data, begin, end, depth):
     """Raise ValueError where an array has more entries than its contents ``data[begin:end]`` can be."""
     if depth > MAX_DEPTH:
         raise ValueError('it is nested too deeply')
-    form, entries, name_length, fields, arrays = None, 0, 0, 1, 0
+    form, is_complex, entries, name_length, fields, arrays, values = None, False, 0, 0, 1, 0, 0
     for position, (kind, at, length) in enumerate(_elements(data, begin, end)):
         if position == 0:
-            form = data[at] if length else None
+            form, is_complex = (data[at], bool(data[at + 1] & COMPLEX)) if length > 1 else (None, False)
         elif position == 1:
             sides = struct.unpack_from(f'<{min(length // 4, 32)}i', data, at)
             entries = math.prod(sides)
@@ -90,10 +94,19 @@ def _check_array(data, begin, end, depth):
             name_length = struct.unpack_from('<i', data, at)[0]
         elif form == STRUCT and position == 4:
             fields = length // max(name_length, 1)
-        elif kind == ARRAY:
+        elif form in (CELL, STRUCT) and position > 2:
+            if kind != ARRAY:
+                raise ValueError(f'it has an element of type {kind} where an array must be')
             arrays += 1
             _check_array(data, at, at + length, depth + 1)
+        elif position > 2:
+            # SciPy looks the type up in a table, behind the end of which it dies.
+            if kind not in (TEXTS if form == TEXT else NUMBERS):
+                raise ValueError(f'it has an element of type {kind} where values must be')
+            values += 1
     if end > begin and form not in FORMS:
         raise ValueError(f'it has an array of class {form}, which is not read')
+    if form in FORMS and form not in (CELL, STRUCT) and values != 1 + is_complex:
+        raise ValueError('it has an array without values')
     if entries > end - begin or form in (CELL, STRUCT) and entries * fields > max(arrays, 1):
         raise ValueError('it has an array that claims to be larger than its contents')

@@ -97,6 +97,12 @@ def structure(sides, fields=1):
     return bytes(124) + b'\0\1IM' + element(14, body)
 
 
+# SciPy reads on behind its end, and dies.
+WITHOUT_VALUES = (
+    bytes(124) + b'\0\1IM' + struct.pack('<10I', 14, 40, 6, 8, 11, 0, 5, 8, 1, 1) + struct.pack('<2I', 1, 0)
+)
+
+
 def test_a_matlab_file_that_is_sound():
     found = read_matlab(matlab(numbers=np.arange(5), table={'name': 'abc', 'empty': np.zeros((0, 3))}), 'x.mat')
     assert found['numbers'].tolist() == [0, 1, 2, 3, 4]
@@ -111,9 +117,10 @@ def test_a_matlab_file_that_is_sound():
         (structure((1000, 1), fields=100), 'claims to be larger than its contents'),
         (bytes(124) + b'\0\1IM' + struct.pack('<II', 15, 9) + zlib.compress(b'')[:8] + b'x', 'x.mat cannot be read'),
         (matlab(numbers=np.arange(500))[:-30], 'x.mat cannot be read'),
+        (WITHOUT_VALUES, 'an array without values'),
         (b'', 'not a MATLAB file'),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_matlab_files_that_lie(data, reason):
     refused(lambda: read_matlab(data, 'x.mat'), reason)

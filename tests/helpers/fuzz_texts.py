@@ -85,7 +85,7 @@ def mutated_lines(rng, values, junk):
             if rng.random() < 0.2:
                 del holder[key]
             else:
-                holder[key] = rng.choice(junk)
+                holder[key] = json.loads(json.dumps(rng.choice(junk)))  # a copy: it may be spoilt too
             break
     return b''.join(json.dumps(line).encode() + b'\n' for line in lines)
 
