@@ -33,8 +33,7 @@ def _groups(parser):
 
 def _section(title, actions, others):
     rows = [
-        [_spellings(action), _defaults(action, others.get(flag)), _help(action)]
-        for flag, action in actions.items()
+        [_spellings(action), _defaults(action, others.get(flag)), _help(action)] for flag, action in actions.items()
     ]
     return f'### {title[0].upper()}{title[1:]}\n\n{markdown(["flag", "default", "what it is for"], rows, aligned=3)}'
 
