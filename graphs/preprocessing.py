@@ -100,13 +100,16 @@ def with_preprocessing(symbol, preprocessing: Optional[Preprocessing], image_sha
 
 
 def without_preprocessing(text: str) -> str:
-    """The JSON ``text`` of a symbol without what it says of preprocessing: two that agree are the same network."""
+    """The JSON ``text`` of a symbol without what it says of images, their shape included: two that agree are the same
+    network.
+    """
     try:
         graph = json.loads(text)
         for node in graph['nodes']:
             for attributes in (node.get('attrs'), node.get('attr')):
                 if isinstance(attributes, dict):
                     attributes.pop(PREPROCESSING, None)
+                    attributes.pop(IMAGE_SHAPE, None)
                     if not attributes:
                         del node['attrs' if attributes is node.get('attrs') else 'attr']
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

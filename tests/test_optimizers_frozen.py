@@ -133,7 +133,13 @@ WAYS = [Updater, Store, LocalStoreOfTwo, DeviceStoreOfTwo, UpdaterOfTwo, Torch]
 
 def selection(gamma):
     args = SimpleNamespace(
-        target_macs=None, target_params=None, freeze_dead=True, optimizer='apg', gamma=gamma, num_epochs=9
+        target_macs=None,
+        target_params=None,
+        freeze_dead=True,
+        optimizer='apg',
+        gamma=gamma,
+        gamma_weight='none',
+        num_epochs=9,
     )
     return Selection(args, SYMBOL, SHAPES)
 
