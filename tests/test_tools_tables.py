@@ -395,6 +395,13 @@ def test_the_passages_of_our_own_pages_are_not_stale(tables, name, monkeypatch):
     assert refreshed(text, make) == text, f'python tools/reproduce_tables.py --update {name}'
 
 
+def test_no_run_that_is_shown_is_a_short_one():
+    """Selection in a few epochs says nothing about selection in a whole schedule."""
+    epochs = [found['arguments']['num_epochs'] for found in read_results(os.path.join(ROOT, 'results'))]
+    assert epochs
+    assert min(epochs) >= 20
+
+
 def test_the_longest_run_of_each_network_that_lost_something_is_shown(tmp_path):
     baseline = {'optimizer': 'nag', 'scale': 'none'}
     write_result(tmp_path, 'baseline', arguments=baseline, error={'top1': 8.0, 'unstripped': 8.0})
