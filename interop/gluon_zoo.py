@@ -44,7 +44,9 @@ def zoo_file(name):
         with contextlib.redirect_stdout(sys.stderr):
             return zoo.model_store.get_model_file(name)
     except ValueError as error:
-        raise UnknownNetworkError(f'GluonCV has no weights for {name!r}: {error}') from None
+        raise UnknownNetworkError(
+            f'{name}: no checkpoint or file has this name, and GluonCV has no weights for it ({error})'
+        ) from None
     except Exception as error:
         raise CheckpointError(
             f'the weights of {name} could not be fetched ({type(error).__name__}); name a .params file that you have'

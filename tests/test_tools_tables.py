@@ -12,7 +12,7 @@ from graphs.complexity import complexity
 from runtime.errors import DataError
 from symbols import get_symbol
 from tools import reproduce_tables, sweep
-from tools.tables import figures
+from tools.tables import figures, plotting, run_figures
 from tools.tables.cells import COLUMNS, Cell, lines_of
 from tools.tables.gammas import gammas_json
 from tools.tables.options import options_markdown
@@ -267,7 +267,7 @@ def test_figures_are_drawn_the_same_twice(tables, tmp_path):
     assert set(made) == {'imagenet', 'cifar', 'structure', 'runs', 'lambda', 'rules'} == set(reproduce_tables.CAPTIONS)
     for name in ('runs', 'lambda', 'rules', 'imagenet'):
         for twin in ('one', 'two'):
-            figures.save(made[name](), str(tmp_path / twin))
+            plotting.save(made[name](), str(tmp_path / twin))
         for ending in ('png', 'svg'):
             assert (tmp_path / f'one.{ending}').read_bytes() == (tmp_path / f'two.{ending}').read_bytes()
 
@@ -275,7 +275,7 @@ def test_figures_are_drawn_the_same_twice(tables, tmp_path):
 def test_the_published_points_of_a_network_are_beside_its_runs(tables, tmp_path):
     """ResNet-20 on CIFAR-10: 7.47 % whole, and 9.15 % with 45.16 % of the MACs; our run kept half of them."""
     write_result(tmp_path, 'a')
-    (panel,) = figures.frontier(read_results(str(tmp_path)), tables).axes
+    (panel,) = run_figures.frontier(read_results(str(tmp_path)), tables).axes
     drawn = [[tuple(map(float, point)) for point in line.get_xydata()] for line in panel.lines]
     assert [(45.16, 9.15), (100.0, 7.47)] in drawn
     assert [(50.0, 9.25)] in drawn
@@ -286,11 +286,11 @@ def test_rules_are_compared_by_one_network_schedule_and_gamma(tmp_path):
     write_epochs(write_result(tmp_path, 'same'), [0.6, 0.85])
     write_epochs(write_result(tmp_path, 'another-gamma', arguments={'gamma': 0.5}), [0.6, 0.85])
     write_epochs(write_result(tmp_path, 'longer', arguments={'num_epochs': 99}), [0.6, 0.85])
-    assert figures.comparable_rules(read_results(str(tmp_path))) == []
+    assert run_figures.comparable_rules(read_results(str(tmp_path))) == []
     write_epochs(write_result(tmp_path, 'ista', arguments={'lambda_rule': 'ista'}), [0.5, 0.8])
-    compared = figures.comparable_rules(read_results(str(tmp_path)))
+    compared = run_figures.comparable_rules(read_results(str(tmp_path)))
     assert [os.path.basename(run['folder']) for run in compared] == ['same', 'ista', 'baseline']
-    error, macs = figures.rules(read_results(str(tmp_path))).axes
+    error, macs = run_figures.rules(read_results(str(tmp_path))).axes
     assert ([1, 2], [50.0, 20.0]) in [
         (list(x), [round(y, 6) for y in ys]) for x, ys in (line.get_data() for line in error.lines)
     ]

@@ -19,11 +19,12 @@ from runtime.reading import MB, read_text
 from tools import sweep
 from tools.tables.budget_figure import budget_course
 from tools.tables.budgets import budgets_markdown
-from tools.tables.figures import all_figures, save
+from tools.tables.figures import all_figures
 from tools.tables.gammas import gammas_json, gammas_markdown
 from tools.tables.measurements import measurements
 from tools.tables.options import options_markdown
 from tools.tables.pages import refreshed
+from tools.tables.plotting import save
 from tools.tables.published import find_row, read_tables
 from tools.tables.render import LEGEND, longest_runs_markdown, published_json, published_markdown, runs_markdown
 from tools.tables.results import FOLDER, read_results

@@ -34,9 +34,10 @@ from tools.sweeps.one_run import (
     stop,
     write_plan,
 )
-from tools.tables.figures import frontier, save
+from tools.tables.plotting import save
 from tools.tables.render import failures_markdown, runs_markdown
 from tools.tables.results import read_results
+from tools.tables.run_figures import frontier
 from train.argument_kinds import SELECTION, flags
 from train.log import open_log
 

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen 
 
 from train.selection import schedule_of  # noqa: E402
 
-from .figures import COLOURS  # noqa: E402
+from .plotting import COLOURS  # noqa: E402
 from .results import epochs_of  # noqa: E402
 
 GREY = '#666666'

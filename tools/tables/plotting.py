@@ -1,0 +1,30 @@
+"""What every figure shares: colours, axes, and how it is saved."""
+
+import matplotlib
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
+
+from runtime.files import written_whole  # noqa: E402
+
+# Colours that stay apart for colour-blind readers (Okabe & Ito).
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#666666')
+MARKERS = 'osD^vP*'
+
+
+def save(figure, path):
+    """Write a figure as ``path``.png and ``path``.svg, the same bytes for the same figure, and forget it."""
+    with plt.rc_context({'svg.hashsalt': 'sss'}):
+        for ending, metadata in (('png', {'Software': None}), ('svg', {'Date': None})):
+            with written_whole(f'{path}.{ending}') as scratch:
+                figure.savefig(scratch, dpi=130, metadata=metadata)
+    plt.close(figure)
+
+
+def finish(panel, x, y):
+    """Label the axes of a panel, and draw its grid behind the data."""
+    panel.set_xlabel(x)
+    panel.set_ylabel(y)
+    panel.grid(alpha=0.3)
+    panel.set_axisbelow(True)
+    panel.spines[['top', 'right']].set_visible(False)
