@@ -11,6 +11,8 @@ from runtime.files import written_whole  # noqa: E402
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#666666')
 MARKERS = 'osD^vP*'
 
+__all__ = ['COLOURS', 'MARKERS', 'finish', 'plt', 'save']
+
 
 def save(figure, path):
     """Write a figure as ``path``.png and ``path``.svg, the same bytes for the same figure, and forget it."""
