@@ -1,7 +1,8 @@
 """How an image becomes the input of a network, and what its classes are called: kept in the symbol itself.
 
 The input of a trained symbol carries ``__preprocessing__``, a JSON text, beside ``__image_shape__``. Stripping and
-conversion keep the attributes of the input, so nothing has to be told twice. An ONNX file holds the text as metadata.
+conversion keep the attributes of the input, so nothing has to be told twice. ONNX and TorchScript files hold the text
+as metadata.
 """
 
 import copy
@@ -13,7 +14,7 @@ from formats.symbol_limits import IMAGE_SHAPE, MAX_CHARACTERS
 from runtime.errors import GraphError
 
 PREPROCESSING = '__preprocessing__'
-ONNX_KEY = 'preprocessing'
+METADATA_KEY = 'preprocessing'
 IMAGES = 'images'  # the name of a data set of image files, in folders or records
 CENTRE = 'centre'
 MAX_RESIZE = 1 << 16

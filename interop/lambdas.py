@@ -1,6 +1,6 @@
 """Networks with scaling factors for frameworks and files that have none: λ multiplied into the parameters beside it."""
 
-from typing import Dict, Iterable
+from typing import Any, Dict, Iterable, Tuple
 
 from graphs.factors import absorb_factors, cancel_repetitions
 from graphs.folding import evaluate, fold_constants
@@ -61,6 +61,16 @@ def without_factors(graph: Graph, params: dict, data_shapes: Dict[str, tuple]) -
     absorb_factors(graph, params, graph.shapes({**shapes_of(params), **data_shapes}))
     cancel_repetitions(graph, graph.shapes({**shapes_of(params), **data_shapes}))
     return params
+
+
+def as_network(graph: Graph, params: dict) -> Tuple[Any, dict, dict]:
+    """``graph`` as (symbol, arg_params, aux_params), with those of ``params`` that it reads."""
+    symbol = graph.to_symbol()
+    return (
+        symbol,
+        {name: params[name] for name in symbol.list_arguments() if name in params},
+        {name: params[name] for name in symbol.list_auxiliary_states()},
+    )
 
 
 def shapes_of(params: dict) -> Dict[str, tuple]:

@@ -16,7 +16,7 @@ from formats.checkpoint_files import load_checkpoint, symbol_path
 from formats.onnx_file import load_onnx
 from graphs.graph import data_shape_of
 from graphs.predictor import Network, Predictor
-from graphs.preprocessing import ONNX_KEY, Preprocessing, parse_preprocessing, preprocessing_of
+from graphs.preprocessing import METADATA_KEY, Preprocessing, parse_preprocessing, preprocessing_of
 from runtime import mx
 from runtime.errors import CheckpointError, MissingDependencyError, UserError
 
@@ -173,7 +173,7 @@ def _from_onnx(source):
     runner = OnnxRunner(model, source)
     params, match = _under_our_names(onnx_tensors(model))
     name = f', {match.description}' if match else ''
-    texts = [entry.value for entry in model.metadata_props if entry.key == ONNX_KEY]
+    texts = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
     preprocessing = parse_preprocessing(texts[0], source) if texts else None
     what = f'ONNX file{name}, computed by ONNX Runtime'
     return Model(source, what, params, runner.image_shape, runner, preprocessing=preprocessing)

@@ -15,7 +15,7 @@ from graphs.comparison import Difference
 from graphs.graph import Graph, Output, input_names, only_input
 from graphs.losses import logits
 from graphs.predictor import Network, Predictor
-from graphs.preprocessing import ONNX_KEY, preprocessing_of
+from graphs.preprocessing import METADATA_KEY, preprocessing_of
 from runtime.errors import MissingDependencyError
 from runtime.files import written_whole
 
@@ -93,7 +93,7 @@ def onnx_model(symbol, arg_params: dict, aux_params: dict, image_shape: tuple):
     )
     preprocessing = preprocessing_of(symbol)
     if preprocessing:
-        helper.set_model_props(model, {ONNX_KEY: preprocessing.to_text()})
+        helper.set_model_props(model, {METADATA_KEY: preprocessing.to_text()})
     return model
 
 

@@ -15,7 +15,7 @@ from graphs.onednn_workaround import guard_sums
 from runtime import mx
 from runtime.errors import UserError
 
-from .lambdas import single_precision, without_factors
+from .lambdas import as_network, single_precision, without_factors
 
 BATCH = 32
 
@@ -67,9 +67,4 @@ def folded_for_int8(symbol, arg_params: dict, aux_params: dict, data_shape: tupl
         if node.op == 'Pooling' and flag(node, 'global_pool'):
             # The quantised operator compares the kernel with the map even where it pools over all of it.
             node.attrs['kernel'] = '(1, 1)'
-    symbol = graph.to_symbol()
-    return (
-        symbol,
-        {name: params[name] for name in symbol.list_arguments() if name != data},
-        {name: params[name] for name in symbol.list_auxiliary_states()},
-    )
+    return as_network(graph, params)

@@ -141,10 +141,8 @@ def _pool_padded(x, window, convention, kind, include):
     total = F.avg_pool2d(F.pad(x, padding), window.kernel, window.stride, divisor_override=1)
     if kind == 'sum':
         return total
-    rows, columns = (
-        torch.tensor(attributes.window_counts(*axis, convention, include), dtype=x.dtype, device=x.device)
-        for axis in axes
-    )
+    # type_as: in a trace, a device would be written down.
+    rows, columns = (torch.tensor(attributes.window_counts(*axis, convention, include)).type_as(x) for axis in axes)
     return total / (rows[:, None] * columns)
 
 

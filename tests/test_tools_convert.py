@@ -6,14 +6,14 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.mxnet_twin import random_images, random_params, small_network
+from helpers.mxnet_twin import random_images, random_params
 from helpers.trained_digits import trained_network
 
 from formats.checkpoint_files import load_checkpoint, save_model
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import Preprocessing, preprocessing_of, with_preprocessing
 from runtime import mx
-from runtime.errors import CheckpointError, GraphError, MissingDependencyError, UserError
+from runtime.errors import GraphError, MissingDependencyError, UserError
 from runtime.files import sha256
 from symbols import get_symbol
 from tools.convert import main
@@ -52,33 +52,12 @@ def test_onnx(checkpoint, capsys):
 
 def test_torch(checkpoint, capsys):
     torch = pytest.importorskip('torch')
-    from interop.torch_checkpoint import load_torch
-
     assert main(['net', '3', '--to', 'torch', '--out', 'there']) == 0
     assert printed_difference(capsys) < 1e-5
-    assert torch.load('there.pt', weights_only=True).keys() >= {
-        'arg.conv0_weight',
-        'arg.lambda_block',
-        'aux.bn0_moving_var',
-    }
     images = random_images((3, 32, 32), 'float32')[0]
     with torch.inference_mode():
-        assert_same(load_torch('there')(torch.from_numpy(images)).numpy(), Predictor(Network(*checkpoint))(images)[0])
-
-
-def test_a_damaged_or_foreign_file_for_torch_is_named(checkpoint):
-    pytest.importorskip('torch')
-    from interop.torch_checkpoint import load_torch
-
-    main(['net', '3', '--to', 'torch', '--out', 'there'])
-    symbol, shape = small_network('vgg')
-    save_model('there', 0, symbol, *random_params(symbol, shape, 'float32'))
-    with pytest.raises(CheckpointError, match='there.pt does not belong to there-symbol.json'):
-        load_torch('there')
-    with open('there.pt', 'r+b') as weights:
-        weights.truncate(1000)
-    with pytest.raises(CheckpointError, match='there.pt'):
-        load_torch('there')
+        found = torch.jit.load('there.pt')(torch.from_numpy(images)).numpy()
+    assert_same(found, Predictor(Network(*checkpoint))(images)[0])
 
 
 def test_int8(tmp_path, monkeypatch, capsys):
@@ -150,9 +129,8 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(checkpoint, argument
 
 def test_the_input_is_never_overwritten(checkpoint):
     sums = {name: sha256(name) for name in os.listdir()}
-    for to, out in (('torch', 'net'), ('torch', './net'), ('gluoncv', 'net-0003.params')):
-        with pytest.raises(UserError, match='what is to be read'):
-            main(['net', '3', '--to', to, '--out', out, '--force'])
+    with pytest.raises(UserError, match='what is to be read'):
+        main(['net', '3', '--to', 'gluoncv', '--out', './net-0003.params', '--force'])
     save_model('zero', 0, *checkpoint)
     with pytest.raises(UserError, match='what is to be read'):
         main(['zero', '0', '--to', 'int8', '--out', 'zero', '--data', 'digits', '--force'])
@@ -184,7 +162,7 @@ def test_a_symbol_that_does_not_say_what_it_takes(checkpoint):
 
 def test_pytorch_is_optional(checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch', None)
-    for module in ('interop.torch_checkpoint', 'interop.torch_graph', 'interop.torch_operators'):
+    for module in ('interop.torch_export', 'interop.torch_graph', 'interop.torch_operators'):
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(MissingDependencyError, match='PyTorch is not installed: pip install'):
         main(['net', '3', '--to', 'torch', '--out', 'there'])

@@ -90,13 +90,11 @@ def to_onnx(args):
 
 
 def to_torch(args):
-    """OUT-symbol.json and OUT.pt, for interop.torch_checkpoint.load_torch"""
-    graph, weights = claimed(args, '-symbol.json', '.pt')
-    torch_checkpoint = optional('interop.torch_checkpoint', 'PyTorch', 'torch==2.13.0')
+    """OUT.pt, a TorchScript file for torch.jit.load in PyTorch or C++, without this project"""
+    (path,) = claimed(args, '.pt')
+    torch_export = optional('interop.torch_export', 'PyTorch', 'torch==2.13.0')
     network = load_checkpoint(args.source, args.epoch)
-    return wrote(
-        f'{graph} and {weights}', torch_checkpoint.export_torch(*network, image_shape(args, network[0]), args.out)
-    )
+    return wrote(path, torch_export.export_torch(*network, image_shape(args, network[0]), path))
 
 
 def to_int8(args):
