@@ -11,7 +11,7 @@ from runtime.files import written_together
 
 from .params_file import load_params, save_params
 from .symbol_file import load_symbol, save_symbol
-from .symbol_fit import check_fit, image_shapes
+from .symbol_fit import check_fit, image_shapes, inputs_of
 from .symbol_shapes import check_shapes, check_sizes
 
 
@@ -37,9 +37,11 @@ def load_checkpoint(prefix, epoch):
         if not os.path.exists(path):
             raise CheckpointError(f'{path}: no such file; {_what_there_is(prefix)}')
     symbol = load_symbol(graph)
-    check_shapes(symbol, image_shapes(symbol), graph)
-    check_sizes(symbol, image_shapes(symbol), graph)
     arg_params, aux_params = load_params(params)
+    known = image_shapes(symbol)
+    lacks_inputs = not inputs_of(symbol, arg_params) <= known.keys()
+    check_shapes(symbol, known, graph, lacks_inputs)
+    check_sizes(symbol, known, graph, lacks_inputs)
     check_fit(symbol, arg_params, aux_params, params)
     return symbol, arg_params, aux_params
 

@@ -24,13 +24,20 @@ def check_fit(symbol, arg_params, aux_params, path):
     found = {name: array.shape for name, array in {**arg_params, **aux_params}.items()}
     _check_names('argument', symbol.list_arguments(), arg_params, path)
     _check_names('auxiliary state', symbol.list_auxiliary_states(), aux_params, path)
-    inputs = [name for name in symbol.list_arguments() if name not in arg_params]
+    inputs = inputs_of(symbol, arg_params)
     _compare(expected_shapes(symbol, inputs), found, path)
+    known = image_shapes(symbol)
     try:
-        # Padding and upsampling fail where they do not know how many sides their input has.
-        _compare(_inferred(symbol, {**image_shapes(symbol), **found}), found, path)
+        _compare(_inferred(symbol, {**known, **found}), found, path)
     except mx.MXNetError as error:
+        if not inputs <= known.keys():
+            return  # padding and upsampling fail where they do not know how many sides their input has
         raise CheckpointError(f'{path}: the parameters do not fit the network: {first_line(error)}') from None
+
+
+def inputs_of(symbol, arg_params):
+    """The names of the arguments that are neither in ``arg_params`` nor labels, as a set."""
+    return {name for name in symbol.list_arguments() if name not in arg_params and not name.endswith('label')}
 
 
 def expected_shapes(symbol, inputs):
@@ -42,7 +49,7 @@ def expected_shapes(symbol, inputs):
     """
     known = image_shapes(symbol)
     try:
-        return _inferred(symbol, known or {name: ANY_IMAGE for name in inputs if not name.endswith('label')})
+        return _inferred(symbol, known or dict.fromkeys(inputs, ANY_IMAGE))
     except mx.MXNetError:
         return {}
 

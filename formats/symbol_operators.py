@@ -81,7 +81,7 @@ def lone_node(operator, attrs):
 
 @functools.lru_cache(maxsize=4096)
 def _lone_node(operator, attrs):
-    if canonical_name(operator) not in KNOWN:
+    if not is_known(operator):
         raise GraphError(f'operator {operator!r} is not one that networks from files may use')
     size = len(attrs)
     keys = (ctypes.c_char_p * size)(*(key.encode() for key, _ in attrs))
@@ -97,6 +97,11 @@ def _lone_node(operator, attrs):
     except mx.MXNetError as error:
         raise GraphError(f'MXNet rejects the attributes of operator {operator}: {first_line(error)}') from None
     return node
+
+
+def is_known(operator: str) -> bool:
+    """Whether networks from files may use this operator."""
+    return canonical_name(operator) in KNOWN
 
 
 def canonical_name(operator):

@@ -8,13 +8,13 @@ the memory it was given. The second look finds every such case.
 import functools
 import json
 import math
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 from runtime import mx
 from runtime.errors import GraphError
 
 from .array_format import MAX_ELEMENTS
-from .symbol_operators import canonical_name, first_line, lone_node
+from .symbol_operators import canonical_name, first_line, is_known, lone_node
 
 VARIABLE = 'null'
 # Values of a feature map of one image, 64×512×1024 being as many: what strip and evaluation need memory for is a few
@@ -47,24 +47,39 @@ _DEMANDS = {
 }
 
 
-def check_shapes(symbol: 'mx.sym.Symbol', input_shapes: Dict[str, Shape], path: str) -> None:
+def check_shapes(
+    symbol: 'mx.sym.Symbol', input_shapes: Dict[str, Shape], path: str, lacks_inputs: bool = False
+) -> None:
     """Make sure that a symbol from a file may be bound with these inputs (dict name → shape); ``path`` is what errors
     call it.
 
     Raises GraphError naming the node whose shapes do not fit together, or whose output is larger than MXNet can count.
-    Nodes whose shapes do not follow from ``input_shapes`` are passed over.
+    Nodes whose shapes do not follow from ``input_shapes`` are passed over. With ``lacks_inputs``, ``input_shapes`` are
+    not those of all inputs. Then some operators (padding, upsampling) make MXNet infer no shape at all, and nothing is
+    checked.
     """
-    for node, before, after in _nodes_with_shapes(symbol, input_shapes, path):
+    for node, before, after in _nodes_with_shapes(symbol, input_shapes, path, lacks_inputs):
         if node['op'] != VARIABLE and all(map(_is_known, before)):
             _check_node(node, before, after, path)
 
 
-def check_sizes(symbol: 'mx.sym.Symbol', image_shapes: Dict[str, Shape], path: str) -> None:
+def check_bound(symbol: 'mx.sym.Symbol', arrays: Mapping[str, Any]) -> None:
+    """``check_shapes`` of a network that is about to be bound to ``arrays`` (dict name → array), whether it is from a
+    file or not. What has operators that no file may hold was built in this process, and is not checked.
+    """
+    operators = {node['op'] for node in json.loads(symbol.tojson())['nodes']} - {VARIABLE}
+    if all(map(is_known, operators)):
+        shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+        check_shapes(symbol, shapes, 'the network', lacks_inputs=True)
+
+
+def check_sizes(symbol: 'mx.sym.Symbol', image_shapes: Dict[str, Shape], path: str, lacks_inputs: bool = False) -> None:
     """Make sure that a symbol from a file asks for no more memory than networks need, with the images that it says it
-    takes (dict name → shape of one); ``path`` is what errors call it. Raises GraphError.
+    takes (dict name → shape of one); ``path`` is what errors call it, and ``lacks_inputs`` is as in ``check_shapes``.
+    Raises GraphError.
     """
     of_image: List[bool] = []  # whether a node is computed from an image, not from parameters alone
-    for node, _, after in _nodes_with_shapes(symbol, image_shapes, path):
+    for node, _, after in _nodes_with_shapes(symbol, image_shapes, path, lacks_inputs):
         is_image = node['op'] == VARIABLE and node['name'] in image_shapes
         of_image.append(is_image or any(of_image[source] for source, *_ in node['inputs']))
         most = MAX_FEATURES if of_image[-1] else MAX_ELEMENTS
@@ -75,11 +90,13 @@ def check_sizes(symbol: 'mx.sym.Symbol', image_shapes: Dict[str, Shape], path: s
             )
 
 
-def _nodes_with_shapes(symbol, input_shapes, path):
+def _nodes_with_shapes(symbol, input_shapes, path, lacks_inputs):
     """Each node of a symbol, as its JSON has it, with the shapes of its inputs and of its outputs."""
     try:
         _, shapes, _ = symbol.get_internals().infer_shape_partial(**input_shapes)
     except mx.MXNetError as error:
+        if lacks_inputs:
+            return
         raise GraphError(f'{path}: the shapes of this network do not fit together: {first_line(error)}') from None
     remaining = iter(shapes or [])
     outputs = []

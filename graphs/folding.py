@@ -4,6 +4,7 @@ from typing import Any, Collection, Dict
 
 import numpy as np
 
+from formats.symbol_shapes import check_bound
 from runtime import mx
 from runtime.errors import GraphError
 
@@ -73,6 +74,7 @@ def evaluate(expressions: Dict[str, Output], values: dict) -> dict:
     _, types, _ = symbol.infer_type(**{name: values[name].dtype for name in names})
     states = {name: values[name] for name in symbol.list_auxiliary_states()}
     arguments = {name: widened(values[name]) for name in names}
+    check_bound(symbol, arguments)
     executor = symbol.bind(mx.cpu(), arguments, aux_states=states, grad_req='null')
     outputs = executor.forward(is_train=False)
     return {name: output.astype(dtype, copy=False) for name, output, dtype in zip(expressions, outputs, types)}

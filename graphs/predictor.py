@@ -8,7 +8,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 import numpy as np
 
+from formats.symbol_fit import image_shapes
 from formats.symbol_operators import first_line
+from formats.symbol_shapes import check_bound
 from runtime import mx
 from runtime.errors import UserError
 
@@ -158,6 +160,9 @@ class Predictor:
         shapes = {name: array.shape for name, array in batch.items()}
         if shapes != self._shapes:
             dtype = np.float64 if self._is_double else np.float32
+            # Shapes that the symbol states itself were checked when it was read.
+            if {name: (1, *shape[1:]) for name, shape in shapes.items()} != image_shapes(self.symbol):
+                check_bound(self._symbol, {**self._arguments, **batch})
             inputs = {name: mx.nd.zeros(shape, self._context, dtype) for name, shape in shapes.items()}
             arguments = {**self._arguments, **inputs}
             self._executor = self._symbol.bind(self._context, arguments, aux_states=self._states, grad_req='null')

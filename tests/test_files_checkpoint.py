@@ -5,6 +5,7 @@ import pytest
 
 from formats.checkpoint_files import known_epochs, load_checkpoint, save_model
 from formats.symbol_fit import check_fit
+from graphs.predictor import Network, Predictor
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError
 from symbols import get_symbol
@@ -68,6 +69,47 @@ def test_padding_and_upsampling():
     check_fit(symbol, arg, aux, 'here')
     with pytest.raises(CheckpointError, match='conv_bias'):
         check_fit(symbol, {**arg, 'conv_bias': mx.nd.zeros((5,))}, aux, 'here')
+
+
+def _conv():
+    return mx.sym.Convolution(mx.sym.Variable('data'), num_filter=4, kernel=(3, 3), pad=(1, 1), name='conv')
+
+
+@pytest.mark.parametrize(
+    'layer',
+    [
+        lambda x: mx.sym.UpSampling(x, scale=2, sample_type='nearest'),
+        lambda x: mx.sym.UpSampling(x, scale=2, sample_type='bilinear', num_filter=4, name='up'),
+        lambda x: mx.sym.Pad(x, mode='constant', pad_width=(0, 0, 0, 0, 1, 1, 1, 1)),
+        lambda x: mx.sym.Crop(x, h_w=(4, 4), num_args=1),
+        lambda x: mx.sym.InstanceNorm(x, name='norm'),
+        lambda x: mx.sym.L2Normalization(mx.sym.FullyConnected(x, num_hidden=4, name='fc')),
+        lambda x: mx.sym.ROIPooling(x, mx.sym.zeros((1, 5)), pooled_size=(2, 2), spatial_scale=1.0),
+        lambda x: mx.sym.contrib.MultiBoxPrior(x, sizes='(0.5,)', ratios='(1,)'),
+        lambda x: mx.sym.topk(x, k=2, axis=1),
+        lambda x: mx.sym.space_to_depth(x, block_size=2),
+    ],
+    ids=range(10),
+)
+def test_operators_whose_shapes_need_the_image_load_without_it(tmp_path, layer):
+    symbol = layer(_conv())
+    arg, aux = parameters(symbol, data=(1, 3, 8, 8))
+    save_model(str(tmp_path / 'net'), 0, symbol, arg, aux)
+    network = Network(*load_checkpoint(str(tmp_path / 'net'), 0))
+    images = np.random.RandomState(0).rand(2, 3, 8, 8).astype(np.float32)
+    expected = mx.sym.Group([symbol]).eval(ctx=mx.cpu(), data=mx.nd.array(images), **arg, **aux)
+    np.testing.assert_allclose(Predictor(network)(images)[0], expected[0].asnumpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 8, 8), (1, 3, 6, 8)])
+def test_shapes_are_checked_again_once_the_image_is_known(tmp_path, shape):
+    """MXNet would write beyond its memory."""
+    gamma = mx.sym.max(mx.sym.Variable('scale', shape=(2, 3)), axis=0, name='gamma')
+    symbol = mx.sym.BatchNorm(mx.sym.UpSampling(_conv(), scale=2, sample_type='nearest'), gamma, name='bn')
+    save_model(str(tmp_path / 'net'), 0, symbol, *parameters(symbol, data=(1, 3, 8, 8)))
+    network = Network(*load_checkpoint(str(tmp_path / 'net'), 0))
+    with pytest.raises(GraphError, match="'gamma' cannot work on inputs of the shapes"):
+        Predictor(network)(np.zeros(shape, np.float32))
 
 
 def without_image_shape(symbol):

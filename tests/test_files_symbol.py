@@ -173,7 +173,7 @@ def field(key, value, name=None):
         (attribute('data', '__storage_type__', '1'), 'dense'),
         (lambda graph: node(graph, 'softmax').update(op='softmax', attrs={'use_length': 'None'}), 'use_length'),
         (lambda graph: node(graph, 'halves').update(op='_split_v2', attrs={'indices': '()'}), 'splits nothing'),
-        (lambda graph: node(graph, 'bn').update(op='_contrib_SyncBatchNorm', attrs={'key': 'k', 'ndev': '2'}), 'ndev'),
+        (lambda graph: node(graph, 'bn').update(op='_contrib_SyncBatchNorm', attrs={'key': 'k', 'ndev': '0'}), 'ndev'),
         (field('op', 'SequenceLast', 'fc'), 'not one that networks from files may use'),
         (attribute('data', '__shape__', '(1000000, 1000000, 1000000)'), '__shape__'),
         (field('op', 'Custom', 'fc'), 'not one that networks from files may use'),
@@ -243,6 +243,18 @@ def test_files_that_cannot_be_symbols(tmp_path):
         huge.truncate(3 << 30)
     with pytest.raises(GraphError, match='no file of its kind has more'):
         load_symbol(path)
+
+
+def test_upsampling_with_a_weight_loads():
+    """MXNet copies the operator's attributes to the weight, and does not count it in num_args."""
+    symbol = mx.sym.UpSampling(mx.sym.Variable('data'), scale=2, sample_type='bilinear', num_filter=8, name='up')
+    loaded = symbol_from_json(symbol.tojson(), 'up')
+    assert json.loads(loaded.tojson()) == json.loads(symbol.tojson())
+
+
+def test_batch_normalisation_over_devices_loads():
+    symbol = mx.sym.contrib.SyncBatchNorm(mx.sym.Variable('data'), key='bn', ndev=8, name='bn')
+    assert json.loads(symbol_from_json(symbol.tojson(), 'bn').tojson()) == json.loads(symbol.tojson())
 
 
 def test_a_long_chain_loads():

@@ -88,7 +88,7 @@ def test_a_grouped_deconvolution_keeps_its_inputs():
 
 def test_dead_channels_around_a_batch_normalisation_over_devices_go():
     x = mx.sym.contrib.SyncBatchNorm(
-        conv(mx.sym.Variable('data'), 'c0', 8), key='key', ndev=1, fix_gamma=False, name='bn'
+        conv(mx.sym.Variable('data'), 'c0', 8), key='key', ndev=8, fix_gamma=False, name='bn'
     )
     symbol = classify(conv(mx.sym.relu(scaled(x, 'a', 8)), 'c1', 4))
     _, kept = stripped_network(symbol, {'lambda_a': 5})

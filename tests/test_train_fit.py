@@ -24,6 +24,7 @@ from helpers.tiny_runs import (
 )
 
 from graphs.complexity import complexity
+from runtime import mx
 from runtime.errors import TrainingError
 from train import fit as fit_module
 from train import train_cifar
@@ -321,3 +322,13 @@ def test_benchmark_trains_on_one_batch_of_noise(network, tmp_path):
     first, last = metrics(tmp_path / 'run')
     assert first['samples_per_second'] > 0
     assert math.isfinite(last['train']['cross-entropy'])
+
+
+def test_batch_normalisation_over_devices_does_not_wait_for_them(tmp_path):
+    x = mx.sym.Convolution(mx.sym.Variable('data'), kernel=(3, 3), num_filter=4, name='conv')
+    x = mx.sym.contrib.SyncBatchNorm(x, key='bn', ndev=8, name='bn')
+    x = mx.sym.FullyConnected(mx.sym.Pooling(x, global_pool=True, pool_type='avg'), num_hidden=10, name='fc')
+    path = str(tmp_path / 'net-symbol.json')
+    mx.sym.SoftmaxOutput(x, name='softmax').save(path)
+    assert train(path, tmp_path / 'run', '--num-epochs', 1, '--optimizer', 'nag') == 0
+    assert 'each device normalises its own images' in '\n'.join(log_lines(tmp_path / 'run'))

@@ -15,6 +15,7 @@ from graphs.half import half
 from graphs.lambdas import lambda_layout, with_initial_lambda
 from graphs.losses import smoothed
 from graphs.memonger import recomputed
+from graphs.synchronised import normalised_alone
 from optimizers import rules
 from runtime import mx
 from runtime.devices import contexts
@@ -44,6 +45,7 @@ def network(args: argparse.Namespace, image_shape: Sequence[int], num_classes: i
         if args.finetune:
             symbol = with_classes(symbol, num_classes)
         check_shapes(symbol, {'data': (1, *image_shape)}, args.network)
+        symbol = normalised_alone(symbol)
     else:
         symbol = get_symbol(
             args.network,

@@ -13,6 +13,7 @@ import numpy as np
 
 from graphs.predictor import Network
 from graphs.preprocessing import Preprocessing, with_preprocessing
+from graphs.synchronised import synchronised_layers
 from runtime import mx
 from runtime.errors import TrainingError
 from runtime.threads import ThreadChooser
@@ -63,6 +64,11 @@ def fit(
     for note in notes:
         logging.info('%s', note)
     symbol = with_preprocessing(network(args, image_shape, num_classes), preprocessing, image_shape)
+    synchronised = synchronised_layers(symbol)
+    if synchronised:
+        logging.info(
+            'Batch normalisation over devices (%d layers): each device normalises its own images', synchronised
+        )
     with locked(args.model_prefix if group.rank == 0 else None):
         run = Run(args, train_data, val_data, symbol, top_k, group)
         run.start()

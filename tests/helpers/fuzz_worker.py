@@ -27,6 +27,7 @@ from formats.symbol_fit import check_fit, expected_shapes
 from formats.symbol_shapes import check_shapes
 from formats.tar_files import read_members
 from formats.torch_file import load_torch_state
+from graphs.synchronised import normalised_alone
 from helpers.fuzz_cases import Corpus
 from runtime import mx
 from runtime.errors import UserError
@@ -111,6 +112,7 @@ def judge(kind, path, run):
 def exercise(symbol):
     """Infer, bind, run and train a symbol once; MXNet's own errors are fine, the death of the process is not."""
     check_parameters(symbol)
+    symbol = normalised_alone(symbol)  # as the trainer has it; the operator would wait for other devices
     for shapes in SHAPES:
         try:
             known = {name: shape for name, shape in shapes.items() if name in symbol.list_arguments()}
