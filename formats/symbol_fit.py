@@ -67,7 +67,7 @@ def _check_names(kind, wanted, given, path):
             f'{path}: the network has no {kind} {unknown[0]!r} ({_count(unknown)} unknown); this is a checkpoint of '
             'another network'
         )
-    missing = [name for name in wanted if name not in given and (kind != 'argument' or _is_learnt(name))]
+    missing = [name for name in wanted if name not in given and (kind != 'argument' or is_learnt(name))]
     if missing:
         raise CheckpointError(
             f'{path}: the {kind} {missing[0]!r} of the network is missing ({_count(missing)} missing)'
@@ -78,7 +78,8 @@ def _count(names):
     return f'{len(names)} such name{"s" if len(names) > 1 else ""}'
 
 
-def _is_learnt(name):
+def is_learnt(name: str) -> bool:
+    """Whether ``name`` is what a parameter is called, and not the data or a label."""
     return name.endswith(_LEARNT_ENDINGS) or name.startswith(_LEARNT_BEGINNING)
 
 

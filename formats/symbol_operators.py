@@ -127,6 +127,6 @@ def _is_node_attribute(key):
 
 def first_line(error):
     """What an MXNetError says, without the C++ stack trace below it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else 'unknown reason'
-    return text.split('MXNetError: ')[-1][:300]
+    text = str(error).split('MXNetError: ', 1)[-1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:300] if lines else 'unknown reason'

@@ -171,6 +171,24 @@ def test_a_network_without_label(refusal, network, tmp_path):
     assert 'no input softmax_label' in refusal('--network', path, *NOISE, '--model-prefix', tmp_path / 'run')
 
 
+def test_a_loss_that_takes_no_class(refusal, network, tmp_path):
+    scores = mx.sym.load(network).get_internals()['fc1_output']
+    path = str(tmp_path / 'many-symbol.json')
+    mx.sym.LogisticRegressionOutput(scores, mx.sym.Variable('softmax_label'), name='many').save(path)
+    assert 'its loss takes no label of one number' in refusal(
+        '--network', path, *NOISE, '--model-prefix', tmp_path / 'run'
+    )
+
+
+def test_a_network_of_two_inputs(refusal, tmp_path):
+    both = mx.sym.Concat(mx.sym.Flatten(mx.sym.Variable('images')), mx.sym.Variable('meta'))
+    path = str(tmp_path / 'two-symbol.json')
+    mx.sym.SoftmaxOutput(mx.sym.FullyConnected(both, num_hidden=10, name='fc'), name='softmax').save(path)
+    assert 'exactly one input is expected, the images; without parameters are: images, meta' in refusal(
+        '--network', path, *NOISE, '--model-prefix', tmp_path / 'run'
+    )
+
+
 # A run that is there already
 
 

@@ -332,3 +332,11 @@ def test_batch_normalisation_over_devices_does_not_wait_for_them(tmp_path):
     mx.sym.SoftmaxOutput(x, name='softmax').save(path)
     assert train(path, tmp_path / 'run', '--num-epochs', 1, '--optimizer', 'nag') == 0
     assert 'each device normalises its own images' in '\n'.join(log_lines(tmp_path / 'run'))
+
+
+def test_an_input_of_any_name_takes_the_images(tmp_path):
+    x = mx.sym.Flatten(mx.sym.Variable('images'))
+    path = str(tmp_path / 'net-symbol.json')
+    mx.sym.SoftmaxOutput(mx.sym.FullyConnected(x, num_hidden=10, name='fc'), name='softmax').save(path)
+    assert train(path, tmp_path / 'run', '--num-epochs', 1, '--optimizer', 'nag') == 0
+    assert mx.sym.load(str(tmp_path / 'run-symbol.json')).list_arguments()[0] == 'data'

@@ -11,11 +11,11 @@ from formats.symbol_operators import first_line
 from formats.symbol_shapes import check_shapes
 from graphs.classifier import with_classes
 from graphs.complexity import complexity
+from graphs.for_training import normalised_alone, with_data_input
 from graphs.half import half
 from graphs.lambdas import lambda_layout, with_initial_lambda
 from graphs.losses import smoothed
 from graphs.memonger import recomputed
-from graphs.synchronised import normalised_alone
 from optimizers import rules
 from runtime import mx
 from runtime.devices import contexts
@@ -41,7 +41,7 @@ def network(args: argparse.Namespace, image_shape: Sequence[int], num_classes: i
     the data.
     """
     if args.network.endswith('.json'):
-        symbol = load_symbol(args.network)
+        symbol = with_data_input(load_symbol(args.network))
         if args.finetune:
             symbol = with_classes(symbol, num_classes)
         check_shapes(symbol, {'data': (1, *image_shape)}, args.network)
@@ -287,3 +287,10 @@ def _check_fits_data(symbol, name, image_shape, num_classes):
         raise GraphError(
             f'--network {name} has outputs of shape {outputs} for one image, the data has {num_classes} classes'
         )
+    try:
+        symbol.infer_shape_partial(data=(1, *image_shape), softmax_label=(1,))
+    except mx.MXNetError:
+        raise GraphError(
+            f'--network {name}: its loss takes no label of one number, which is the class of an image; end the network '
+            'in SoftmaxOutput'
+        ) from None

@@ -11,9 +11,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphs.for_training import synchronised_layers
 from graphs.predictor import Network
 from graphs.preprocessing import Preprocessing, with_preprocessing
-from graphs.synchronised import synchronised_layers
 from runtime import mx
 from runtime.errors import TrainingError
 from runtime.threads import ThreadChooser

@@ -27,7 +27,7 @@ from formats.symbol_fit import check_fit, expected_shapes
 from formats.symbol_shapes import check_shapes
 from formats.tar_files import read_members
 from formats.torch_file import load_torch_state
-from graphs.synchronised import normalised_alone
+from graphs.for_training import normalised_alone
 from helpers.fuzz_cases import Corpus
 from runtime import mx
 from runtime.errors import UserError
