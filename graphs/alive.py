@@ -4,6 +4,8 @@ alive = AliveCounter(symbol, {'data': (1, 3, 32, 32)})
 alive({'lambda_block': array}).macs         # as often as you like
 """
 
+from typing import Dict, Mapping, Optional, Tuple
+
 import numpy as np
 
 from runtime import mx
@@ -11,18 +13,20 @@ from runtime.errors import NothingLeftError
 
 from .complexity import Complexity, count
 from .folding import evaluate
-from .graph import AUXILIARY_INPUTS, Graph, Output, labels
+from .graph import AUXILIARY_INPUTS, Graph, Output, Shape, labels
 from .lambdas import is_lambda
 from .losses import drop_losses
 from .sweep import prepare, sweep
-from .values import stand_in, to_numpy
+from .values import Array, stand_in, to_numpy
 
 NOTHING = Complexity(0, 0, 0, 0, 0, ())
 # The numbers that unknown parameters are computed with where λ is folded into them: positive, and no two alike.
 UNKNOWN_NUMBERS = np.linspace(0.5, 1.5, 1009, dtype=np.float32)
 
 
-def alive_complexity(symbol, params, data_shapes, lambda_name='lambda'):
+def alive_complexity(
+    symbol: mx.sym.Symbol, params: Mapping[str, Array], data_shapes: Mapping[str, Shape], lambda_name: str = 'lambda'
+) -> Complexity:
     """The ``Complexity`` that ``symbol`` would have after stripping; see ``AliveCounter``."""
     return AliveCounter(symbol, data_shapes, lambda_name)(params)
 
@@ -42,7 +46,7 @@ class AliveCounter:
     Raises ``GraphError`` where the shapes cannot be inferred, KeyError where a λ is missing.
     """
 
-    def __init__(self, symbol, data_shapes, lambda_name='lambda'):
+    def __init__(self, symbol: mx.sym.Symbol, data_shapes: Mapping[str, Shape], lambda_name: str = 'lambda') -> None:
         self._graph = Graph.from_symbol(symbol)
         self._batch = next(iter(data_shapes.values()))[0]
         self._data = set(data_shapes)
@@ -60,9 +64,9 @@ class AliveCounter:
         self._stand_ins = {name: stand_in(shape, name not in means) for name, shape in self._shapes_of.items()}
         drop_losses(self._graph)
         self._folded = prepare(self._graph, self._shapes, set(self._shapes_of), lambda_name)
-        self._last = None, NOTHING
+        self._last: Tuple[Optional[Dict[str, bytes]], Complexity] = (None, NOTHING)
 
-    def __call__(self, params):
+    def __call__(self, params: Mapping[str, Array]) -> Complexity:
         given = {name: params[name] for name in self._shapes_of if name in params or name in self._lambdas}
         if given.keys() != self._lambdas:
             return self._count(given)

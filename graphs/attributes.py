@@ -8,9 +8,11 @@ padded zeros count in an average.
 
 import re
 import struct
-from typing import Any, Collection, List, NamedTuple, Optional, Tuple
+from typing import Any, Collection, List, NamedTuple, Optional, Sequence, Tuple
 
 from runtime.errors import GraphError
+
+from .graph import Node
 
 FLAGS = {'true': True, '1': True, 'false': False, '0': False}
 _INTEGER = re.compile(r'[-+]?\d+')
@@ -20,35 +22,35 @@ _INTEGERS = re.compile(r'\s*(-?\d+|[(\[]\s*(-?\d+L?(\s*,\s*-?\d+L?)*\s*,?)?\s*[)
 class Window(NamedTuple):
     """The sliding window of a convolution or pooling: (height, width) each. ``pad`` is put on both sides."""
 
-    kernel: tuple
-    stride: tuple
-    pad: tuple
-    dilate: tuple
+    kernel: Tuple[int, ...]
+    stride: Tuple[int, ...]
+    pad: Tuple[int, ...]
+    dilate: Tuple[int, ...]
 
 
-def describe(node) -> str:
+def describe(node: Node) -> str:
     """How an error calls a node: its operator and name."""
     return f'{node.op} {node.name!r}'
 
 
-def require(condition: object, node, reason: str) -> None:
+def require(condition: object, node: Node, reason: str) -> None:
     """Raise GraphError, which names the node, unless ``condition`` holds."""
     if not condition:
         raise GraphError(f'{describe(node)}: {reason}')
 
 
-def unknown_operator(node, what: str, known: Collection[str]) -> GraphError:
+def unknown_operator(node: Node, what: str, known: Collection[str]) -> GraphError:
     """The GraphError for an operator that ``what`` (a converter) has no entry for."""
     return GraphError(f'{describe(node)}: {what} does not know this operator; it knows {", ".join(sorted(known))}')
 
 
-def text(node, name: str, default: Any = None) -> Any:
+def text(node: Node, name: str, default: Any = None) -> Any:
     """A text, or ``default`` where it is not set or None."""
     value = node.attrs.get(name, 'None')
     return default if value == 'None' else value
 
 
-def flag(node, name: str, default: bool = False) -> bool:
+def flag(node: Node, name: str, default: bool = False) -> bool:
     """A Boolean, or ``default`` where it is not set or None.
 
     Raises GraphError for a text that MXNet does not take for one.
@@ -60,7 +62,7 @@ def flag(node, name: str, default: bool = False) -> bool:
     return FLAGS[value.lower()]
 
 
-def number(node, name: str, default: Any = None) -> Any:
+def number(node: Node, name: str, default: Any = None) -> Any:
     """An int or float, or ``default`` where it is not set or None. Raises GraphError for a text that is no number."""
     value = text(node, name)
     if value is None:
@@ -74,13 +76,13 @@ def number(node, name: str, default: Any = None) -> Any:
         raise GraphError(f'{describe(node)}: {name}={value} is no number') from None
 
 
-def single(node, name: str, default: Optional[float] = None) -> Any:
+def single(node: Node, name: str, default: Optional[float] = None) -> Any:
     """A number that MXNet holds in single precision even where the network computes in double."""
     value = number(node, name, default)
     return value if value is None else _rounded(value)
 
 
-def integers(node, name: str, default: Tuple[int, ...] = ()) -> Tuple[int, ...]:
+def integers(node: Node, name: str, default: Tuple[int, ...] = ()) -> Tuple[int, ...]:
     """A tuple of integers, or ``default`` where it is not set, None or empty.
 
     Raises GraphError for a text that MXNet does not take for one.
@@ -97,12 +99,12 @@ def _rounded(value):
     return struct.unpack('f', struct.pack('f', value))[0]
 
 
-def channels_last(node) -> bool:
+def channels_last(node: Node) -> bool:
     """Whether the layout of a convolution or pooling has the channels on the last axis."""
     return text(node, 'layout', '').endswith('C')
 
 
-def window(node) -> Window:
+def window(node: Node) -> Window:
     """The Window of a two-dimensional convolution or pooling.
 
     Raises GraphError for other dimensions and for channels-last layouts.
@@ -134,25 +136,25 @@ def window_counts(
     return [max(min(start + kernel, length) - max(start, 0), 1) for start in starts]
 
 
-def pooling_convention(node) -> str:
+def pooling_convention(node: Node) -> str:
     """'valid' or 'full'; GraphError for 'same', which MXNet itself has for one dimension only."""
     convention = text(node, 'pooling_convention', 'valid')
     require(convention in ('valid', 'full'), node, f'pooling_convention={convention} is not converted')
     return convention
 
 
-def batch_norm_axis(node) -> int:
+def batch_norm_axis(node: Node) -> int:
     """The axis of the channels. GraphError for a node whose mean and variance are outputs too."""
     require(not flag(node, 'output_mean_var'), node, 'output_mean_var is not converted')
     return number(node, 'axis', 1)
 
 
-def batch_norm_eps(node) -> float:
+def batch_norm_eps(node: Node) -> float:
     """What is added to the variance. Only the default is held in single precision."""
     return number(node, 'eps', _rounded(1e-3))
 
 
-def reshaped(shape, codes, node):
+def reshaped(shape: Sequence[int], codes: Sequence[int], node: Node) -> List[int]:
     """The shape that Reshape gives an array of ``shape``, from MXNet's codes.
 
     0 keeps a side, -1 takes what is left, -2 keeps all the rest, -3 joins the next two sides, -4 splits the next one
@@ -173,5 +175,5 @@ def reshaped(shape, codes, node):
             kept = sides.pop(0) if sides else None
             too_many = code == 0 and kept is None
             require(not too_many, node, f'shape={node.attrs.get("shape")} keeps more sides than {tuple(shape)} has')
-            result.append(kept if code == 0 else code)
+            result.append(kept if code == 0 and kept is not None else code)
     return result

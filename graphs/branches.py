@@ -1,8 +1,8 @@
 """The residual branches of any network: what an addition adds to a shortcut, and what would go without it."""
 
-from typing import NamedTuple
+from typing import Container, List, NamedTuple, Tuple
 
-from .graph import Graph, Node, fed
+from .graph import Graph, Node, Shapes, fed
 from .operator_table import ADDITIONS, WEIGHTED
 
 
@@ -13,10 +13,10 @@ class Branch(NamedTuple):
 
     addition: Node
     position: int
-    layers: tuple
+    layers: Tuple[Node, ...]
 
 
-def residual_branches(graph, shapes, inputs=('data',)):
+def residual_branches(graph: Graph, shapes: Shapes, inputs: Container[str] = ('data',)) -> List[Branch]:
     """Every ``Branch`` of ``graph``, in its order. ``shapes`` is as from ``Graph.shapes``.
 
     Where one operand of an addition is computed from the other, the other is the shortcut. Else the operand that is

@@ -1,49 +1,34 @@
-"""What kinds of operators do to channels. ``liveness`` reads these rules; ``operator_table`` has one for each operator.
+"""What kinds of operators without parameters do to channels; ``weighted_rules`` has those with parameters.
 
-A rule answers three questions about a node of the graph:
-
-* ``flow(node, net)`` — which channels its outputs have. Channels carry integer ids; an operator that keeps them apart
-  passes them on, one that mixes them (convolution) makes new ones, one that needs two alike (addition) joins them.
-  Parameters are tied to the ids along their axes.
-* ``known(node, net)`` — which channels of its output hold one and the same number at every position, whatever the data:
-  zero above all.
-* ``needs(node, net, wanted)`` — which channels of each input matter, given those of the output that do.
-
-An operator without a rule is ``Opaque``: it needs all of its inputs as they are. That is never wrong; it only prunes
-less.
+``rule_interface`` says what a rule answers. An operator without a rule is ``Opaque``.
 """
 
-from typing import NamedTuple
+from typing import Callable, Dict, Optional, Tuple
 
 import numpy as np
 
 from .attributes import channels_last, flag, integers, number, text
-from .graph import Output
+from .graph import Node, Output, Shape
+from .rule_interface import UNKNOWN, Channels, Needs, Net, OfConstants
 
-UNKNOWN = np.nan
-
-
-class Channels(NamedTuple):
-    """The channel axis of a tensor and, along it, the id of each channel."""
-
-    axis: int
-    ids: np.ndarray
+# Where ``Moved`` channels lie afterwards: (axis, repeats of each), from node, axis, and the shapes before and after.
+Where = Callable[[Node, int, Shape, Shape], Optional[Tuple[int, int]]]
 
 
 class Opaque:
     """Nothing is known of the operator: every input must stay whole."""
 
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         for source in node.inputs:
             net.pin_whole(source)
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> Optional[np.ndarray]:
         return None
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         return [net.everything(source) for source in node.inputs]
 
-    def slim(self, node, net, kept):
+    def slim(self, node: Node, net: Net, kept: Dict[Output, np.ndarray]) -> None:
         """Mend the attributes of ``node`` for the channels that stay: ``kept`` maps an ``Output`` to a mask of them."""
 
 
@@ -53,41 +38,41 @@ class Pointwise(Opaque):
     ``function`` is what becomes of a constant, if anything is known of that.
     """
 
-    def __init__(self, function=None):
+    def __init__(self, function: Optional[OfConstants] = None) -> None:
         self.function = function
 
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         channels = net.channels.get(node.inputs[0])
         if channels is None or len(node.inputs) > 1:
             return Opaque.flow(self, node, net)
         net.channels[Output(node)] = channels
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         inputs = net.known[node.inputs[0]]
         function = self.function(node) if self.function else None
         return function(inputs) if function else np.full(len(inputs), UNKNOWN)
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         return [wanted]
 
 
 class Like(Pointwise):
     """zeros_like and ones_like: the shape of the input, and nothing else of it."""
 
-    def __init__(self, value):
+    def __init__(self, value: float) -> None:
         super().__init__()
         self.value = value
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         return np.full(len(net.known[node.inputs[0]]), self.value)
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         return [np.zeros_like(wanted)]
 
 
 class Pooling(Pointwise):
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         channels = net.channels.get(node.inputs[0])
         last = len(net.shapes[node.inputs[0]]) - 1
         if channels is None or channels.axis != (last if channels_last(node) else 1):
@@ -95,7 +80,7 @@ class Pooling(Pointwise):
         net.channels[Output(node)] = channels
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         inputs = net.known[node.inputs[0]]
         if flag(node, 'global_pool'):
             return inputs if text(node, 'pool_type', 'max') in ('max', 'avg') else np.where(inputs == 0, 0, UNKNOWN)
@@ -117,28 +102,30 @@ class Moved(Opaque):
     ``where`` tells (new axis, repeats) or None.
     """
 
-    def __init__(self, where, slim=None):
+    def __init__(self, where: Where, slim: Optional[Callable[[Node, int, Shape, int], None]] = None) -> None:
         self.where = where
         self._slim = slim
 
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         channels = net.channels.get(node.inputs[0])
-        place = channels and self.where(node, channels.axis, net.shapes[node.inputs[0]], net.shapes[Output(node)])
+        if channels is None:
+            return Opaque.flow(self, node, net)
+        place = self.where(node, channels.axis, net.shapes[node.inputs[0]], net.shapes[Output(node)])
         if place is None:
             return Opaque.flow(self, node, net)
         axis, repeats = place
         net.channels[Output(node)] = Channels(axis, np.repeat(channels.ids, repeats))
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         inputs = net.known[node.inputs[0]]
         outputs = np.repeat(inputs, self._repeats(node, net))
         return np.where(outputs == 0, 0, UNKNOWN) if node.op == 'sum' else outputs
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         return [wanted.reshape(-1, self._repeats(node, net)).any(axis=1)]
 
-    def slim(self, node, net, kept):
+    def slim(self, node: Node, net: Net, kept: Dict[Output, np.ndarray]) -> None:
         if self._slim:
             self._slim(node, net.channels[Output(node)].axis, net.shapes[Output(node)], int(kept[Output(node)].sum()))
 
@@ -147,22 +134,24 @@ class Moved(Opaque):
 
 
 class Concat(Opaque):
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         axis = _dim(node, net)
         along = [net.ids_along(source, axis) for source in node.inputs]
         if all(ids is None for ids in along):
             return Opaque.flow(self, node, net)
-        for position, source in enumerate(node.inputs):
-            if along[position] is None:
+        whole = []
+        for source, ids in zip(node.inputs, along):
+            if ids is None:
                 net.pin_whole(source)
-                along[position] = net.pinned(net.shapes[source][axis])
-        net.channels[Output(node)] = Channels(axis, np.concatenate(along))
+                ids = net.pinned(net.shapes[source][axis])
+            whole.append(ids)
+        net.channels[Output(node)] = Channels(axis, np.concatenate(whole))
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         return np.concatenate([net.known_along(source, _dim(node, net)) for source in node.inputs])
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         axis = _dim(node, net)
         ends = np.cumsum([net.shapes[source][axis] for source in node.inputs])
         return [net.along(source, axis, part) for source, part in zip(node.inputs, np.split(wanted, ends[:-1]))]
@@ -171,28 +160,28 @@ class Concat(Opaque):
 class SliceAxis(Opaque):
     """Channels ``begin`` to ``end``, or, along another axis, all channels."""
 
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         channels = net.channels.get(node.inputs[0])
         if channels is None:
             return Opaque.flow(self, node, net)
         net.channels[Output(node)] = Channels(channels.axis, channels.ids[self.part(node, net)])
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         return net.known[node.inputs[0]][self.part(node, net)]
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         needed = np.zeros(len(net.channels[node.inputs[0]].ids), bool)
         needed[self.part(node, net)] = wanted
         return [needed]
 
-    def slim(self, node, net, kept):
+    def slim(self, node: Node, net: Net, kept: Dict[Output, np.ndarray]) -> None:
         part = self.part(node, net)
         if part != slice(None):
             before = kept[node.inputs[0]]
             node.attrs.update(begin=str(int(before[: part.start].sum())), end=str(int(before[: part.stop].sum())))
 
-    def part(self, node, net):
+    def part(self, node: Node, net: Net) -> slice:
         shape = net.shapes[node.inputs[0]]
         axis = number(node, 'axis') % len(shape)
         if axis != net.channels[node.inputs[0]].axis:
@@ -203,10 +192,10 @@ class SliceAxis(Opaque):
 class Elementwise(Opaque):
     """Two or more operands position by position, small ones broadcast: channels that meet must stay or go together."""
 
-    def __init__(self, combine):
+    def __init__(self, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
         self.combine = combine
 
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         shape = net.shapes[Output(node)]
         followed = [source for source in node.inputs if source in net.channels]
         axes = {net.channels[source].axis for source in followed}
@@ -237,14 +226,14 @@ class Elementwise(Opaque):
         net.channels[Output(node)] = Channels(axis, outputs)
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         operands = [operand(source, node, net) for source in node.inputs]
         found = operands[0]
         for other in operands[1:]:
             found = self.combine(found, other)
         return found
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         return [self._asked(source, node, net, wanted) for source in node.inputs]
 
     def _asked(self, source, node, net, wanted):
@@ -256,22 +245,22 @@ class Elementwise(Opaque):
 
 
 class Multiply(Elementwise):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(lambda a, b: np.where((a == 0) | (b == 0), 0, a * b))
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         first, second = (operand(source, node, net) for source in node.inputs)
         met = [wanted & (second != 0), wanted & (first != 0)]
         return [self._asked(source, node, net, part) for source, part in zip(node.inputs, met)]
 
 
-def own_axis(source, shape, axis, net):
+def own_axis(source: Output, shape: Shape, axis: int, net: Net) -> Optional[int]:
     """The axis of ``source`` that meets ``axis`` of an output of ``shape``; None where it is broadcast along that."""
     own = axis - len(shape) + len(net.shapes[source])
     return own if own >= 0 and net.shapes[source][own] == shape[axis] else None
 
 
-def operand(source, node, net):
+def operand(source: Output, node: Node, net: Net) -> np.ndarray:
     """What is known of ``source`` at each channel of an elementwise ``node``."""
     shape, axis = net.shapes[Output(node)], net.channels[Output(node)].axis
     own = axis - len(shape) + len(net.shapes[source])

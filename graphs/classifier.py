@@ -2,6 +2,8 @@
 
 from typing import Optional, Tuple
 
+from runtime import mx
+
 from .graph import Graph, Node
 from .losses import logits
 
@@ -10,7 +12,7 @@ PASSED_ON = {'Flatten', 'Reshape', 'Cast', 'amp_cast', 'identity', '_copy', 'Dro
 NUMBER_OF_CLASSES = {'FullyConnected': 'num_hidden', 'Convolution': 'num_filter'}
 
 
-def classifier_parameters(symbol) -> Tuple[str, ...]:
+def classifier_parameters(symbol: mx.sym.Symbol) -> Tuple[str, ...]:
     """The names of the weight and the bias that the class scores of ``symbol`` are computed with; () where no such
     layer is found.
     """
@@ -18,7 +20,7 @@ def classifier_parameters(symbol) -> Tuple[str, ...]:
     return tuple(source.node.name for source in node.inputs[1:] if source.node.is_variable) if node else ()
 
 
-def with_classes(symbol, num_classes: int):
+def with_classes(symbol: mx.sym.Symbol, num_classes: int) -> mx.sym.Symbol:
     """``symbol`` with a classifier of ``num_classes``; as it is where it has so many, or no such layer is found."""
     graph = Graph.from_symbol(symbol)
     node = _classifier(graph)

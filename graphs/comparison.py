@@ -1,8 +1,11 @@
 """How far two networks are apart: their outputs on the same images, each measured by its own spread."""
 
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+
+from .graph import Shape
+from .values import Params
 
 # The relative difference that rounding explains, in single precision and with parameters in half precision: sums over
 # fewer channels, or of scaled weights, round in other places.
@@ -43,7 +46,7 @@ class Difference(NamedTuple):
         """The output of the largest relative difference."""
         return max(self.outputs, key=lambda output: output.relative)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> Dict[str, Any]:
         """The difference for JSON: one object, and one for each output where there are several."""
         found = self._asdict()
         outputs = [output._asdict() for output in found.pop('outputs')]
@@ -54,13 +57,13 @@ class Difference(NamedTuple):
         return self.relative <= tolerance and self.agreement in (None, 1)
 
 
-def default_tolerance(arg_params: dict) -> float:
+def default_tolerance(arg_params: Params) -> float:
     """The relative difference that rounding explains, for a network of these parameters (name → NDArray)."""
     is_half = any(array.dtype == np.float16 for array in arg_params.values())
     return HALF_TOLERANCE if is_half else TOLERANCE
 
 
-def noise(count: int, data_shapes: Dict[str, tuple], seed: int = 0) -> Dict[str, np.ndarray]:
+def noise(count: int, data_shapes: Mapping[str, Shape], seed: int = 0) -> Dict[str, np.ndarray]:
     """``count`` images of normal noise for each input, the range of normalised data: a dict name → array.
 
     ``data_shapes`` maps names to shapes, the batch first. The same seed gives the same images.

@@ -13,10 +13,12 @@ What counts:
 * **bias_adds** — the additions of biases, which the MACs leave out.
 """
 
-from typing import NamedTuple
+from typing import Container, Dict, Mapping, NamedTuple, Tuple
+
+from runtime import mx
 
 from .attributes import flag
-from .graph import AUXILIARY_INPUTS, NORMALISERS, Graph, Output, labels
+from .graph import AUXILIARY_INPUTS, NORMALISERS, Graph, Node, Output, Shape, Shapes, labels
 from .lambdas import is_lambda
 
 # Which input of an operator is its weight; the bias follows.
@@ -36,7 +38,7 @@ class Layer(NamedTuple):
 
     name: str
     op: str
-    output: tuple
+    output: Shape
     params: int
     macs: int
 
@@ -49,14 +51,14 @@ class Complexity(NamedTuple):
     macs: int
     bias_adds: int
     lambdas: int
-    layers: tuple
+    layers: Tuple[Layer, ...]
 
-    def totals(self):
+    def totals(self) -> Dict[str, int]:
         """Everything but the layers, as a dict."""
         return {name: value for name, value in self._asdict().items() if name != 'layers'}
 
 
-def complexity(symbol, data_shapes, lambda_name='lambda'):
+def complexity(symbol: mx.sym.Symbol, data_shapes: Mapping[str, Shape], lambda_name: str = 'lambda') -> Complexity:
     """The ``Complexity`` of a symbol for inputs of ``data_shapes`` (name → shape, the batch first).
 
     Any batch gives the same numbers. Raises ``GraphError`` where the shapes cannot be inferred.
@@ -66,7 +68,7 @@ def complexity(symbol, data_shapes, lambda_name='lambda'):
     return count(graph, graph.shapes(data_shapes), set(data_shapes) | labels(graph), batch, lambda_name)
 
 
-def count(graph, shapes, inputs, batch, lambda_name='lambda'):
+def count(graph: Graph, shapes: Shapes, inputs: Container[str], batch: int, lambda_name: str = 'lambda') -> Complexity:
     """The ``Complexity`` of a ``Graph`` whose outputs have ``shapes`` for ``batch`` images.
 
     ``inputs`` are the names of the variables that are no parameters.
@@ -117,7 +119,7 @@ def _not_learned(node):
     return AUXILIARY_INPUTS.get(node.op, ()) + ((GAMMA,) if fixed_gamma else ())
 
 
-def macs_of(node, shapes):
+def macs_of(node: Node, shapes: Shapes) -> int:
     """Multiply-accumulates of one operator on the whole batch.
 
     Each position of the output (of a transposed convolution: the input) meets each weight.

@@ -1,15 +1,17 @@
 """Constant factors move into the parameters of the layer beside them; so does a batch normalisation, for inference."""
 
+from typing import Dict
+
 import numpy as np
 
 from .attributes import channels_last, flag, integers, number, text
 from .folding import new_name
-from .graph import Node, Output
+from .graph import Graph, Node, Output, Shapes
 from .operator_table import PRODUCTS, permutation
-from .values import like, times, to_numpy
+from .values import Array, like, times, to_numpy
 
 
-def absorb_factors(graph, values, shapes):
+def absorb_factors(graph: Graph, values: Dict[str, Array], shapes: Shapes) -> None:
     """Move every multiplication by a constant factor along the channels into the layer that makes these channels.
 
     Where there is no such layer, the factor goes into the layers that read the product. Only parameters change that
@@ -31,32 +33,35 @@ def absorb_factors(graph, values, shapes):
         _bypass(graph, node, source, readers)
 
 
-def cancel_repetitions(graph, shapes):
+def cancel_repetitions(graph: Graph, shapes: Shapes) -> None:
     """Take out transpositions that undo one another, and ReLUs of ReLUs."""
-    replacements = {}
+    replacements: Dict[Output, Output] = {}
     for node in graph.nodes():
-        source = node.inputs[0] if node.inputs else None
-        source = replacements.get(source, source)
-        below = source and source.node
+        if not node.inputs:
+            continue
+        source = replacements.get(node.inputs[0], node.inputs[0])
+        below = source.node
         if node.op == 'transpose' and below.op == 'transpose':
             rank = len(shapes[node.inputs[0]])
             first, second = permutation(below, rank), permutation(node, rank)
             if [first[axis] for axis in second] == list(range(rank)):
                 replacements[Output(node)] = replacements.get(below.inputs[0], below.inputs[0])
-        elif below is not None and is_relu(node) and is_relu(below):
+        elif is_relu(node) and is_relu(below):
             replacements[Output(node)] = source
     graph.replace(replacements)
 
 
-def fold_batch_norm(graph, values):
+def fold_batch_norm(graph: Graph, values: Dict[str, Array]) -> None:
     """Fold every batch normalisation that alone reads a convolution or full connection into that layer, for inference.
 
     ``values`` (dict name → NDArray) is changed in place.
     """
     readers = graph.readers()
     for node in graph.nodes():
-        layer = node.sources[0] if node.inputs else None
-        if node.op != 'BatchNorm' or layer.op not in ('Convolution', 'FullyConnected') or len(readers[layer]) > 1:
+        if node.op != 'BatchNorm':
+            continue
+        layer = node.sources[0]
+        if layer.op not in ('Convolution', 'FullyConnected') or len(readers[layer]) > 1:
             continue
         known = all(parameter.name in values for parameter in node.sources[1:] + layer.sources[1:])
         if not known or not _normalises_outputs(node, layer):
@@ -78,7 +83,7 @@ def fold_batch_norm(graph, values):
         _bypass(graph, node, Output(layer), readers)
 
 
-def is_relu(node):
+def is_relu(node: Node) -> bool:
     """Whether ``node`` is a ReLU, by either of its operators."""
     return node.op == 'relu' or node.op == 'Activation' and text(node, 'act_type') == 'relu'
 

@@ -1,6 +1,6 @@
 """Arithmetic that can be done once and for all: what only parameters enter becomes a parameter."""
 
-from typing import Any, Collection, Dict
+from typing import Collection, Dict
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from runtime.errors import GraphError
 from .attributes import describe, integers, text
 from .graph import Graph, Node, Output
 from .lambdas import is_lambda
+from .values import Params
 
 RANDOM = ('Dropout', 'random', 'sample', 'shuffle', 'multinomial')
 SOURCES = ('_zeros', '_ones', '_full')
@@ -35,7 +36,7 @@ def fold_constants(graph: Graph, parameters: Collection[str], lambda_name: str =
     made of, if nobody else reads that, else a name of its own, without ``lambda_name`` in it.
     """
     constant = _constants(graph, parameters)
-    frontier: Dict[Output, Any] = {}
+    frontier: Dict[Output, Node] = {}
     for node, readers in graph.readers().items():
         for reader, position in readers:
             wanted = not node.is_variable or is_lambda(node.name, lambda_name)
@@ -49,19 +50,19 @@ def fold_constants(graph: Graph, parameters: Collection[str], lambda_name: str =
     uses = _uses(graph, constant, cones)
     replacements: Dict[Output, Output] = {}
     folded: Dict[str, Output] = {}
-    for source, reader in frontier.items():
+    for source, at in frontier.items():
         own = [variable for variable in cones[source] if uses[variable] == 1]
         if len(cones[source]) == len(own) == 1:
             name, attrs = own[0].name, own[0].attrs
         else:
-            name, attrs = new_name(graph, folded, f'{reader.name}_scale'.replace(lambda_name, 'factor')), {}
+            name, attrs = new_name(graph, folded, f'{at.name}_scale'.replace(lambda_name, 'factor')), {}
         replacements[source] = Output(Node('null', name, attrs))
         folded[name] = source
     graph.replace(replacements)
     return folded
 
 
-def evaluate(expressions: Dict[str, Output], values: dict) -> dict:
+def evaluate(expressions: Dict[str, Output], values: Params) -> Params:
     """The values (dict name → NDArray) of ``expressions`` (dict name → ``Output``).
 
     ``values`` (dict name → NDArray) holds those of all variables below them. They are computed in single precision

@@ -10,7 +10,7 @@ Nothing here knows any network: all structure is read from the symbol itself.
 """
 
 import json
-from typing import Container, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Container, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from formats.symbol_fit import image_shapes
 from formats.symbol_limits import IMAGE_SHAPE
@@ -40,14 +40,21 @@ class Node:
 
     __slots__ = ('op', 'name', 'attrs', 'inputs', 'subgraphs')
 
-    def __init__(self, op, name, attrs=None, inputs=(), subgraphs=None):
+    def __init__(
+        self,
+        op: str,
+        name: str,
+        attrs: Optional[Mapping[str, str]] = None,
+        inputs: Iterable['Output'] = (),
+        subgraphs: Optional[List[Any]] = None,
+    ) -> None:
         self.op = op
         self.name = name
         self.attrs = dict(attrs or {})
         self.inputs = list(inputs)
         self.subgraphs = subgraphs
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'{self.op}({self.name})'
 
     @property
@@ -67,15 +74,21 @@ class Output(NamedTuple):
     index: int = 0  # type: ignore[assignment]  # the field hides the method of tuples, which nobody needs here
 
 
+Shape = Tuple[int, ...]
+Shapes = Dict[Output, Shape]
+# For each node, who reads it and at which input; a head is a reader None.
+Readers = Dict[Node, List[Tuple[Optional[Node], int]]]
+
+
 class Graph:
     """A network: ``heads`` are its outputs, and everything they need hangs below them."""
 
-    def __init__(self, heads, attrs=None):
+    def __init__(self, heads: Iterable[Output], attrs: Optional[Mapping[str, Any]] = None) -> None:
         self.heads = list(heads)
         self.attrs = dict(attrs or MADE_BY)
 
     @classmethod
-    def from_symbol(cls, symbol) -> 'Graph':
+    def from_symbol(cls, symbol: mx.sym.Symbol) -> 'Graph':
         """Read a graph out of an ``mx.sym.Symbol``."""
         plan = json.loads(symbol.tojson())
         nodes: List[Node] = []
@@ -84,7 +97,7 @@ class Graph:
             nodes.append(Node(entry['op'], entry['name'], entry.get('attrs'), inputs, entry.get('subgraphs')))
         return cls([Output(nodes[source], index) for source, index, *_ in plan['heads']], plan.get('attrs'))
 
-    def to_symbol(self):
+    def to_symbol(self) -> mx.sym.Symbol:
         """The ``mx.sym.Symbol`` of this graph, with the same names and without nodes that no head needs.
 
         The same graph gives the same text.
@@ -98,7 +111,7 @@ class Graph:
         entries = []
         for node in nodes:
             inputs = [[number[source], index, 0] for source, index in node.inputs]
-            entry = {'op': node.op, 'name': node.name, 'inputs': inputs}
+            entry: Dict[str, Any] = {'op': node.op, 'name': node.name, 'inputs': inputs}
             if node.attrs:
                 entry['attrs'] = {key: node.attrs[key] for key in sorted(node.attrs)}
             if node.subgraphs:
@@ -135,12 +148,12 @@ class Graph:
         """The variables (parameters, auxiliary states, data, labels), in MXNet's order."""
         return [node for node in self.nodes() if node.is_variable]
 
-    def readers(self):
+    def readers(self) -> Readers:
         """For every node, the nodes that read it, as ``[(reader, position among its inputs)]``.
 
         A head counts as a reader ``None``, at the head's position.
         """
-        found = {node: [] for node in self.nodes()}
+        found: Readers = {node: [] for node in self.nodes()}
         for node in found:
             for position, source in enumerate(node.inputs):
                 found[source.node].append((node, position))
@@ -180,7 +193,7 @@ class Graph:
             name, number = f'{wish}_{number}', number + 1
         return name
 
-    def shapes(self, known):
+    def shapes(self, known: Mapping[str, Sequence[int]]) -> Shapes:
         """The shape of every output that a node or head reads: a dict ``Output`` → tuple of ints.
 
         ``known`` maps names of variables to shapes; at least the data's must be there. Raises ``GraphError`` where
@@ -215,7 +228,7 @@ def labels(graph: Graph) -> Set[str]:
     return found
 
 
-def fed(graph, inputs=('data',)):
+def fed(graph: Graph, inputs: Container[str] = ('data',)) -> Set[Node]:
     """The nodes that images enter, directly or through others, as a set.
 
     Those are all but parameters, labels and what is computed of parameters alone.
@@ -238,13 +251,13 @@ def only_input(names: Sequence[str]) -> str:
     return names[0]
 
 
-def input_names(graph, params: Container[str]) -> List[str]:
+def input_names(graph: Graph, params: Container[str]) -> List[str]:
     """The names of the variables of ``graph`` that are neither parameters nor labels: what the network is fed."""
     known_labels = labels(graph)
     return [node.name for node in graph.variables() if node.name not in params and node.name not in known_labels]
 
 
-def data_shape_of(symbol) -> Optional[Tuple[int, ...]]:
+def data_shape_of(symbol: mx.sym.Symbol) -> Optional[Tuple[int, ...]]:
     """The shape (channels, height, width) of the images that a symbol was built or stripped for, or None where the
     symbol does not say. Of several inputs, ``data`` or else the first one that says it counts.
     """
@@ -253,7 +266,7 @@ def data_shape_of(symbol) -> Optional[Tuple[int, ...]]:
     return shapes[names[0]][1:] if names else None
 
 
-def image_shape_of(symbol, image_shape: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
+def image_shape_of(symbol: mx.sym.Symbol, image_shape: Optional[Sequence[int]] = None) -> Tuple[int, ...]:
     """(channels, height, width) as given, or as the symbol itself says. Raises GraphError where neither does."""
     shape = tuple(image_shape) if image_shape else data_shape_of(symbol)
     if not shape:
@@ -261,7 +274,7 @@ def image_shape_of(symbol, image_shape: Optional[Sequence[int]] = None) -> Tuple
     return shape
 
 
-def record_image_shapes(graph: Graph, data_shapes: Dict[str, tuple]) -> None:
+def record_image_shapes(graph: Graph, data_shapes: Mapping[str, Shape]) -> None:
     """Let each input say the shape of one sample: ``data_shapes`` maps names to shapes, the batch first."""
     for node in graph.variables():
         shape = data_shapes.get(node.name, ())

@@ -9,6 +9,9 @@ MXNet's own ``contrib.amp`` casts by lists of operators and would round λ and W
 only parameters enter is computed in float32 and rounded once.
 """
 
+from typing import Collection, Dict, Set, Tuple
+
+from runtime import mx
 from runtime.errors import GraphError
 
 from .attributes import text
@@ -47,7 +50,7 @@ LOSS_SCALE = 'loss_scale'
 FLOAT32 = '0'  # by MXNet's numbers of types
 
 
-def half(symbol, wide_products=False, inputs=('data',)):
+def half(symbol: mx.sym.Symbol, wide_products: bool = False, inputs: Collection[str] = ('data',)) -> mx.sym.Symbol:
     """``symbol`` with products and the feature maps between them in float16; λ, γ, β, statistics, the softmax and its
     loss in float32.
 
@@ -115,22 +118,24 @@ def _gradient_times(source, name):
 class _Casts:
     """The casts of a graph, one for each value and type, and which values are float16."""
 
-    def __init__(self, graph):
+    def __init__(self, graph: Graph) -> None:
         self._taken = {node.name for node in graph.nodes()}
-        self._made, self._rounded, self._half = {}, {}, set()
+        self._made: Dict[Tuple[Output, str], Output] = {}
+        self._rounded: Dict[Output, Output] = {}
+        self._half: Set[Node] = set()
 
-    def is_half(self, source):
+    def is_half(self, source: Output) -> bool:
         return source.node in self._half and (source.node.op != 'BatchNorm' or source.index == 0)
 
-    def set_half(self, node, is_half):
+    def set_half(self, node: Node, is_half: bool) -> None:
         if is_half:
             self._half.add(node)
 
-    def settled(self, source):
+    def settled(self, source: Output) -> Output:
         """``source``, or what stands in its place since it was rounded."""
         return self._rounded.get(source, source)
 
-    def to(self, source, dtype):
+    def to(self, source: Output, dtype: str) -> Output:
         """``source`` in ``dtype``."""
         if self.is_half(source) == (dtype == 'float16'):
             return source
@@ -138,7 +143,7 @@ class _Casts:
             self._made[source, dtype] = self._cast(source, dtype)
         return self._made[source, dtype]
 
-    def round(self, node, wide):
+    def round(self, node: Node, wide: bool) -> None:
         """Let ``node`` multiply float16 numbers and put out float16 ones; ``wide`` computes the product in float32."""
         node.inputs = [self.to(source, 'float16') for source in node.inputs]
         if wide:

@@ -17,12 +17,12 @@ from runtime import mx
 from runtime.errors import GraphError
 
 from .attributes import flag, number
-from .branches import residual_branches
+from .branches import Branch, residual_branches
 from .factors import is_relu
 from .graph import Node, Output, record_image_shapes
 from .lambdas import KIND_ALIASES, is_lambda
 from .operator_table import PRODUCTS, WEIGHTED
-from .removable import Structures
+from .removable import Site, Structures
 from .scaled_parameters import scaled_parameter
 
 KINDS = ('channel', 'block', 'group')
@@ -48,7 +48,10 @@ class Scaled(NamedTuple):
 
 
 def add_lambda(
-    symbol, image_shape: Tuple[int, int, int], kinds: Iterable[str] = ('channel',), exclude: Iterable[str] = ()
+    symbol: mx.sym.Symbol,
+    image_shape: Tuple[int, int, int],
+    kinds: Iterable[str] = ('channel',),
+    exclude: Iterable[str] = (),
 ) -> Tuple[object, List[Scaled]]:
     """Multiply λ = 1 into a network that has none.
 
@@ -95,14 +98,14 @@ def add_lambda(
 class _Insertion:
     """Writes λ into the graph of ``net``."""
 
-    def __init__(self, net, sites, branches):
+    def __init__(self, net: Structures, sites: List[Site], branches: List[Branch]) -> None:
         self._graph, self._shapes, self._net = net.graph, dict(net.shapes), net
         places = {site.node for site in sites} | {branch.addition for branch in branches}
         sizes = [net.map_size(node) for node in self._graph.nodes() if node in places]
         self._stages = {size: stage for stage, size in enumerate(dict.fromkeys(sizes), start=1)}
         self._readers = self._graph.readers()
 
-    def scale_site(self, site):
+    def scale_site(self, site: Site) -> Scaled:
         """A λ for each structure of a ``Site``."""
         layer, kind = _layer_below(site.node), 'channel' if site.width == 1 else 'group'
         name = f'lambda_{plain_name(layer.name)}' + ('_group' if kind == 'group' else '')
@@ -119,7 +122,7 @@ class _Insertion:
         share = self._share(site.macs)
         return Scaled(variable.node.name, kind, site.structures, plain_name(layer.name), names, share)
 
-    def scale_branches(self, branches):
+    def scale_branches(self, branches: List[Branch]) -> List[Scaled]:
         """One vector ``lambda_block`` with an element for each ``Branch``."""
         if not branches:
             return []
@@ -235,7 +238,7 @@ def _examples(nodes):
     return f'its layers are {", ".join(layers[:3])}{", ..." if len(layers) > 3 else ""}'
 
 
-def plain_name(name):
+def plain_name(name: str) -> str:
     """A node's name as a user knows it: Gluon puts an ending behind the name of the layer."""
     return name[: -len(GLUON_ENDING)] if name.endswith(GLUON_ENDING) else name
 

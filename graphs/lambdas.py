@@ -1,6 +1,7 @@
 """The scaling factors λ of any network: which variables they are, and which structures each one scales."""
 
 from collections import namedtuple
+from typing import List
 
 from runtime import mx
 
@@ -17,7 +18,7 @@ LambdaVector.__doc__ = (
 KIND_ALIASES = {'channel': 'neuron'}
 
 
-def lambda_layout(symbol):
+def lambda_layout(symbol: mx.sym.Symbol) -> List[LambdaVector]:
     """Every λ of ``symbol`` as a list of :class:`LambdaVector`, in the graph's order.
 
     λ variables made here carry their kind and stages as attributes; in a graph from elsewhere the kind is read off the
@@ -35,7 +36,7 @@ def lambda_layout(symbol):
     return found
 
 
-def with_initial_lambda(symbol, value):
+def with_initial_lambda(symbol: mx.sym.Symbol, value: float) -> mx.sym.Symbol:
     """``symbol`` whose λ all start at ``value`` instead of 1."""
     graph = Graph.from_symbol(symbol)
     names = {vector.name for vector in lambda_layout(symbol)}

@@ -6,16 +6,17 @@ they are added to one another, share a parameter or form a group of a grouped co
 an id can go when no tensor needs it.
 """
 
-from typing import Dict
+from typing import Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
-from .channel_rules import UNKNOWN
-from .graph import Output
+from .graph import Graph, Node, Output, Readers, Shapes
 from .operator_table import CONCATENATIONS, OPAQUE, WEIGHTED, rule_of
-from .values import distinct, repeats, to_numpy
+from .rule_interface import UNKNOWN, Channels
+from .weights import Weights
 
 PINNED = 0
+NO_CHANNELS = np.zeros(0, bool)
 
 
 class Liveness:
@@ -26,13 +27,17 @@ class Liveness:
     missing from all three. ``weights`` is a ``Weights``, ``shapes`` as from ``Graph.shapes``.
     """
 
-    def __init__(self, graph, weights, shapes):
+    def __init__(self, graph: Graph, weights: Weights, shapes: Shapes) -> None:
         self.graph, self.weights, self.shapes = graph, weights, shapes
-        self.channels, self.known, self.needed = {}, {}, {}
-        self.axes = {}  # parameter → the ids along each of its axes, None where they are its own
+        self.channels: Dict[Output, Channels] = {}
+        self.known: Dict[Output, np.ndarray] = {}
+        self.needed: Dict[Output, np.ndarray] = {}
+        self.axes: Dict[
+            Node, List[Optional[np.ndarray]]
+        ] = {}  # parameter → the ids along each of its axes, None where they are its own
         self._ids = 1  # id 0 stands for whatever must stay
-        self._joins = []
-        self._readers = graph.readers()
+        self._joins: List[Tuple[np.ndarray, np.ndarray]] = []
+        self._readers: Readers = graph.readers()
         self._nodes = [node for node in self._readers if not node.is_variable]
         for node in self._nodes:
             rule_of(node).flow(node, self)
@@ -42,19 +47,19 @@ class Liveness:
         for head in graph.heads:
             self.pin_whole(head)
 
-    def is_known(self, source):
+    def is_known(self, source: Output) -> bool:
         """Whether every channel of a tensor holds a known number."""
         return source in self.known and not np.isnan(self.known[source]).any()
 
-    def find_needed(self):
+    def find_needed(self) -> None:
         """The backward sweep: fill ``needed``."""
         for source, channels in self.channels.items():
             self.needed[source] = np.zeros(len(channels.ids), bool)
         for head in self.graph.heads:
             self._need(head, self.everything(head))
         for node in reversed(self._nodes):
-            wanted = self.needed.get(Output(node))
-            rule = OPAQUE if wanted is None else rule_of(node)
+            wanted = self.needed.get(Output(node), NO_CHANNELS)
+            rule = rule_of(node) if Output(node) in self.needed else OPAQUE
             for source, mask in zip(node.inputs, rule.needs(node, self, wanted)):
                 self._need(source, mask)
 
@@ -87,7 +92,7 @@ class Liveness:
                 while np.count_nonzero(stays[labels]) % round_to and not stays[labels].all():
                     stays[labels[np.argmin(stays[labels])]] = added = True
 
-    def kept_of_parameter(self, parameter):
+    def kept_of_parameter(self, parameter: Node) -> List[Optional[np.ndarray]]:
         """For each axis of a parameter a mask of what stays, or None for all; to be asked after ``kept``."""
         return [
             None if ids is None or self._stays[ids].all() else self._stays[ids] for ids in self.axes.get(parameter, ())
@@ -95,29 +100,30 @@ class Liveness:
 
     # What rules ask and tell.
 
-    def fresh(self, count):
+    def fresh(self, count: int) -> np.ndarray:
         """``count`` ids that nobody has."""
         self._ids += count
         return np.arange(self._ids - count, self._ids)
 
-    def pinned(self, count):
+    def pinned(self, count: int) -> np.ndarray:
         """The ids of ``count`` channels that must stay."""
         return np.full(count, PINNED)
 
-    def join(self, first, second):
+    def join(self, first: Union[int, np.ndarray], second: np.ndarray) -> None:
         """From now on these ids, pair by pair, stay or go together."""
         if first is not second:
             self._joins.append((np.broadcast_to(first, np.shape(second)), second))
 
-    def tie(self, source, axis, ids):
+    def tie(self, source: Output, axis: int, ids: np.ndarray) -> None:
         """The entries of a parameter along ``axis`` belong to channels ``ids``."""
         axes = self.axes.setdefault(source.node, [None] * len(self.shapes[source]))
-        if axes[axis] is None:
+        known = axes[axis]
+        if known is None:
             axes[axis] = ids
         else:
-            self.join(axes[axis], ids)
+            self.join(known, ids)
 
-    def pin_whole(self, source):
+    def pin_whole(self, source: Output) -> None:
         """Nothing of this tensor or parameter may go."""
         if source in self.channels:
             self.join(PINNED, self.channels[source].ids)
@@ -125,18 +131,18 @@ class Liveness:
             for axis, length in enumerate(self.shapes[source]):
                 self.tie(source, axis, self.pinned(length))
 
-    def is_parameter(self, source):
+    def is_parameter(self, source: Output) -> bool:
         return source.node.is_variable and source.node.name in self.weights
 
-    def is_read_once(self, source):
+    def is_read_once(self, source: Output) -> bool:
         return len(self._readers[source.node]) == 1
 
-    def ids_along(self, source, axis):
+    def ids_along(self, source: Output, axis: int) -> Optional[np.ndarray]:
         """The ids of a tensor's channels where they lie along ``axis``, else None."""
         channels = self.channels.get(source)
         return channels.ids if channels is not None and channels.axis == axis else None
 
-    def known_along(self, source, axis):
+    def known_along(self, source: Output, axis: int) -> np.ndarray:
         """What is known of a tensor or parameter at each position of ``axis``: NaN where it is not one number."""
         if self.ids_along(source, axis) is not None:
             return self.known[source]
@@ -144,11 +150,11 @@ class Liveness:
             return self.weights.along(source, axis)
         return np.full(self.shapes[source][axis], UNKNOWN)
 
-    def everything(self, source):
+    def everything(self, source: Output) -> Optional[np.ndarray]:
         """The mask of all channels of a tensor, None for one that is not followed."""
         return np.ones(len(self.channels[source].ids), bool) if source in self.channels else None
 
-    def along(self, source, axis, mask):
+    def along(self, source: Output, axis: int, mask: np.ndarray) -> Optional[np.ndarray]:
         """``mask`` where the channels of ``source`` lie along ``axis``; all of them where they do not."""
         return mask if self.ids_along(source, axis) is not None else self.everything(source)
 
@@ -156,7 +162,7 @@ class Liveness:
         if mask is not None and source in self.needed:
             self.needed[source] |= mask & (self.known[source] != 0)
 
-    def labels(self):
+    def labels(self) -> np.ndarray:
         """For every id, the smallest id that it is joined with."""
         label = np.arange(self._ids)
         if not self._joins:
@@ -186,61 +192,3 @@ class Liveness:
                 if not empty and source.node not in seen:
                     stack.append(source.node)
         return None
-
-
-class Weights:
-    """The numbers in the parameters, as the sweeps look at them: a mapping from names to arrays of ``values``."""
-
-    BLOCK = 1 << 22
-
-    def __init__(self, arrays):
-        self.arrays = arrays
-        self._nonzero = {}
-
-    def __contains__(self, name):
-        return name in self.arrays
-
-    def vector(self, source):
-        """All entries behind one another, float64."""
-        return self._array(source).astype(np.float64).ravel()
-
-    def along(self, source, axis):
-        """The number at each position of ``axis``, NaN where the entries there are not all the same."""
-        array = self._array(source)
-        rows = np.moveaxis(distinct(array).astype(np.float64), axis, 0)
-        rows = rows.reshape(rows.shape[0], -1)
-        same = (rows == rows[:, :1]).all(axis=1)
-        if repeats(array, axis):
-            same &= rows[:, 0] == 0
-        return np.broadcast_to(np.where(same, rows[:, 0], UNKNOWN), (array.shape[axis],))
-
-    def number(self, source):
-        """The one number that all entries are, NaN where they are not all the same."""
-        found = self.along(source, 0)
-        return found[0] if len(found) == 1 or (found == 0).all() else UNKNOWN
-
-    def sums(self, source, axis):
-        """The kernel of each pair (output, input) summed, float64; inputs lie along ``axis``."""
-        rows = np.moveaxis(self._array(source).astype(np.float64), axis, 1)
-        return rows.reshape(*rows.shape[:2], -1).sum(axis=2)
-
-    def nonzero(self, source, axis):
-        """Whether any weight of each pair (output, input) is not zero; inputs lie along ``axis``.
-
-        Weights are read in blocks, since a copy of the largest would double the memory.
-        """
-        array, key = self.arrays[source.node.name], (source.node.name, axis)
-        if key not in self._nonzero:
-            pairs = (array.shape[0], array.shape[axis])
-            array = distinct(array) if isinstance(array, np.ndarray) else array
-            rows = max(1, self.BLOCK // max(1, int(np.prod(array.shape[1:]))))
-            parts = [
-                np.moveaxis(to_numpy(array[start : start + rows]) != 0, axis, 1)
-                for start in range(0, array.shape[0], rows)
-            ]
-            found = np.concatenate([part.reshape(*part.shape[:2], -1).any(axis=2) for part in parts])
-            self._nonzero[key] = np.broadcast_to(found, pairs)
-        return self._nonzero[key]
-
-    def _array(self, source):
-        return to_numpy(self.arrays[source.node.name])

@@ -1,5 +1,6 @@
 """What stands at the end of a network: the loss that it is trained on, or the prediction that is used."""
 
+from runtime import mx
 from runtime.errors import GraphError
 
 from .attributes import flag
@@ -32,7 +33,7 @@ def logits(graph: Graph) -> Graph:
     return Graph(heads, graph.attrs)
 
 
-def with_loss(symbol):
+def with_loss(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     """``symbol`` ending in SoftmaxOutput, whose label is ``softmax_label``; as it is where it ends in a loss already.
 
     A softmax at its end is taken into the loss. Raises GraphError for a network of several outputs, or one whose output
@@ -52,7 +53,7 @@ def with_loss(symbol):
     return graph.to_symbol()
 
 
-def smoothed(symbol, amount, num_classes):
+def smoothed(symbol: mx.sym.Symbol, amount: float, num_classes: int) -> mx.sym.Symbol:
     """``symbol`` trained with label smoothing: a target of 1 - amount + amount / K for the label, and amount / K for
     each other of K classes.
 

@@ -6,6 +6,10 @@ inputs, and needs *more* memory than without. What helps is to mark convolutions
 together: between one kept map and the next, nothing is kept.
 """
 
+from typing import Container
+
+from runtime import mx
+
 from .graph import Graph, fed
 
 # What ends a unit is kept: sums, poolings, concatenations. MXNet never repeats dropout.
@@ -23,7 +27,7 @@ REPEATED = (
 )
 
 
-def recomputed(symbol, inputs=('data',)):
+def recomputed(symbol: mx.sym.Symbol, inputs: Container[str] = ('data',)) -> mx.sym.Symbol:
     """``symbol``, of the same function and the same gradients to the bit, marked so that the maps inside its units are
     computed twice and kept once.
 

@@ -5,9 +5,11 @@ from typing import Dict, List, NamedTuple
 import numpy as np
 
 from .attributes import describe
-from .graph import Graph, Output
-from .liveness import Liveness, Weights
+from .graph import Graph, Output, Shapes
+from .liveness import NO_CHANNELS, Liveness
 from .operator_table import OPAQUE, WEIGHTED, rule_of
+from .values import Array
+from .weights import Weights
 
 
 class Obstacle(NamedTuple):
@@ -21,7 +23,7 @@ class Obstacle(NamedTuple):
     reason: str
 
 
-def obstacles(graph: Graph, values: dict, shapes: Dict[Output, tuple]) -> List[Obstacle]:
+def obstacles(graph: Graph, values: Dict[str, Array], shapes: Shapes) -> List[Obstacle]:
     """The ``Obstacle`` for every operator that holds dead channels in ``graph``, which is stripped. ``values`` are its
     parameters, ``shapes`` as from ``Graph.shapes``.
     """
@@ -29,19 +31,20 @@ def obstacles(graph: Graph, values: dict, shapes: Dict[Output, tuple]) -> List[O
     live.find_needed()
     found = []
     for node in graph.nodes():
-        wanted = live.needed.get(Output(node))
-        if node.is_variable or wanted is not None and node.op not in WEIGHTED:
+        is_followed = Output(node) in live.needed
+        if node.is_variable or is_followed and node.op not in WEIGHTED:
             continue
-        rule = OPAQUE if wanted is None else rule_of(node)
+        rule = rule_of(node) if is_followed else OPAQUE
+        wanted = live.needed.get(Output(node), NO_CHANNELS)
         for source, mask in zip(node.inputs, rule.needs(node, live, wanted)):
             if mask is None or source not in live.known:
                 continue
             # A layer drops what is 0; another constant would have to go into its bias.
-            held = mask & ~np.isnan(live.known[source]) & ((wanted is None) | (live.known[source] != 0))
+            held = mask & ~np.isnan(live.known[source]) & ((not is_followed) | (live.known[source] != 0))
             if held.any():
                 reason = (
                     'strip does not know what it does with each channel'
-                    if wanted is None
+                    if not is_followed
                     else 'they are a constant that is not 0, which a layer with padding or groups cannot take into its '
                     'bias'
                 )

@@ -7,12 +7,14 @@ such sums: where the first unit of a stage is dead, the second adds its branch t
 of two equal shapes is the same function, and is left alone.
 """
 
+from .graph import Graph
+
 SUMS = ('elemwise_add', '_plus', '_add')
 # What oneDNN merges with the convolution below it, or MXNet computes in place.
 TRANSPARENT = ('BatchNorm', '_copy', 'identity', 'BlockGrad', 'Dropout', 'Cast', 'amp_cast')
 
 
-def guard_sums(graph) -> None:
+def guard_sums(graph: Graph) -> None:
     """Let every sum of ``graph`` that MXNet would compute wrongly be a ``broadcast_add``."""
     readers = graph.readers()
     for node in graph.nodes():

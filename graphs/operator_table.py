@@ -1,17 +1,20 @@
 """Which operator of MXNet follows which rule about channels. What is not listed is opaque: its inputs stay whole."""
 
 import math
+from typing import Tuple
 
 import numpy as np
 
 from .attributes import flag, integers, number, text
 from .channel_rules import Concat, Elementwise, Like, Moved, Multiply, Opaque, Pointwise, Pooling, SliceAxis
+from .graph import Node
+from .rule_interface import Net
 from .weighted_rules import BatchNorm, Convolution, Deconvolution, FullyConnected, LeakyReLU
 
 OPAQUE = Opaque()
 
 
-def rule_of(node):
+def rule_of(node: Node) -> Opaque:
     """The rule of a node that is no variable."""
     return RULES.get(node.op, OPAQUE)
 
@@ -41,6 +44,10 @@ def _clip(node):
     return lambda x: np.clip(x, number(node, 'a_min'), number(node, 'a_max'))
 
 
+def _constant_as(function):
+    return Pointwise(lambda node: function)
+
+
 def _scalar(function):
     return Pointwise(lambda node: lambda x: function(x, float(number(node, 'scalar'))))
 
@@ -52,7 +59,7 @@ def _pad(node):
 
 
 class _Pad(Pointwise):
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         width = integers(node, 'pad_width')
         channels = net.channels.get(node.inputs[0])
         if channels is None or any(width[2 * channels.axis : 2 * channels.axis + 2]):
@@ -81,7 +88,7 @@ def _transpose(node, axis, shape, out):
     return permutation(node, len(shape)).index(axis), 1
 
 
-def permutation(node, rank):
+def permutation(node: Node, rank: int) -> Tuple[int, ...]:
     """The axes of a transposition of a tensor with ``rank`` axes, as a tuple."""
     return integers(node, 'axes', tuple(reversed(range(rank))))
 
@@ -193,7 +200,7 @@ RULES = {
     'mean': Moved(_reduce),
     'sum': Moved(_reduce),
     **dict.fromkeys(('_copy', 'identity', 'BlockGrad', 'Cast', 'amp_cast'), Pointwise(_same)),
-    **{name: Pointwise(lambda node, function=function: function) for name, function in UNARY.items()},
+    **{name: _constant_as(function) for name, function in UNARY.items()},
     **{name: _scalar(function) for name, function in SCALAR.items()},
     **dict.fromkeys(ADDITIONS, Elementwise(np.add)),
     **dict.fromkeys(SUBTRACTIONS, Elementwise(np.subtract)),

@@ -4,7 +4,7 @@ run = Predictor(Network(symbol, arg_params, aux_params))
 (logits,) = run(images)                             # one array for each output of the network
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from runtime.errors import UserError
 
 from .attributes import flag, integers
 from .folding import widened
-from .graph import NORMALISERS, Graph, Output, input_names, only_input
+from .graph import NORMALISERS, Graph, Output, Shape, input_names, only_input
 from .losses import logits
 from .onednn_workaround import guard_sums
+from .values import Params
 
 CASTS = ('Cast', 'amp_cast')
 RESHAPES = ('Reshape', 'reshape')
@@ -30,9 +31,9 @@ Images = Union[np.ndarray, Dict[str, np.ndarray]]
 class Network(NamedTuple):
     """A symbol and its parameters (dicts name → NDArray)."""
 
-    symbol: object
-    arg_params: dict
-    aux_params: dict
+    symbol: mx.sym.Symbol
+    arg_params: Params
+    aux_params: Params
 
 
 class Predictor:
@@ -74,7 +75,7 @@ class Predictor:
         self._states = {name: self._placed(network.aux_params[name]) for name in self._symbol.list_auxiliary_states()}
         self._is_double = any(array.dtype == np.float64 for array in self._arguments.values())
         self._executor: Any = None
-        self._shapes: Dict[str, tuple] = {}
+        self._shapes: Dict[str, Shape] = {}
         self._fixed: Dict[tuple, Optional[int]] = {}
         self._graph = graph
         known = {**self._arguments, **self._states}
@@ -112,7 +113,7 @@ class Predictor:
             raise UserError(f'the network does not take images of shape {shapes}: {first_line(error)}') from None
         return parts[0] if len(parts) == 1 else [np.concatenate(of_output) for of_output in zip(*parts)]
 
-    def output_shapes(self, shapes: Dict[str, tuple]) -> List[tuple]:
+    def output_shapes(self, shapes: Mapping[str, Shape]) -> List[Shape]:
         """The shape of each output for inputs of ``shapes`` (dict name → shape, the batch first).
 
         Raises UserError where they do not fit.
@@ -129,7 +130,7 @@ class Predictor:
             raise UserError(f'the shapes of the network do not follow from its inputs; not given: {missing or "none"}')
         return found
 
-    def fixed_batch(self, shapes: Dict[str, tuple]) -> Optional[int]:
+    def fixed_batch(self, shapes: Mapping[str, Shape]) -> Optional[int]:
         """The only batch size that the network takes, where one is written into it (a Reshape to (1, -1)); None where
         any will do. ``shapes`` maps inputs to shapes, whose first side does not count.
         """
@@ -142,7 +143,7 @@ class Predictor:
             self._fixed[samples] = None if is_free else next(fitting, None)
         return self._fixed[samples]
 
-    def _takes(self, batch: int, shapes: Dict[str, tuple]) -> bool:
+    def _takes(self, batch: int, shapes: Mapping[str, Shape]) -> bool:
         try:
             self.output_shapes({name: (batch, *shape[1:]) for name, shape in shapes.items()})
         except UserError:

@@ -11,6 +11,7 @@ import math
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from formats.symbol_limits import IMAGE_SHAPE, MAX_CHARACTERS
+from runtime import mx
 from runtime.errors import GraphError
 
 PREPROCESSING = '__preprocessing__'
@@ -78,13 +79,15 @@ def parse_preprocessing(text: str, origin: str) -> Preprocessing:
     return found
 
 
-def preprocessing_of(symbol, origin: str = 'the symbol') -> Optional[Preprocessing]:
+def preprocessing_of(symbol: mx.sym.Symbol, origin: str = 'the symbol') -> Optional[Preprocessing]:
     """The Preprocessing of a symbol's images, None where it says none. Raises GraphError for a damaged text."""
     texts = [attributes[PREPROCESSING] for attributes in symbol.attr_dict().values() if PREPROCESSING in attributes]
     return parse_preprocessing(texts[0], origin) if texts else None
 
 
-def with_preprocessing(symbol, preprocessing: Optional[Preprocessing], image_shape: Tuple[int, ...] = ()):
+def with_preprocessing(
+    symbol: mx.sym.Symbol, preprocessing: Optional[Preprocessing], image_shape: Tuple[int, ...] = ()
+) -> mx.sym.Symbol:
     """A copy of ``symbol`` whose input (``data``, or else the first) carries ``preprocessing`` and, where given,
     ``image_shape`` (channels, height, width), in the place of what it carried before. Without ``preprocessing`` the
     symbol stays as it is.

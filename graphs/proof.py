@@ -4,7 +4,7 @@ number.
 
 import contextlib
 import os
-from typing import Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
@@ -43,7 +43,9 @@ def prove(
     return found
 
 
-def require_equal(found: Difference, tolerance: float, beginning: str, ending=lambda: 'nothing was written') -> None:
+def require_equal(
+    found: Difference, tolerance: float, beginning: str, ending: Callable[[], str] = lambda: 'nothing was written'
+) -> None:
     """Raise ``ProofError`` unless ``found`` is within ``tolerance``; its message begins and ends as given."""
     if found.is_within(tolerance):
         return

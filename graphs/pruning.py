@@ -1,16 +1,21 @@
 """One round of pruning: operands that are constants go first, then every channel that nothing needs."""
 
+from typing import Container, Dict, Tuple
+
 import numpy as np
 
 from runtime.errors import NothingLeftError
 
 from .channel_rules import operand
-from .graph import Node, Output
+from .graph import Graph, Node, Output, Shape, Shapes
 from .liveness import Liveness
 from .operator_table import ADDITIONS, BROADCASTING, CONCATENATIONS, SUBTRACTIONS, VARIADIC, WEIGHTED, rule_of
+from .weights import Weights
 
 
-def prune(graph, weights, shapes, inputs, round_to=1):
+def prune(
+    graph: Graph, weights: Weights, shapes: Shapes, inputs: Container[str], round_to: int = 1
+) -> Tuple[Dict[str, np.ndarray], 'Cut']:
     """Take everything dead out of ``graph``, in place, and return ``(constants, Cut)``.
 
     ``weights`` is a ``Weights``, ``shapes`` as from ``Graph.shapes``; ``inputs`` holds the names of the data variables.
@@ -43,16 +48,16 @@ class Cut:
     all, for each of its axes.
     """
 
-    def __init__(self, live, round_to=1):
+    def __init__(self, live: Liveness, round_to: int = 1) -> None:
         self.kept = live.kept(round_to)
         self.channels = live.channels
         self.parameters = {parameter.name: live.kept_of_parameter(parameter) for parameter in live.axes}
 
     @property
-    def is_empty(self):
+    def is_empty(self) -> bool:
         return all(mask.all() for mask in self.kept.values())
 
-    def shape_of(self, source, shape):
+    def shape_of(self, source: Output, shape: Shape) -> Shape:
         """The shape that is left of a tensor or parameter of ``shape``."""
         sizes = list(shape)
         if source in self.kept:

@@ -9,18 +9,21 @@ is a layer behind which one λ for each structure would remove exactly that stru
 last one: a depthwise convolution shares the λ of the convolution before it.
 """
 
-from typing import Iterable, List, NamedTuple, Set
+from typing import Iterable, List, Mapping, NamedTuple, Set, Tuple
 
 import numpy as np
 
+from runtime import mx
+
 from .channel_rules import Pointwise
 from .complexity import macs_of
-from .graph import AUXILIARY_INPUTS, Graph, Node, Output, labels
-from .liveness import PINNED, Liveness, Weights
+from .graph import AUXILIARY_INPUTS, Graph, Node, Output, Shape, labels
+from .liveness import PINNED, Liveness
 from .losses import drop_losses
 from .operator_table import WEIGHTED, rule_of
 from .sweep import prepare
 from .values import stand_in
+from .weights import Weights
 
 
 class Site(NamedTuple):
@@ -33,7 +36,7 @@ class Site(NamedTuple):
     node: Node
     structures: int
     width: int
-    layers: tuple
+    layers: Tuple[Node, ...]
     macs: int
 
 
@@ -44,7 +47,7 @@ class Structures:
     where the shapes cannot be inferred.
     """
 
-    def __init__(self, symbol, data_shapes):
+    def __init__(self, symbol: mx.sym.Symbol, data_shapes: Mapping[str, Shape]) -> None:
         self.graph = Graph.from_symbol(symbol)
         self.shapes = self.graph.shapes(data_shapes)
         self.inputs = set(data_shapes) | labels(self.graph)
@@ -61,7 +64,7 @@ class Structures:
             node: label[net.channels[Output(twins[node])].ids] for node in self._masks if node in self.followed
         }
 
-    def sites(self, excluded: Iterable[Node] = ()) -> list:
+    def sites(self, excluded: Iterable[Node] = ()) -> List[Site]:
         """The sites, in the order of the graph. The channels that the layers ``excluded`` put out shall stay."""
         stay = {PINNED}.union(*(self._of(node) for node in excluded if node in self._structures))
         candidates = [node for node in self._structures if self._is_regular(node, stay)]
@@ -84,7 +87,7 @@ class Structures:
         """What these layers cost for one image, in multiply-accumulates."""
         return sum(self._macs[layer] for layer in layers)
 
-    def map_size(self, node):
+    def map_size(self, node: Node) -> Shape:
         """(height, width) of what ``node`` puts out; whatever it has instead of them."""
         return tuple(self.shapes[Output(node)][2:])
 

@@ -1,16 +1,23 @@
 """λ multiplied into parameters: how that is written, and which parameters each λ multiplies in a symbol."""
 
+from typing import Dict, Iterable
+
 import numpy as np
 
 from runtime import mx
 from runtime.errors import GraphError
 
 from .folding import evaluate, fold_constants
-from .graph import Graph, Node, Output, labels
+from .graph import Graph, Node, Output, Shape, labels
 from .lambdas import is_lambda
 
+# For a parameter, and the name of a λ: which element of the flattened λ multiplies each slice of the parameter.
+LambdaEntries = Dict[str, Dict[str, np.ndarray]]
 
-def scaled_parameters(symbol, inputs=('data',), lambda_name='lambda'):
+
+def scaled_parameters(
+    symbol: mx.sym.Symbol, inputs: Iterable[str] = ('data',), lambda_name: str = 'lambda'
+) -> LambdaEntries:
     """The parameters that λ multiplies in ``symbol``, as a dict from a parameter's name to a dict from a λ's name to
     entries.
 
@@ -34,7 +41,7 @@ def scaled_parameters(symbol, inputs=('data',), lambda_name='lambda'):
     return found
 
 
-def scaled_parameter(parameter, shape, factor, count, width, stem):
+def scaled_parameter(parameter: Output, shape: Shape, factor: Output, count: int, width: int, stem: str) -> Output:
     """The ``Output`` of new nodes: ``parameter`` (an ``Output`` of ``shape``) times a λ.
 
     ``factor`` is the ``Output`` of ``count`` elements, a vector; each multiplies ``width`` neighbours along the first

@@ -10,7 +10,7 @@ the dead λ alone, so that the smaller network is a function of the network and 
 many steps led there.
 """
 
-from typing import Dict, NamedTuple
+from typing import Dict, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
@@ -18,12 +18,12 @@ from runtime import mx
 from runtime.errors import CannotShrinkError
 
 from .folding import fold_constants
-from .graph import AUXILIARY_INPUTS, Graph, Node, Output, labels
+from .graph import AUXILIARY_INPUTS, Graph, Node, Output, Shape, labels
 from .lambdas import is_lambda
-from .liveness import Weights
 from .onednn_workaround import guard_sums
 from .pruning import prune
 from .scaled_parameters import scaled_parameter, scaled_parameters
+from .weights import Weights
 
 
 class Shrunk(NamedTuple):
@@ -32,9 +32,9 @@ class Shrunk(NamedTuple):
     of the whole arrays.
     """
 
-    symbol: object
-    kept: Dict[str, tuple]
-    shapes: Dict[str, tuple]
+    symbol: mx.sym.Symbol
+    kept: Dict[str, Tuple[np.ndarray, ...]]
+    shapes: Dict[str, Shape]
 
     def cut_array(self, name: str, array: np.ndarray) -> np.ndarray:
         """What is left of the NumPy ``array``, which belongs to parameter ``name`` of the whole network (a weight, or a
@@ -54,7 +54,7 @@ class Shrunk(NamedTuple):
         return result
 
 
-def shrink(symbol: mx.sym.Symbol, dead: Dict[str, np.ndarray], data_shapes: Dict[str, tuple]) -> Shrunk:
+def shrink(symbol: mx.sym.Symbol, dead: Dict[str, np.ndarray], data_shapes: Mapping[str, Shape]) -> Shrunk:
     """The network without the structures that are ``dead``.
 
     Parameters

@@ -8,7 +8,7 @@ what is left, until nothing more can go. The function of the network stays the s
 any graph.
 """
 
-from typing import Dict, NamedTuple
+from typing import Any, Dict, Mapping, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,14 @@ from runtime.errors import UserError
 
 from .factors import fold_batch_norm
 from .folding import evaluate
-from .graph import Graph, record_image_shapes
+from .graph import Graph, Shape, record_image_shapes
 from .history import History
 from .lambdas import is_lambda
 from .losses import drop_losses
 from .obstacles import obstacles
 from .onednn_workaround import guard_sums
 from .sweep import prepare, sweep
+from .values import Params
 
 DTYPE_CODES = {'float32': '0', 'float64': '1', 'float16': '2', 'uint8': '3', 'int32': '4', 'int8': '5', 'int64': '6'}
 
@@ -37,17 +38,17 @@ class Stripped(NamedTuple):
     that hold dead channels: see ``obstacles.Obstacle``.
     """
 
-    symbol: object
-    arg_params: dict
-    aux_params: dict
-    report: dict
+    symbol: mx.sym.Symbol
+    arg_params: Params
+    aux_params: Params
+    report: Dict[str, Any]
 
 
 def strip(
-    symbol,
-    arg_params: dict,
-    aux_params: dict,
-    data_shapes: Dict[str, tuple],
+    symbol: mx.sym.Symbol,
+    arg_params: Params,
+    aux_params: Params,
+    data_shapes: Mapping[str, Shape],
     threshold: float = 0.0,
     fold_bn: bool = False,
     for_training: bool = False,
@@ -94,7 +95,7 @@ def strip(
     return stripped._replace(report={**stripped.report, 'dead_but_kept': held})
 
 
-def switched_off(arg_params: dict, threshold: float, lambda_name: str = 'lambda') -> dict:
+def switched_off(arg_params: Params, threshold: float, lambda_name: str = 'lambda') -> Params:
     """The parameters with every factor of |λ| ≤ ``threshold`` set to zero; all other arrays are the same objects."""
 
     def off(array):

@@ -6,7 +6,7 @@ write_stripped('run/stripped', proved)
 
 import json
 import os
-from typing import Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from formats.symbol_file import save_symbol
 from runtime.files import sha256, write_text, written_together
 
 from .comparison import Difference, default_tolerance, noise
+from .graph import Shape
 from .predictor import Network
 from .proof import outputs_of, prove
 from .strip import strip, switched_off
@@ -29,14 +30,14 @@ class ProvedStrip(NamedTuple):
     """
 
     network: Network
-    report: dict
+    report: Dict[str, Any]
     proof: Difference
     outputs: List[np.ndarray]
 
 
 def strip_with_proof(
     before: Network,
-    data_shapes: Dict[str, tuple],
+    data_shapes: Mapping[str, Shape],
     images: Optional[Dict[str, np.ndarray]] = None,
     threshold: float = 0.0,
     fold_bn: bool = False,

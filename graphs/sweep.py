@@ -10,15 +10,13 @@ from typing import Callable, Collection, Dict, Optional
 from .attributes import flag, number
 from .factors import absorb_factors, cancel_repetitions
 from .folding import fold_constants
-from .graph import Graph, Node, Output
-from .liveness import Weights
+from .graph import Graph, Node, Output, Shapes
 from .pruning import Cut, prune
-from .values import cut, like
+from .values import Array, cut, like
+from .weights import Weights
 
 
-def prepare(
-    graph: Graph, shapes: Dict[Output, tuple], names: Collection[str], lambda_name: str = 'lambda'
-) -> Dict[str, Output]:
+def prepare(graph: Graph, shapes: Shapes, names: Collection[str], lambda_name: str = 'lambda') -> Dict[str, Output]:
     """Bring ``graph`` into the form that ``sweep`` works on, whatever the numbers in its parameters.
 
     ``names`` are the parameters. What only they enter becomes one parameter; returns what each such stands for, for
@@ -31,8 +29,8 @@ def prepare(
 
 def sweep(
     graph: Graph,
-    values: dict,
-    shapes: Dict[Output, tuple],
+    values: Dict[str, Array],
+    shapes: Shapes,
     inputs: Collection[str],
     record: Optional[Callable[[Cut], None]] = None,
     round_to: int = 1,

@@ -4,13 +4,15 @@ A stand-in repeats one number over its whole shape and takes no memory (``np.bro
 along which the true numbers differ in an unknown way.
 """
 
-from typing import Sequence, Tuple, Union
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from runtime import mx
 
 Array = Union[np.ndarray, mx.nd.NDArray]
+# Parameters or auxiliary states by name.
+Params = Dict[str, mx.nd.NDArray]
 
 
 def stand_in(shape: Tuple[int, ...], number: float = 1.0) -> np.ndarray:
@@ -36,7 +38,7 @@ def repeats(array: np.ndarray, axis: int) -> bool:
     )
 
 
-def cut(array: Array, masks: Sequence) -> Array:
+def cut(array: Array, masks: Sequence[Optional[np.ndarray]]) -> Array:
     """``array`` with only the entries that the masks, one for each axis or None, leave."""
     for axis, mask in enumerate(masks):
         if mask is None:

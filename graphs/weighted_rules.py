@@ -1,18 +1,40 @@
 """The rules of operators that have parameters: convolutions, full connection, batch normalisation and PReLU."""
 
 import math
+from typing import Dict, Optional
 
 import numpy as np
 
 from .attributes import channels_last, flag, integers, number
-from .channel_rules import UNKNOWN, Channels, Opaque, Pointwise
-from .graph import Output
+from .channel_rules import Opaque, Pointwise
+from .graph import Node, Output
+from .rule_interface import UNKNOWN, Channels, Needs, Net
 
 
 class Weighted(Opaque):
     """Convolution and full connection: each output channel is a weighted sum over input channels, within its group."""
 
-    def flow(self, node, net):
+    def axis_in(self, node: Node, net: Net) -> int:
+        """The axis of the input channels in what it reads."""
+        raise NotImplementedError
+
+    def axis_out(self, node: Node, net: Net) -> int:
+        """The axis of the output channels in what it puts out."""
+        raise NotImplementedError
+
+    def weight_axis_in(self, node: Node, net: Net) -> int:
+        """The axis of the input channels in the weight; the output channels lie along the first."""
+        raise NotImplementedError
+
+    def repeats(self, node: Node, net: Net) -> int:
+        """How many neighbouring inputs of the weight belong to one input channel."""
+        raise NotImplementedError
+
+    def is_padded(self, node: Node) -> bool:
+        """Whether zeros are put around the map."""
+        raise NotImplementedError
+
+    def flow(self, node: Node, net: Net) -> None:
         groups, axis = _groups(node), self.axis_in(node, net)
         source = node.inputs[0]
         if not all(net.is_parameter(parameter) for parameter in node.inputs[1:]):
@@ -35,7 +57,7 @@ class Weighted(Opaque):
         net.channels[Output(node)] = Channels(self.axis_out(node, net), outside)
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         nonzero, groups = self.nonzero(node, net), _groups(node)
         inputs = np.repeat(net.known_along(node.inputs[0], self.axis_in(node, net)), self.repeats(node, net))
         # Padding puts zeros around a map, so that only a constant of zero stays constant under it.
@@ -48,7 +70,7 @@ class Weighted(Opaque):
             found = found + _by_group(sums, values, groups).sum(axis=1)
         return np.where(mixed, UNKNOWN, found)
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         source, groups = node.inputs[0], _groups(node)
         nonzero = self.nonzero(node, net)
         met = (nonzero & wanted[:, None]).reshape(groups, -1, nonzero.shape[1]).any(axis=1).reshape(-1)
@@ -57,12 +79,12 @@ class Weighted(Opaque):
             met &= np.isnan(net.known_along(source, self.axis_in(node, net)))
         return [net.along(source, self.axis_in(node, net), met)] + [None] * (len(node.inputs) - 1)
 
-    def takes_constants(self, node, net):
+    def takes_constants(self, node: Node, net: Net) -> bool:
         """Whether input channels that are constants can become part of the bias."""
         own_bias = all(net.is_read_once(bias) for bias in node.inputs[2:])
         return _groups(node) == 1 and not self.is_padded(node) and own_bias
 
-    def shift(self, node, net, kept):
+    def shift(self, node: Node, net: Net, kept: Dict[Output, np.ndarray]) -> Optional[np.ndarray]:
         """What the input channels that are constants, and go, add to each output channel; None where there are none."""
         source = node.inputs[0]
         if net.ids_along(source, self.axis_in(node, net)) is None or not self.takes_constants(node, net):
@@ -73,26 +95,26 @@ class Weighted(Opaque):
         sums = net.weights.sums(node.inputs[1], self.weight_axis_in(node, net))
         return sums @ np.repeat(values, self.repeats(node, net))
 
-    def nonzero(self, node, net):
+    def nonzero(self, node: Node, net: Net) -> np.ndarray:
         return net.weights.nonzero(node.inputs[1], self.weight_axis_in(node, net))
 
 
 class Convolution(Weighted):
-    def axis_in(self, node, net):
+    def axis_in(self, node: Node, net: Net) -> int:
         return len(net.shapes[node.inputs[0]]) - 1 if channels_last(node) else 1
 
     axis_out = axis_in
 
-    def weight_axis_in(self, node, net):
+    def weight_axis_in(self, node: Node, net: Net) -> int:
         return len(net.shapes[node.inputs[1]]) - 1 if channels_last(node) else 1
 
-    def repeats(self, node, net):
+    def repeats(self, node: Node, net: Net) -> int:
         return 1
 
-    def is_padded(self, node):
+    def is_padded(self, node: Node) -> bool:
         return any(integers(node, 'pad'))
 
-    def slim(self, node, net, kept):
+    def slim(self, node: Node, net: Net, kept: Dict[Output, np.ndarray]) -> None:
         outputs = kept[Output(node)]
         groups = _groups(node)
         if groups > 1:
@@ -101,30 +123,30 @@ class Convolution(Weighted):
 
 
 class FullyConnected(Weighted):
-    def axis_in(self, node, net):
+    def axis_in(self, node: Node, net: Net) -> int:
         return 1 if flag(node, 'flatten', True) else len(net.shapes[node.inputs[0]]) - 1
 
-    def axis_out(self, node, net):
+    def axis_out(self, node: Node, net: Net) -> int:
         return len(net.shapes[node.inputs[0]]) - 1 if not flag(node, 'flatten', True) else 1
 
-    def weight_axis_in(self, node, net):
+    def weight_axis_in(self, node: Node, net: Net) -> int:
         return 1
 
-    def repeats(self, node, net):
+    def repeats(self, node: Node, net: Net) -> int:
         """Positions of a map that flattening puts behind one another for each channel."""
         return math.prod(net.shapes[node.inputs[0]][2:]) if flag(node, 'flatten', True) else 1
 
-    def is_padded(self, node):
+    def is_padded(self, node: Node) -> bool:
         return False
 
-    def slim(self, node, net, kept):
+    def slim(self, node: Node, net: Net, kept: Dict[Output, np.ndarray]) -> None:
         node.attrs['num_hidden'] = str(int(kept[Output(node)].sum()))
 
 
 class BatchNorm(Opaque):
     """Per channel: beta + gamma (x − mean) / √(var + eps)."""
 
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         source = node.inputs[0]
         ids = net.ids_along(source, _axis(node, net))
         plain = all(net.is_parameter(parameter) for parameter in node.inputs[1:]) and not flag(node, 'output_mean_var')
@@ -135,16 +157,16 @@ class BatchNorm(Opaque):
         net.channels[Output(node)] = net.channels[source]
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         gamma = self.gamma(node, net)
         beta, mean, var = (net.weights.vector(parameter) for parameter in node.inputs[2:])
         inputs = net.known[node.inputs[0]]
         return np.where(gamma == 0, beta, beta + gamma * (inputs - mean) / np.sqrt(var + number(node, 'eps', 1e-3)))
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         return [wanted & (self.gamma(node, net) != 0), None, None, None, None]
 
-    def gamma(self, node, net):
+    def gamma(self, node: Node, net: Net) -> np.ndarray:
         """The gamma that counts: MXNet takes a fixed one for 1, whatever the file holds."""
         gamma = net.weights.vector(node.inputs[1])
         return np.ones_like(gamma) if flag(node, 'fix_gamma', True) else gamma
@@ -156,7 +178,7 @@ class Deconvolution(Opaque):
     One with groups needs all of its inputs.
     """
 
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         source, weight = node.inputs[:2]
         inside = net.ids_along(source, 1)
         plain = all(net.is_parameter(parameter) for parameter in node.inputs[1:])
@@ -173,16 +195,16 @@ class Deconvolution(Opaque):
         net.channels[Output(node)] = Channels(1, outside)
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         mixed = self._nonzero(node, net)[net.known_along(node.inputs[0], 1) != 0].any(axis=0)
         bias = net.weights.vector(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(len(mixed))
         return np.where(mixed, UNKNOWN, bias)
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         met = self._nonzero(node, net)[:, wanted].any(axis=1)
         return [net.along(node.inputs[0], 1, met)] + [None] * (len(node.inputs) - 1)
 
-    def slim(self, node, net, kept):
+    def slim(self, node: Node, net: Net, kept: Dict[Output, np.ndarray]) -> None:
         node.attrs['num_filter'] = str(int(kept[Output(node)].sum()))
 
     def _nonzero(self, node, net):
@@ -193,7 +215,7 @@ class Deconvolution(Opaque):
 class LeakyReLU(Pointwise):
     """The operator of many names. ``prelu`` has a slope for each channel, or one for all, as a parameter."""
 
-    def flow(self, node, net):
+    def flow(self, node: Node, net: Net) -> None:
         if len(node.inputs) == 1:
             return super().flow(node, net)
         source, slope = node.inputs
@@ -206,13 +228,13 @@ class LeakyReLU(Pointwise):
         net.channels[Output(node)] = net.channels[source]
         return None
 
-    def known(self, node, net):
+    def known(self, node: Node, net: Net) -> np.ndarray:
         if len(node.inputs) == 1:
             return super().known(node, net)
         inputs = net.known[node.inputs[0]]
         return np.where(inputs > 0, inputs, net.weights.vector(node.inputs[1]) * inputs)
 
-    def needs(self, node, net, wanted):
+    def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         return [wanted, None][: len(node.inputs)]
 
 

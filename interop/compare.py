@@ -5,6 +5,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from graphs.comparison import Difference, compare_outputs, largest_difference, noise
+from graphs.graph import Shape
 from runtime.errors import CheckpointError
 
 from .models import Model
@@ -21,8 +22,8 @@ class TensorDifference(NamedTuple):
 
     name: str
     status: str
-    shape_a: Optional[tuple] = None
-    shape_b: Optional[tuple] = None
+    shape_a: Optional[Shape] = None
+    shape_b: Optional[Shape] = None
     max_abs: float = float('inf')
     relative: float = float('inf')
 
@@ -35,7 +36,7 @@ def compare_tensors(a: Tensors, b: Tensors) -> List[TensorDifference]:
     )
 
 
-def compare_models(a: Model, b: Model, image_shape: tuple, count: int, seed: int, tolerance: float) -> Difference:
+def compare_models(a: Model, b: Model, image_shape: Shape, count: int, seed: int, tolerance: float) -> Difference:
     """The ``Difference`` of two Models on ``count`` images of noise; the same seed gives the same images.
 
     Raises UserError where one of them cannot compute.

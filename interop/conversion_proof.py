@@ -6,7 +6,7 @@ import numpy as np
 
 from graphs.comparison import TOLERANCE, Difference, compare_outputs, noise
 from graphs.folding import require_deterministic
-from graphs.graph import Graph, only_input
+from graphs.graph import Graph, Shape, only_input
 from graphs.losses import logits
 from graphs.predictor import Predictor
 from graphs.proof import require_equal
@@ -17,7 +17,7 @@ FEWEST_IMAGES = 4
 
 
 def prove_conversion(
-    converted: Callable[[np.ndarray], List[np.ndarray]], original: Predictor, image_shape: tuple, what: str
+    converted: Callable[[np.ndarray], List[np.ndarray]], original: Predictor, image_shape: Shape, what: str
 ) -> Difference:
     """The ``Difference`` between the outputs of a converted network and the original on noise.
 
@@ -32,7 +32,7 @@ def prove_conversion(
     return difference
 
 
-def batches_of_noise(network: Predictor, image_shape: tuple) -> List[np.ndarray]:
+def batches_of_noise(network: Predictor, image_shape: Shape) -> List[np.ndarray]:
     """Different images of noise in ``BATCH_SIZES``, or in batches of the size that the network fixes."""
     shapes = {only_input(network.inputs): (1, *image_shape)}
     fixed = network.fixed_batch(shapes)

@@ -5,8 +5,11 @@ state = to_torch_state(arg_params, aux_params)
 save_arrays('resnet50_v2.params', to_gluoncv_params(arg_params, aux_params))
 """
 
+from typing import Dict, Mapping, Optional, Tuple
+
 import numpy as np
 
+from graphs.values import Params
 from runtime import mx
 from runtime.errors import CheckpointError
 from symbols import get_symbol
@@ -15,11 +18,13 @@ from .data_bn import DATA_BN, does_nothing, neutral_data_bn
 from .gluon_zoo import zoo_file
 from .lambdas import without_lambda
 from .naming_styles import PYTORCH_STYLE, STYLES, family_of
-from .recognise import recognise
+from .recognise import Match, recognise
 from .tensor_files import is_file_of_tensors, read_tensors
 
 
-def to_mxnet(source, network=None, num_layers=None):
+def to_mxnet(
+    source: str, network: Optional[str] = None, num_layers: Optional[int] = None
+) -> Tuple[mx.sym.Symbol, Params, Params]:
     """Read a network of ours out of a GluonCV or PyTorch file: ``(symbol, arg_params, aux_params)``, under the authors'
     names, the arrays as NDArray.
 
@@ -34,7 +39,7 @@ def to_mxnet(source, network=None, num_layers=None):
     return assembled(match, tensors)
 
 
-def assembled(match, tensors):
+def assembled(match: Match, tensors: Mapping[str, np.ndarray]) -> Tuple[mx.sym.Symbol, Params, Params]:
     """``(symbol, arg_params, aux_params)`` of the Match of ``tensors``, name → NumPy array."""
     params = {own: mx.nd.array(tensors[name], dtype=_precision(tensors[name])) for name, own in match.ours.items()}
     symbol = match.symbol
@@ -49,7 +54,7 @@ def assembled(match, tensors):
     return symbol, arguments, states
 
 
-def to_torch_state(arg_params, aux_params, style=None):
+def to_torch_state(arg_params: Params, aux_params: Params, style: Optional[str] = None) -> Dict[str, np.ndarray]:
     """A network of ours, full or stripped, as a PyTorch state dict: name → NumPy array, λ folded into the parameters
     beside it.
 
@@ -63,7 +68,7 @@ def to_torch_state(arg_params, aux_params, style=None):
     return {name: array.asnumpy() for name, array in renamed.items()}
 
 
-def to_gluoncv_params(arg_params, aux_params):
+def to_gluoncv_params(arg_params: Params, aux_params: Params) -> Params:
     """A full network of ours as GluonCV's ``load_parameters`` wants it: name → NDArray, λ folded, with a normalisation
     of the data that does nothing where GluonCV has one and we do not. Raises CheckpointError for a network that GluonCV
     does not have.

@@ -5,15 +5,18 @@ It cannot be folded into the first convolution: that one pads with zeros *behind
 images changes the borders. It is kept, as a layer ``bn_data`` in the symbol, wherever it does anything.
 """
 
+from typing import Dict, Mapping
+
 import numpy as np
 
 from graphs.graph import Graph, Node, Output
+from runtime import mx
 
 DATA_BN = 'bn_data'
 EPS = 1e-5
 
 
-def with_data_bn(symbol):
+def with_data_bn(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     """``symbol`` with a normalisation of ``data`` in front: neither γ nor β are learned, as in GluonCV."""
     graph = Graph.from_symbol(symbol)
     data = next(node for node in graph.variables() if node.name == 'data')
@@ -24,11 +27,12 @@ def with_data_bn(symbol):
     settings = {'eps': str(EPS), 'momentum': '0.9', 'fix_gamma': 'True'}
     normalised = Node('BatchNorm', DATA_BN, settings, [Output(data), *parameters])
     for reader, position in graph.readers()[data]:
-        reader.inputs[position] = Output(normalised)
+        if reader is not None:
+            reader.inputs[position] = Output(normalised)
     return graph.to_symbol()
 
 
-def neutral_data_bn(channels):
+def neutral_data_bn(channels: int) -> Dict[str, np.ndarray]:
     """The four parameters, by name, with which the normalisation returns the images as they are."""
     zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
     return {
@@ -39,7 +43,7 @@ def neutral_data_bn(channels):
     }
 
 
-def does_nothing(params):
+def does_nothing(params: Mapping[str, np.ndarray]) -> bool:
     """Whether the normalisation with the parameters in ``params``, name → array, returns the images as they are, to
     float32's precision.
     """

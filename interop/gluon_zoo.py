@@ -3,11 +3,13 @@
 import contextlib
 import os
 import sys
+from typing import Any, Dict, Optional
 
+from runtime import mx
 from runtime.errors import CheckpointError, MissingDependencyError, UnknownNetworkError
 
 
-def zoo_network(name, **options):
+def zoo_network(name: str, **options: Any) -> mx.gluon.Block:
     """GluonCV's network ``name`` as a Gluon block; nothing is fetched (``pretrained=False``) and parameters are not
     initialised.
 
@@ -23,7 +25,7 @@ def zoo_network(name, **options):
         ) from None
 
 
-def zoo_structure(block):
+def zoo_structure(block: mx.gluon.Block) -> Dict[str, str]:
     """For each parameter of a Gluon block: its name behind the block's own prefix → its name by structure, as
     ``save_parameters`` writes it.
     """
@@ -32,7 +34,7 @@ def zoo_structure(block):
     }
 
 
-def zoo_file(name):
+def zoo_file(name: str) -> str:
     """The ``.params`` file with GluonCV's weights for its network ``name``, fetched into MXNet's cache where it is not
     there yet.
 
@@ -53,7 +55,7 @@ def zoo_file(name):
         ) from None
 
 
-def zoo_file_on_disk(name):
+def zoo_file_on_disk(name: str) -> Optional[str]:
     """The path of GluonCV's weights for its network ``name`` in MXNet's cache; None where they are not there."""
     store = _model_zoo().model_store
     try:

@@ -1,11 +1,12 @@
 """Networks with scaling factors for frameworks and files that have none: λ multiplied into the parameters beside it."""
 
-from typing import Any, Dict, Iterable, Tuple
+from typing import Dict, Iterable, Mapping, Tuple
 
 from graphs.factors import absorb_factors, cancel_repetitions
 from graphs.folding import evaluate, fold_constants
-from graphs.graph import Graph
+from graphs.graph import Graph, Shape
 from graphs.lambdas import is_lambda
+from graphs.values import Params
 from runtime import mx
 from runtime.errors import CheckpointError
 from symbols import get_symbol
@@ -18,7 +19,7 @@ def has_lambda(names: Iterable[str]) -> bool:
     return any(is_lambda(name) for name in names)
 
 
-def without_lambda(arg_params: dict, aux_params: dict) -> dict:
+def without_lambda(arg_params: Params, aux_params: Params) -> Params:
     """``arg_params`` (name → NDArray) of a full network of ours with every λ folded into the weights, γ and β beside
     it: the same function, without λ.
 
@@ -44,14 +45,14 @@ def without_lambda(arg_params: dict, aux_params: dict) -> dict:
     }
 
 
-def single_precision(params: dict) -> dict:
+def single_precision(params: Params) -> Params:
     """A dict name → NDArray in float32."""
     # A forward pass under way may be moving weights to another memory layout; copied meanwhile, they are wrong.
     mx.nd.waitall()
     return {name: array.astype('float32', copy=False) for name, array in params.items()}
 
 
-def without_factors(graph: Graph, params: dict, data_shapes: Dict[str, tuple]) -> dict:
+def without_factors(graph: Graph, params: Params, data_shapes: Mapping[str, Shape]) -> Params:
     """Compute what does not depend on the images, and put constant factors where stripping would put them; changes
     ``graph``, and returns the parameters (dict name → NDArray) that it then has.
 
@@ -63,7 +64,7 @@ def without_factors(graph: Graph, params: dict, data_shapes: Dict[str, tuple]) -
     return params
 
 
-def as_network(graph: Graph, params: dict) -> Tuple[Any, dict, dict]:
+def as_network(graph: Graph, params: Params) -> Tuple[mx.sym.Symbol, Params, Params]:
     """``graph`` as (symbol, arg_params, aux_params), with those of ``params`` that it reads."""
     symbol = graph.to_symbol()
     return (
@@ -73,7 +74,7 @@ def as_network(graph: Graph, params: dict) -> Tuple[Any, dict, dict]:
     )
 
 
-def shapes_of(params: dict) -> Dict[str, tuple]:
+def shapes_of(params: Params) -> Dict[str, Shape]:
     """The shape of each array, by name."""
     return {name: array.shape for name, array in params.items()}
 

@@ -8,13 +8,13 @@ model.outputs(images)                           # one array for each output, bef
 import contextlib
 import os
 import re
-from typing import List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, symbol_path
 from formats.onnx_file import load_onnx
-from graphs.graph import data_shape_of
+from graphs.graph import Shape, data_shape_of
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import METADATA_KEY, Preprocessing, parse_preprocessing, preprocessing_of
 from runtime import mx
@@ -31,6 +31,9 @@ from .tensor_files import is_file_of_tensors, is_state_dict, read_tensors
 ONNX_ENDING = '.onnx'
 _EPOCH = re.compile(r'(.+)[:,](\d+)')
 _PARAMS_OF_EPOCH = re.compile(r'(.+)-(\d{4,})\.params')
+
+
+Runner = Callable[[np.ndarray], List[np.ndarray]]
 
 
 class Model:
@@ -50,10 +53,10 @@ class Model:
         self,
         source: str,
         description: str,
-        params: dict,
-        image_shape: Optional[tuple],
-        run=None,
-        symbol=None,
+        params: Dict[str, np.ndarray],
+        image_shape: Optional[Shape],
+        run: Optional[Runner] = None,
+        symbol: Optional[mx.sym.Symbol] = None,
         preprocessing: Optional[Preprocessing] = None,
     ) -> None:
         self.preprocessing = preprocessing
@@ -112,7 +115,7 @@ class Model:
             run,
         )
 
-    def params_without_lambda(self) -> dict:
+    def params_without_lambda(self) -> Dict[str, np.ndarray]:
         """``params`` with λ folded into the parameters beside it. Raises CheckpointError for a network that is none of
         our full ones.
         """

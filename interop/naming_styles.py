@@ -10,7 +10,7 @@ ours.
 
 import re
 from dataclasses import dataclass, field
-from typing import Callable, Optional
+from typing import Callable, Collection, Dict, Optional, Tuple
 
 from symbols import NETWORKS, vgg
 
@@ -41,16 +41,18 @@ class Style:
 
     name: str
     network: str
-    depths: tuple
-    roles: dict
-    outside: dict
-    unit: Optional[Callable] = None
-    inside: dict = field(default_factory=dict)
+    depths: Tuple[int, ...]
+    roles: Dict[str, str]
+    outside: Dict[str, str]
+    unit: Optional[Callable[[int, int], str]] = None
+    inside: Dict[str, str] = field(default_factory=dict)
 
-    def rename(self, name):
+    def rename(self, name: str) -> Optional[str]:
         """Their name for the authors' parameter or state ``name``; None for what they have no name for, such as λ."""
         parameter = _PARAMETER.fullmatch(name)
-        layer = self._layer(parameter.group(1)) if parameter else None
+        if not parameter:
+            return None
+        layer = self._layer(parameter.group(1))
         return layer and f'{layer}.{self.roles[parameter.group(2)]}'
 
     def _layer(self, layer):
@@ -64,11 +66,11 @@ class Style:
 class OwnStyle(Style):
     """The authors' names themselves, for files that hold nothing but parameters."""
 
-    def rename(self, name):
+    def rename(self, name: str) -> Optional[str]:
         return name if _PARAMETER.fullmatch(name) else None
 
 
-def family_of(names):
+def family_of(names: Collection[str]) -> str:
     """The family whose parameters these are, by the authors' names: also of a network that structures were stripped out
     of.
     """
@@ -79,7 +81,7 @@ def family_of(names):
     return 'resnext' if any(name.endswith('_sc_bn_gamma') for name in names) else 'resnet-v1'
 
 
-def vgg_features():
+def vgg_features() -> Dict[str, str]:
     """The convolutions and BNs of VGG-16 in a row of layers that counts ReLU and pooling too, as torchvision and
     GluonCV both do.
     """

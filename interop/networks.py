@@ -12,6 +12,7 @@ from formats.params_file import load_arrays
 from formats.symbol_file import load_symbol
 from graphs.graph import Graph, Output, data_shape_of, labels
 from graphs.predictor import Network
+from graphs.values import Params
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError, UserError
 
@@ -28,14 +29,14 @@ class NamedNetwork(NamedTuple):
     """
 
     symbol: mx.sym.Symbol
-    arg_params: Optional[dict]
-    aux_params: Optional[dict]
+    arg_params: Optional[Params]
+    aux_params: Optional[Params]
     image_shape: Optional[Tuple[int, ...]]
     files: Tuple[str, ...]
     description: str
 
     @property
-    def has_parameters(self):
+    def has_parameters(self) -> bool:
         return self.arg_params is not None
 
 

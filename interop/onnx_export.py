@@ -6,21 +6,21 @@ is computed by MXNet at export time, and constant factors move into the layer be
 placement, leaves no trace in the file.
 """
 
-import importlib
-
-import numpy as np
+from typing import Any
 
 from graphs import attributes
 from graphs.comparison import Difference
-from graphs.graph import Graph, Output, input_names, only_input
+from graphs.graph import Graph, Output, Shape, input_names, only_input
 from graphs.losses import logits
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import METADATA_KEY, preprocessing_of
-from runtime.errors import MissingDependencyError
+from graphs.values import Params
+from runtime import mx
 from runtime.files import written_whole
 
 from .conversion_proof import prove_conversion
 from .lambdas import shapes_of, single_precision, without_factors
+from .onnx_builder import Builder, required
 from .onnx_operators import OPERATORS
 from .runners import OnnxRunner
 
@@ -29,7 +29,9 @@ OPSET = 13
 BATCHES = (2, 3)
 
 
-def export_onnx(symbol, arg_params: dict, aux_params: dict, image_shape: tuple, path: str) -> Difference:
+def export_onnx(
+    symbol: mx.sym.Symbol, arg_params: Params, aux_params: Params, image_shape: Shape, path: str
+) -> Difference:
     """Write a network to the ONNX file ``path`` and return the ``Difference`` between its outputs and MXNet's.
 
     Parameters
@@ -45,8 +47,8 @@ def export_onnx(symbol, arg_params: dict, aux_params: dict, image_shape: tuple, 
     Raises GraphError for an operator or attribute that the table does not hold, ProofError where an output differs by
     more than 1e-4 of its spread, MissingDependencyError where onnx or onnxruntime is not installed.
     """
-    checker = _required('onnx.checker')
-    _required('onnxruntime')
+    checker = required('onnx.checker')
+    required('onnxruntime')
     arg_params, aux_params = single_precision(arg_params), single_precision(aux_params)
     model = onnx_model(symbol, arg_params, aux_params, image_shape)
     with written_whole(path) as scratch:
@@ -57,9 +59,9 @@ def export_onnx(symbol, arg_params: dict, aux_params: dict, image_shape: tuple, 
         return prove_conversion(OnnxRunner(model, path), original, image_shape, f'{path}: ONNX Runtime')
 
 
-def onnx_model(symbol, arg_params: dict, aux_params: dict, image_shape: tuple):
+def onnx_model(symbol: mx.sym.Symbol, arg_params: Params, aux_params: Params, image_shape: Shape) -> Any:
     """The ``onnx.ModelProto`` of a network whose parameters (dicts name → NDArray) are float32."""
-    helper, number_types = _required('onnx.helper'), _required('onnx').TensorProto
+    helper, number_types = required('onnx.helper'), required('onnx').TensorProto
     params = {**arg_params, **aux_params}
     graph = logits(Graph.from_symbol(symbol))
     data = only_input(input_names(graph, params))
@@ -95,76 +97,3 @@ def onnx_model(symbol, arg_params: dict, aux_params: dict, image_shape: tuple):
     if preprocessing:
         helper.set_model_props(model, {METADATA_KEY: preprocessing.to_text()})
     return model
-
-
-class Builder:
-    """The ONNX graph in the making: nodes, constants, and the name of every tensor."""
-
-    def __init__(self, shapes, larger_shapes):
-        self._helper, self._numpy_helper = _required('onnx.helper'), _required('onnx.numpy_helper')
-        self._shapes, self._larger = shapes, larger_shapes
-        self.nodes, self._constants, self._names, self._taken = [], [], {}, {''}
-
-    def shape(self, source):
-        """The shape of an ``Output``, for the smaller batch."""
-        return self._shapes[source]
-
-    def free_shape(self, source):
-        """The shape of an ``Output`` with -1 for the side that grows with the batch. GraphError where two sides do."""
-        sides = [small if small == large else -1 for small, large in zip(self._shapes[source], self._larger[source])]
-        attributes.require(sides.count(-1) <= 1, source.node, 'two sides of its shape grow with the batch')
-        return sides
-
-    def name(self, source):
-        """The name of the tensor that is an ``Output``."""
-        if source not in self._names:
-            self._names[source] = self._fresh(
-                source.node.name if source.index == 0 else f'{source.node.name}_{source.index}'
-            )
-        return self._names[source]
-
-    def name_constant(self, source, values):
-        """Make an ``Output`` a constant: a NumPy array."""
-        self._constants.append(self.tensor(values, self.name(source)))
-
-    def constant(self, values, wish='constant'):
-        """The name of a new constant."""
-        name = self._fresh(wish)
-        self._constants.append(self.tensor(values, name))
-        return name
-
-    def tensor(self, values, name=''):
-        """A NumPy array as ONNX keeps it: raw bytes."""
-        return self._numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name)
-
-    def add(self, operator, inputs, outputs=None, **options):
-        """Add a node and return the name of its first output: ``outputs`` is that name, a list of names, or None for a
-        new one.
-        """
-        outputs = (
-            [self._fresh(operator.lower())] if outputs is None else [outputs] if isinstance(outputs, str) else outputs
-        )
-        self.nodes.append(self._helper.make_node(operator, inputs, outputs, name=outputs[0], **options))
-        return outputs[0]
-
-    def constants_in_use(self):
-        """The constants that a node reads, as ONNX tensors."""
-        read = {name for node in self.nodes for name in node.input}
-        return [tensor for tensor in self._constants if tensor.name in read]
-
-    def _fresh(self, wish):
-        name, number = wish, 1
-        while name in self._taken:
-            name, number = f'{wish}_{number}', number + 1
-        self._taken.add(name)
-        return name
-
-
-def _required(module):
-    """A module of an optional package, or MissingDependencyError with the way to get it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise MissingDependencyError(
-            f'{module.split(".")[0]} is not installed: pip install onnx==1.13.1 protobuf==3.20.3 onnxruntime==1.18.1'
-        ) from None

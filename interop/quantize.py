@@ -4,14 +4,15 @@ The pair that comes out is for stock MXNet (``mx.model.load_checkpoint``) on Lin
 operators, which other tools, ours too, do not read.
 """
 
-from typing import Any, Tuple
+from typing import Tuple
 
 import numpy as np
 
 from graphs.attributes import flag
-from graphs.graph import Graph, input_names, only_input
+from graphs.graph import Graph, Shape, input_names, only_input
 from graphs.losses import drop_losses, logits
 from graphs.onednn_workaround import guard_sums
+from graphs.values import Params
 from runtime import mx
 from runtime.errors import UserError
 
@@ -20,7 +21,9 @@ from .lambdas import as_network, single_precision, without_factors
 BATCH = 32
 
 
-def quantize(symbol, arg_params: dict, aux_params: dict, images: np.ndarray) -> Tuple[Any, dict, dict]:
+def quantize(
+    symbol: mx.sym.Symbol, arg_params: Params, aux_params: Params, images: np.ndarray
+) -> Tuple[mx.sym.Symbol, Params, Params]:
     """Quantise weights and feature maps to 8 bits: ``(symbol, arg_params, aux_params)``, ending in probabilities, with
     no label.
 
@@ -53,7 +56,9 @@ def quantize(symbol, arg_params: dict, aux_params: dict, images: np.ndarray) -> 
     )
 
 
-def folded_for_int8(symbol, arg_params: dict, aux_params: dict, data_shape: tuple) -> Tuple[Any, dict, dict]:
+def folded_for_int8(
+    symbol: mx.sym.Symbol, arg_params: Params, aux_params: Params, data_shape: Shape
+) -> Tuple[mx.sym.Symbol, Params, Params]:
     """The network as the quantisation can take it, for images of ``data_shape``, batch first: without label, λ and sums
     that oneDNN gets wrong.
     """

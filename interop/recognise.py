@@ -1,8 +1,10 @@
 """Which of our networks a file of named parameters is, and which of its tensors is which of ours."""
 
 import functools
-from typing import NamedTuple
+from typing import Dict, KeysView, List, Mapping, NamedTuple, Optional
 
+from graphs.graph import Shape
+from runtime import mx
 from runtime.errors import CheckpointError
 from symbols import NETWORKS, get_symbol
 
@@ -26,17 +28,17 @@ class Match(NamedTuple):
     style: Style
     num_layers: int
     num_classes: int
-    image_shape: tuple
-    symbol: object
-    ours: dict
-    problems: list
+    image_shape: Shape
+    symbol: mx.sym.Symbol
+    ours: Dict[str, str]
+    problems: List[str]
 
     @property
-    def description(self):
+    def description(self) -> str:
         """For example 'resnext 50 with the names of torchvision'."""
         return f'{self.style.network} {self.num_layers} with the names of {self.style.name}'
 
-    def require_whole(self, path):
+    def require_whole(self, path: str) -> None:
         """Raise CheckpointError, naming ``path`` and the first tensors that do not fit, unless all do."""
         if self.problems:
             more = f'; and {len(self.problems) - _SHOWN} more' if len(self.problems) > _SHOWN else ''
@@ -46,12 +48,12 @@ class Match(NamedTuple):
             )
 
 
-def is_bookkeeping(name):
+def is_bookkeeping(name: str) -> bool:
     """Whether a tensor of a PyTorch file has no say in what its network computes."""
     return name.rpartition('.')[2] == _BOOKKEEPING
 
 
-def recognise(shapes, network=None, num_layers=None):
+def recognise(shapes: Mapping[str, Shape], network: Optional[str] = None, num_layers: Optional[int] = None) -> Match:
     """The network that the tensors ``shapes`` (name → shape) belong to, of one family and depth where these are given:
     the Match with fewest problems.
 
@@ -75,7 +77,7 @@ def recognise(shapes, network=None, num_layers=None):
     return best.matched({name: tuple(shapes[name]) for name in sorted(names)})
 
 
-def expected_shapes(symbol, image_shape):
+def expected_shapes(symbol: mx.sym.Symbol, image_shape: Shape) -> Dict[str, Shape]:
     """The shape of every parameter and state of ``symbol``, by name; inputs are left out."""
     arguments, _, states = symbol.infer_shape(data=(1, *image_shape))
     shapes = dict(zip(symbol.list_arguments() + symbol.list_auxiliary_states(), arguments + states))
@@ -92,10 +94,10 @@ class _Candidate(NamedTuple):
     full: bool
 
     @property
-    def names(self):
+    def names(self) -> KeysView[Optional[str]]:
         return _names(*self).keys()
 
-    def matched(self, shapes):
+    def matched(self, shapes: Mapping[str, Shape]) -> Match:
         """The Match of the tensors ``shapes``, name → shape, with this network."""
         theirs = _names(*self)
         ours = {name: theirs[name] for name in shapes if name in theirs}

@@ -1,21 +1,24 @@
 """Networks in PyTorch and ONNX Runtime as functions from images to outputs, like ``Predictor`` in MXNet."""
 
 import importlib
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
+from graphs.graph import Shape
+from graphs.values import Params
+from runtime import mx
 from runtime.errors import CheckpointError, GraphError, MissingDependencyError, UserError
 
 
 class TorchRunner:
     """Calls a ``TorchGraph`` in inference mode on float32 images (N, C, H, W)."""
 
-    def __init__(self, network) -> None:
+    def __init__(self, network: Any) -> None:
         self._torch, self._network = importlib.import_module('torch'), network.eval()
 
     @classmethod
-    def of_symbol(cls, symbol, arg_params: dict, aux_params: dict) -> 'TorchRunner':
+    def of_symbol(cls, symbol: mx.sym.Symbol, arg_params: Params, aux_params: Params) -> 'TorchRunner':
         """The runner of the network that a symbol describes. Raises MissingDependencyError without PyTorch."""
         try:
             importlib.import_module('torch')
@@ -44,7 +47,7 @@ class OnnxRunner:
     Raises MissingDependencyError without ONNX Runtime, GraphError for a network of several inputs or that it rejects.
     """
 
-    def __init__(self, model, path: str) -> None:
+    def __init__(self, model: Any, path: str) -> None:
         self._path = path
         try:
             runtime = importlib.import_module('onnxruntime')
@@ -65,7 +68,7 @@ class OnnxRunner:
         self._input = inputs[0]
 
     @property
-    def image_shape(self) -> Optional[tuple]:
+    def image_shape(self) -> Optional[Shape]:
         """(channels, height, width), or None where the file leaves one of them open."""
         sides = tuple(self._input.shape[1:])
         return sides if all(isinstance(side, int) for side in sides) else None
@@ -90,7 +93,7 @@ class OnnxRunner:
         return [output[: len(images)] for output in found]
 
 
-def onnx_tensors(model) -> Dict[str, np.ndarray]:
+def onnx_tensors(model: Any) -> Dict[str, np.ndarray]:
     """The learned tensors of an ``onnx.ModelProto``: its floating-point constants of at least one axis, name → NumPy
     array.
     """

@@ -4,6 +4,9 @@
 
 import functools
 import os
+from typing import Dict
+
+import numpy as np
 
 from formats.params_file import load_arrays
 from formats.safetensors_file import load_safetensors
@@ -20,17 +23,17 @@ _MXNET_PREFIXES = ('arg:', 'aux:')
 _ZOO = ('resnet50_v2', 'resnet101_v2', 'resnet152_v2', 'resnext50_32x4d', 'resnext101_32x4d', 'vgg16_bn')
 
 
-def is_file_of_tensors(source):
+def is_file_of_tensors(source: str) -> bool:
     """Whether ``source`` is, by its ending, a file for ``read_tensors``, and not the name of a network."""
     return source.endswith(PARAMS_ENDING) or is_state_dict(source)
 
 
-def is_state_dict(source):
+def is_state_dict(source: str) -> bool:
     """Whether ``source`` is, by its ending, a state dict of PyTorch."""
     return source.endswith((SAFETENSORS_ENDING, *TORCH_ENDINGS))
 
 
-def read_tensors(path):
+def read_tensors(path: str) -> Dict[str, np.ndarray]:
     """The tensors of a ``.params``, ``.pth``, ``.pt``, ``.th`` or ``.safetensors`` file.
 
     Raises CheckpointError for a file that is damaged, empty, or of another ending.

@@ -16,10 +16,12 @@ import warnings
 import torch
 
 from graphs.comparison import Difference
-from graphs.graph import Graph, input_names, only_input
+from graphs.graph import Graph, Shape, input_names, only_input
 from graphs.losses import logits
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import METADATA_KEY, preprocessing_of
+from graphs.values import Params
+from runtime import mx
 from runtime.files import written_whole
 
 from .conversion_proof import prove_conversion
@@ -31,7 +33,9 @@ from .torch_graph import TorchGraph
 TRACED_BATCH = 3
 
 
-def export_torch(symbol, arg_params: dict, aux_params: dict, image_shape: tuple, path: str) -> Difference:
+def export_torch(
+    symbol: mx.sym.Symbol, arg_params: Params, aux_params: Params, image_shape: Shape, path: str
+) -> Difference:
     """Write a network to the TorchScript file ``path`` and return the ``Difference`` between its outputs and MXNet's.
 
     Parameters

@@ -7,21 +7,24 @@ net.loss(logits, labels).backward()             # the gradients that MXNet's Sof
 arg_params, aux_params = net.to_mxnet()
 """
 
-from typing import Callable, NamedTuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from graphs.attributes import flag, number, require, single, text
-from graphs.graph import Graph, Output, image_shape_of, input_names, only_input
+from graphs.graph import Graph, Node, Output, Shape, image_shape_of, input_names, only_input
 from graphs.losses import logits
+from graphs.values import Params
 from runtime import mx
 from runtime.errors import CheckpointError, GraphError
 
+from .torch_layers import Function, Outputs
 from .torch_operators import converted
 
 DATA = 'data'
+NO_LABEL = -100  # of cross_entropy by default: a class that nothing has
 
 
 class TorchGraph(torch.nn.Module):
@@ -44,30 +47,35 @@ class TorchGraph(torch.nn.Module):
     parameters are missing.
     """
 
-    def __init__(self, symbol, arg_params=None, aux_params=None, image_shape=None):
+    def __init__(
+        self,
+        symbol: mx.sym.Symbol,
+        arg_params: Optional[Params] = None,
+        aux_params: Optional[Params] = None,
+        image_shape: Optional[Shape] = None,
+    ) -> None:
         super().__init__()
         # A forward pass under way may be moving weights to another memory layout; read meanwhile, they are wrong.
         mx.nd.waitall()
         whole = Graph.from_symbol(symbol)
         graph = logits(whole)
-        if arg_params is None:
-            arg_params, aux_params = _zeros(symbol, image_shape)
+        weights, statistics = _zeros(symbol, image_shape) if arg_params is None else (arg_params, aux_params or {})
         self.arg, self.aux = _Tensors(), _Tensors()
         states = set(symbol.list_auxiliary_states())
         for node in graph.variables():
             if node.name in states:
-                self.aux.register_buffer(encoded(node.name), _tensor(aux_params, node.name))
-            elif node.name in arg_params:
-                self.arg.register_parameter(encoded(node.name), torch.nn.Parameter(_tensor(arg_params, node.name)))
+                self.aux.register_buffer(encoded(node.name), _tensor(statistics, node.name))
+            elif node.name in weights:
+                self.arg.register_parameter(encoded(node.name), torch.nn.Parameter(_tensor(weights, node.name)))
         ends = [head.node for head in whole.heads]
         self._loss = SoftmaxLoss(ends[0]) if [end.op for end in ends] == ['SoftmaxOutput'] else None
-        self._plan(graph, only_input(input_names(graph, {**arg_params, **aux_params, **dict.fromkeys(states)})))
+        self._plan(graph, only_input(input_names(graph, {**weights, **statistics, **dict.fromkeys(states)})))
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> Outputs:
         """The logits (N, classes) of ``images`` (N, C, H, W), or whatever the network ends in if that is no softmax; a
         tuple of them where there are several outputs.
         """
-        values = [None] * self._slots
+        values: List[Optional[Outputs]] = [None] * self._slots
         values[self._input] = images
         for slot, holder, name in self._variables:
             values[slot] = getattr(holder, name)
@@ -78,7 +86,7 @@ class TorchGraph(torch.nn.Module):
         outputs = tuple(_value(values, *output) for output in self._outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def loss(self, logits, labels):
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The scalar whose gradient MXNet's SoftmaxOutput sends back, for ``labels`` (N,): class numbers, of any dtype.
 
         As the node's own attributes say, that is ``grad_scale`` times the *sum* of the cross-entropies over the batch
@@ -93,13 +101,13 @@ class TorchGraph(torch.nn.Module):
             )
         return self._loss(logits, labels)
 
-    def to_mxnet(self):
+    def to_mxnet(self) -> Tuple[Params, Params]:
         """``(arg_params, aux_params)``: dicts name → mx.nd.NDArray on the CPU, in the module's dtypes (bfloat16 as
         float32).
         """
         return _arrays(self.arg.named_parameters()), _arrays(self.aux.named_buffers())
 
-    def mxnet_parameters(self):
+    def mxnet_parameters(self) -> List[Tuple[str, torch.nn.Parameter]]:
         """The parameters by MXNet's names, as an iterable of pairs, in the symbol's order: what an optimizer that knows
         λ by name wants.
         """
@@ -134,16 +142,16 @@ class Step(NamedTuple):
     afterwards.
     """
 
-    run: Callable
-    reads: list
+    run: Function
+    reads: List[Tuple[int, int]]
     slot: int
-    done: list
+    done: List[int]
 
 
 class SoftmaxLoss(torch.nn.Module):
     """Cross-entropy as a SoftmaxOutput node means it: its gradient is (softmax - target) grad_scale / norm."""
 
-    def __init__(self, node):
+    def __init__(self, node: Node) -> None:
         super().__init__()
         for name in ('multi_output', 'preserve_shape', 'out_grad'):
             require(not flag(node, name), node, f'{name} is not converted')
@@ -152,13 +160,13 @@ class SoftmaxLoss(torch.nn.Module):
         self.smooth = single(node, 'smooth_alpha', 0.0)
         self.normalization = text(node, 'normalization', 'null')
 
-    def forward(self, logits, labels):
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         logits, labels = logits.flatten(1), labels.long()
         classes = logits.shape[1]
         # MXNet shares smooth_alpha among the other classes, PyTorch label_smoothing among all.
         smoothing = self.smooth * classes / (classes - 1) if self.smooth else 0.0
-        ignored = {} if self.ignored is None else {'ignore_index': self.ignored}
-        total = F.cross_entropy(logits, labels, reduction='sum', label_smoothing=smoothing, **ignored)
+        ignored = NO_LABEL if self.ignored is None else self.ignored
+        total = F.cross_entropy(logits, labels, reduction='sum', label_smoothing=smoothing, ignore_index=ignored)
         return total * self.scale / self._norm(labels)
 
     def _norm(self, labels):
@@ -169,12 +177,12 @@ class SoftmaxLoss(torch.nn.Module):
         return 1
 
 
-def encoded(name):
+def encoded(name: str) -> str:
     """MXNet's name as PyTorch accepts it, without dots."""
     return name.replace('%', '%25').replace('.', '%2E')
 
 
-def decoded(name):
+def decoded(name: str) -> str:
     """The inverse of ``encoded``."""
     return name.replace('%2E', '.').replace('%25', '%')
 
@@ -189,7 +197,7 @@ def _value(values, slot, index):
     return value[index] if isinstance(value, tuple) else value
 
 
-def _zeros(symbol, image_shape):
+def _zeros(symbol: mx.sym.Symbol, image_shape: Optional[Shape]) -> Tuple[Params, Params]:
     """Parameters of the right shapes, all zero."""
     graph = logits(Graph.from_symbol(symbol))
     shapes = graph.shapes({DATA: (1, *image_shape_of(symbol, image_shape))})

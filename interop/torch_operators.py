@@ -1,181 +1,64 @@
 """One table from MXNet's operators to PyTorch's calls.
 
 An entry is a function of the node, which reads the attributes once and returns what computes the node's output from its
-inputs: a function of tensors or, where training differs from inference, a ``torch.nn.Module``.
+inputs: a function of tensors or, where training differs from inference, a ``torch.nn.Module``. ``torch_layers`` has
+the entries of layers.
 """
 
 import functools
 import operator
+from typing import Callable, Dict
 
 import torch
 import torch.nn.functional as F
 
 from graphs import attributes
 from graphs.attributes import flag, integers, number, require, single, text
+from graphs.graph import Node
+
+from .torch_layers import (
+    BatchNorm,
+    Dropout,
+    Function,
+    Outputs,
+    activation,
+    adaptive_average,
+    convolution,
+    deconvolution,
+    fully_connected,
+    leaky_relu,
+    pooling,
+)
+
+Entry = Callable[[Node], Function]
+ScalarFunction = Callable[[torch.Tensor, float], torch.Tensor]
 
 
-def convolution(node):
-    window, groups = attributes.window(node), number(node, 'num_group', 1)
-
-    def run(x, weight, bias=None):
-        return F.conv2d(x, weight, bias, window.stride, window.pad, window.dilate, groups)
-
-    return run
-
-
-def deconvolution(node):
-    window, groups = attributes.window(node), number(node, 'num_group', 1)
-    adjust = integers(node, 'adj', (0, 0))
-    require(not integers(node, 'target_shape'), node, 'target_shape is not converted')
-
-    def run(x, weight, bias=None):
-        return F.conv_transpose2d(x, weight, bias, window.stride, window.pad, adjust, groups, window.dilate)
-
-    return run
-
-
-def fully_connected(node):
-    flatten = flag(node, 'flatten', True)
-
-    def run(x, weight, bias=None):
-        return F.linear(x.flatten(1) if flatten else x, weight, bias)
-
-    return run
-
-
-class BatchNorm(torch.nn.Module):
-    """Batch normalisation. MXNet's ``momentum`` is the share of the *old* statistics, and it keeps the variance of the
-    batch as it is (biased), where PyTorch would keep that of the population.
-    """
-
-    def __init__(self, node):
-        super().__init__()
-        self.axis = attributes.batch_norm_axis(node)
-        self.eps = attributes.batch_norm_eps(node)
-        self.keep = single(node, 'momentum', 0.9)
-        self.fix_gamma = flag(node, 'fix_gamma', True)
-        self.use_global_stats = flag(node, 'use_global_stats')
-
-    def forward(self, x, gamma, beta, moving_mean, moving_var):
-        x = x.movedim(self.axis, 1)
-        gamma = torch.ones_like(gamma) if self.fix_gamma else gamma
-        if self.use_global_stats or not self.training:
-            return F.batch_norm(x, moving_mean, moving_var, gamma, beta, False, 0.0, self.eps).movedim(1, self.axis)
-        # PyTorch keeps n / (n - 1) of the batch's variance, MXNet the variance: the statistics are raised by that
-        # factor while PyTorch adds to them. The backward pass never reads them, so autograd, which would object, is not
-        # told (.data).
-        count = x.numel() // x.shape[1]
-        bias = (count - 1) / count
-        moving_var.data.div_(bias)
-        y = F.batch_norm(x, moving_mean, moving_var, gamma, beta, True, 1 - self.keep, self.eps)
-        moving_var.data.mul_(bias)
-        return y.movedim(1, self.axis)
-
-
-class Dropout(torch.nn.Module):
-    """Dropout, in training only unless the node says ``always``."""
-
-    def __init__(self, node):
-        super().__init__()
-        self.p, self.always = single(node, 'p', 0.5), text(node, 'mode', 'training') == 'always'
-        require(not integers(node, 'axes'), node, 'axes is not converted')
-
-    def forward(self, x):
-        return F.dropout(x, self.p, self.training or self.always)
-
-
-ACTIVATIONS = {
-    'relu': torch.relu,
-    'sigmoid': torch.sigmoid,
-    'tanh': torch.tanh,
-    'softrelu': F.softplus,
-    'softsign': F.softsign,
-}
-
-
-def activation(node):
-    kind = text(node, 'act_type')
-    require(kind in ACTIVATIONS, node, f'act_type={kind} is not converted')
-    return ACTIVATIONS[kind]
-
-
-def leaky_relu(node):
-    slope, kind = single(node, 'slope', 0.25), text(node, 'act_type', 'leaky')
-    kinds = {
-        'leaky': lambda x: F.leaky_relu(x, slope),
-        'elu': lambda x: F.elu(x, slope),
-        'selu': F.selu,
-        'gelu': F.gelu,
-        'prelu': F.prelu,
-    }
-    require(kind in kinds, node, f'act_type={kind} is not converted')
-    return kinds[kind]
-
-
-def pooling(node):
-    kind = text(node, 'pool_type', 'max')
-    require(kind in ('max', 'avg', 'sum'), node, f'pool_type={kind} is not converted')
-    if flag(node, 'global_pool'):
-        return functools.partial(
-            {'max': torch.amax, 'avg': torch.mean, 'sum': torch.sum}[kind], dim=(2, 3), keepdim=True
-        )
-    window, convention = attributes.window(node), attributes.pooling_convention(node)
-    include = flag(node, 'count_include_pad', True)
-    fits = convention == 'valid' and all(2 * pad <= side for pad, side in zip(window.pad, window.kernel))
-    if fits and kind == 'max':
-        return lambda x: F.max_pool2d(x, window.kernel, window.stride, window.pad)
-    if fits and kind == 'avg':
-        return lambda x: F.avg_pool2d(x, window.kernel, window.stride, window.pad, count_include_pad=include)
-    return functools.partial(_pool_padded, window=window, convention=convention, kind=kind, include=include)
-
-
-def _pool_padded(x, window, convention, kind, include):
-    """Pooling over a map that is padded by hand until every window fits: PyTorch's own rounding drops windows that
-    MXNet keeps.
-    """
-    axes = list(zip(x.shape[2:], window.kernel, window.stride, window.pad))
-    ends = [(attributes.pooled_length(*axis, convention) - 1) * axis[2] + axis[1] - axis[3] - axis[0] for axis in axes]
-    padding = (window.pad[1], max(ends[1], 0), window.pad[0], max(ends[0], 0))
-    if kind == 'max':
-        return F.max_pool2d(F.pad(x, padding, value=torch.finfo(x.dtype).min), window.kernel, window.stride)
-    total = F.avg_pool2d(F.pad(x, padding), window.kernel, window.stride, divisor_override=1)
-    if kind == 'sum':
-        return total
-    # type_as: in a trace, a device would be written down.
-    rows, columns = (torch.tensor(attributes.window_counts(*axis, convention, include)).type_as(x) for axis in axes)
-    return total / (rows[:, None] * columns)
-
-
-def adaptive_average(node):
-    size = integers(node, 'output_size', (1, 1))
-    return lambda x: F.adaptive_avg_pool2d(x, size[0] if len(size) == 1 else size)
-
-
-def reshape(node):
+def reshape(node: Node) -> Function:
     require(not flag(node, 'reverse'), node, 'reverse is not converted')
     codes = integers(node, 'shape')
     return lambda x: x.reshape(attributes.reshaped(x.shape, codes, node))
 
 
-def transpose(node):
+def transpose(node: Node) -> Function:
     axes = integers(node, 'axes')
     return lambda x: x.permute(axes or tuple(reversed(range(x.dim()))))
 
 
-def slice_channel(node):
+def slice_channel(node: Node) -> Function:
     count, axis, squeeze = number(node, 'num_outputs'), number(node, 'axis', 1), flag(node, 'squeeze_axis')
 
-    def run(x):
+    def run(x: torch.Tensor) -> Outputs:
         parts = x.split(x.shape[axis] // count, axis)
         return tuple(part.squeeze(axis) for part in parts) if squeeze else parts
 
     return run
 
 
-def slice_axis(node):
+def slice_axis(node: Node) -> Function:
     axis, begin, end = (number(node, name) for name in ('axis', 'begin', 'end'))
 
-    def run(x):
+    def run(x: torch.Tensor) -> Outputs:
         index = [slice(None)] * x.dim()
         index[axis] = slice(begin, end)
         return x[tuple(index)]
@@ -183,7 +66,7 @@ def slice_axis(node):
     return run
 
 
-def pad(node):
+def pad(node: Node) -> Function:
     mode, widths = text(node, 'mode'), integers(node, 'pad_width')
     pairs = list(zip(widths[::2], widths[1::2]))
     amounts = [amount for pair in reversed(pairs) for amount in pair]
@@ -193,10 +76,10 @@ def pad(node):
     return lambda x: F.pad(x, amounts[:-4], mode={'edge': 'replicate'}.get(mode, mode))
 
 
-def dot(node):
+def dot(node: Node) -> Function:
     first, second = flag(node, 'transpose_a'), flag(node, 'transpose_b')
 
-    def run(a, b):
+    def run(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         require(
             a.dim() <= 2 and b.dim() <= 2 or not (first or second),
             node,
@@ -212,12 +95,12 @@ def dot(node):
     return run
 
 
-def repeat(node):
+def repeat(node: Node) -> Function:
     repeats, axis = number(node, 'repeats'), number(node, 'axis')
     return lambda x: x.repeat_interleave(repeats, axis)
 
 
-def up_sampling(node):
+def up_sampling(node: Node) -> Function:
     scale = number(node, 'scale')
     require(
         text(node, 'sample_type') == 'nearest' and len(node.inputs) == 1,
@@ -227,31 +110,31 @@ def up_sampling(node):
     return lambda x: F.interpolate(x, scale_factor=scale)
 
 
-def clip(node):
+def clip(node: Node) -> Function:
     low, high = single(node, 'a_min'), single(node, 'a_max')
     return lambda x: x.clamp(low, high)
 
 
-def softmax(node):
+def softmax(node: Node) -> Function:
     axis = number(node, 'axis', -1)
     require(number(node, 'temperature') is None, node, 'temperature is not converted')
     call = torch.log_softmax if node.op == 'log_softmax' else torch.softmax
     return lambda x: call(x, axis)
 
 
-def softmax_activation(node):
+def softmax_activation(node: Node) -> Function:
     if text(node, 'mode', 'instance') == 'channel':
         return lambda x: torch.softmax(x, 1)
     return lambda x: torch.softmax(x.flatten(1), 1).view_as(x)
 
 
-def reduction(call):
+def reduction(call: Callable[..., torch.Tensor]) -> Entry:
     """An entry for a reduction: over all axes where none is given, and over all the others where ``exclude`` is set."""
 
-    def read(node):
+    def read(node: Node) -> Function:
         axes, keep, exclude = integers(node, 'axis'), flag(node, 'keepdims'), flag(node, 'exclude')
 
-        def run(x):
+        def run(x: torch.Tensor) -> Outputs:
             chosen = {axis % x.dim() for axis in axes} or set(range(x.dim()))
             return call(x, dim=tuple(set(range(x.dim())) - chosen if exclude else chosen), keepdim=keep)
 
@@ -260,28 +143,28 @@ def reduction(call):
     return read
 
 
-def cast(node):
+def cast(node: Node) -> Function:
     kind = getattr(torch, text(node, 'dtype'), None)
     require(isinstance(kind, torch.dtype), node, f'dtype={text(node, "dtype")} is not converted')
     return lambda x: x.to(kind)
 
 
-def plain(call):
+def plain(call: Function) -> Entry:
     """An entry for an operator without attributes that matter."""
     return lambda node: call
 
 
-def with_scalar(call):
+def with_scalar(call: ScalarFunction) -> Entry:
     """An entry for an operator between an array and the number in ``scalar``."""
 
-    def read(node):
+    def read(node: Node) -> Function:
         scalar = number(node, 'scalar')
         return lambda x: call(x, scalar)
 
     return read
 
 
-def reversed_scalar(call):
+def reversed_scalar(call: ScalarFunction) -> Entry:
     """The same with the number on the left."""
     return with_scalar(lambda x, scalar: call(scalar, x))
 
@@ -295,7 +178,7 @@ SCALAR = {
     'power': operator.pow,
 }
 
-OPERATORS = {
+OPERATORS: Dict[str, Entry] = {
     'Convolution': convolution,
     'Deconvolution': deconvolution,
     'FullyConnected': fully_connected,
@@ -360,7 +243,7 @@ OPERATORS = {
 }
 
 
-def converted(node):
+def converted(node: Node) -> Function:
     """What computes a node in PyTorch. Raises GraphError, naming operator and node, for one that is not in the table or
     an attribute it has no answer to.
     """

@@ -16,7 +16,7 @@ outside the momentum::
 """
 
 import warnings
-from typing import Callable, Dict, Iterable, Optional, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from runtime.errors import TrainingError, UserError
 from .stopping import stops_training
 
 nd = mx.nd
+# v of a λ, [b, η] of a weight, or None: see ``APG``.
+State = Union[None, mx.nd.NDArray, List[Any]]
 
 
 @mx.optimizer.register
@@ -63,8 +65,14 @@ class APG(mx.optimizer.Optimizer):
 
     # It does not derive from NAG or SGD: those make the Updater pass over update().
     def __init__(
-        self, gamma=0.01, momentum=0.9, lambda_name='lambda', nonnegative=True, first_rate_late=False, **kwargs
-    ):
+        self,
+        gamma: float = 0.01,
+        momentum: float = 0.9,
+        lambda_name: str = 'lambda',
+        nonnegative: bool = True,
+        first_rate_late: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not gamma >= 0:
             raise UserError(f'gamma is {gamma}; the L1 penalty must be 0 or more')
@@ -75,7 +83,9 @@ class APG(mx.optimizer.Optimizer):
         self.lambda_name = lambda_name
         self.nonnegative = nonnegative
         self.first_rate_late = first_rate_late
-        self.bounds, self.gamma_weights, self.importance = {}, {}, None
+        self.bounds: Dict[str, mx.nd.NDArray] = {}
+        self.gamma_weights: Dict[str, mx.nd.NDArray] = {}
+        self.importance: Optional[Dict[str, mx.nd.NDArray]] = None
         self._scratch = Scratch()
         self._may_warn = True
 
@@ -113,10 +123,10 @@ class APG(mx.optimizer.Optimizer):
         return {name: read(name) for name in lambdas}
 
     @stops_training
-    def create_state_multi_precision(self, index, weight):
+    def create_state_multi_precision(self, index: Union[int, str], weight: mx.nd.NDArray) -> Any:
         return super().create_state_multi_precision(index, weight)
 
-    def create_state(self, index, weight):
+    def create_state(self, index: Union[int, str], weight: mx.nd.NDArray) -> State:
         if self.is_lambda(index):
             return nd.zeros(weight.shape, weight.context, dtype=weight.dtype)
         if self.momentum == 0:
@@ -124,7 +134,9 @@ class APG(mx.optimizer.Optimizer):
         return [nd.zeros(weight.shape, weight.context, dtype=weight.dtype), 1.0]
 
     @stops_training
-    def update_multi_precision(self, index, weight, grad, state):
+    def update_multi_precision(
+        self, index: Union[int, str], weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: Any
+    ) -> None:
         if isinstance(grad, nd.sparse.BaseSparseNDArray):
             raise UserError(
                 f'the gradient of {self.parameter_name(index)} is {grad.stype}; APG moves dense gradients only: leave '
@@ -133,10 +145,10 @@ class APG(mx.optimizer.Optimizer):
         if not (self.multi_precision and weight.dtype == np.float16):
             self.update(index, weight, grad, state)
             return
-        master, state = state
+        master, narrow = state
         wide_grad = self._scratch.like(master, 'gradient')
         nd.cast(grad, dtype='float32', out=wide_grad)
-        self.update(index, master, wide_grad, state)
+        self.update(index, master, wide_grad, narrow)
         nd.cast(master, dtype='float16', out=weight)
 
     def _warn_without_lambda(self):
@@ -150,7 +162,7 @@ class APG(mx.optimizer.Optimizer):
             )
         self._may_warn = False
 
-    def update(self, index, weight, grad, state):
+    def update(self, index: Union[int, str], weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: State) -> None:
         self._warn_without_lambda()
         eta = self._rate(index)
         gradient = {'rescale_grad': self.rescale_grad, 'clip_gradient': self.clip_gradient or -1}
@@ -223,7 +235,7 @@ class APG(mx.optimizer.Optimizer):
         if out is not weight and eta != 0:  # at η = 0 the momentum moves on, and the weight stays
             out.copyto(weight)
 
-    def __getstate__(self):
+    def __getstate__(self) -> Dict[str, Any]:
         # gluon.Trainer explains its keys by parameters, which are not pickled: a parameter server must know the names
         # without them.
         names = {index: parameter.name for index, parameter in self.param_dict.items()}
@@ -249,10 +261,11 @@ class Scratch:
     array that asked for it.
     """
 
-    def __init__(self):
-        self._buffers, self._views = {}, {}
+    def __init__(self) -> None:
+        self._buffers: Dict[tuple, mx.nd.NDArray] = {}
+        self._views: Dict[tuple, mx.nd.NDArray] = {}
 
-    def like(self, array, purpose):
+    def like(self, array: mx.nd.NDArray, purpose: str) -> mx.nd.NDArray:
         """An NDArray of the shape, type and device of ``array``, its contents undefined."""
         place = (purpose, array.context, array.dtype)
         view = place + (array.shape,)
@@ -263,6 +276,6 @@ class Scratch:
             self._views[view] = self._buffers[place][: array.size].reshape(array.shape)
         return self._views[view]
 
-    def __reduce__(self):
+    def __reduce__(self) -> Tuple[type, Tuple[()]]:
         # What is pickled with an optimizer is an empty one.
         return Scratch, ()

@@ -5,12 +5,14 @@ That is how an optimizer travels to the parameter servers. What is built from su
 as a pickle would name them.
 """
 
+from typing import Any, Dict
+
 import numpy as np
 
 from runtime import mx
 from runtime.errors import TrainingError
 
-from .apg import APGNAG
+from .apg import APG, APGNAG
 from .rules import RULES
 
 SETTINGS = (
@@ -33,7 +35,7 @@ SCHEDULES = {
 FIELDS = {'rule', 'settings', 'lr', 'num_update', 'schedule', 'names', 'lr_mult', 'wd_mult', 'structures'}
 
 
-def to_plain(optimizer):
+def to_plain(optimizer: mx.optimizer.Optimizer) -> Dict[str, Any]:
     """``optimizer`` as dicts, lists, text, numbers and None.
 
     Its states are not part of it, nor how often it has updated each parameter. Raises TrainingError for an optimizer or
@@ -66,7 +68,7 @@ def to_plain(optimizer):
     }
 
 
-def from_plain(plain):
+def from_plain(plain: Dict[str, Any]) -> APG:
     """The optimizer that ``to_plain`` was given. Raises TrainingError for data that it cannot have made."""
     if not isinstance(plain, dict) or set(plain) != FIELDS or set(plain['settings']) != set(SETTINGS):
         raise TrainingError(

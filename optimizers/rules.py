@@ -5,14 +5,14 @@ selection follow the authors' NAG under every rule. η is the learning rate, γ 
 G the loss, and S_a(z) = sign(z) max(|z| - a, 0).
 """
 
-from typing import Any
+from typing import Any, Callable, Dict, Iterable, Optional, Union
 
 import numpy as np
 
-from graphs.scaled_parameters import scaled_parameters
+from graphs.scaled_parameters import LambdaEntries, scaled_parameters
 from runtime import mx
 
-from .apg import APG, clipped
+from .apg import APG, State, clipped
 
 nd = mx.nd
 
@@ -28,10 +28,10 @@ class ISTA(APG):
     """
 
     @property
-    def shrinkage_per_step(self):
+    def shrinkage_per_step(self) -> Optional[float]:
         return self.gamma
 
-    def create_state(self, index, weight):
+    def create_state(self, index: Union[int, str], weight: mx.nd.NDArray) -> State:
         return None if self.is_lambda(index) else super().create_state(index, weight)
 
     def _update_lambda(self, lambda_, grad, state, eta, gamma, gradient):
@@ -83,15 +83,15 @@ class GroupLasso(APG):
     **kwargs : those of ``APG``.
     """
 
-    def __init__(self, structures=(), **kwargs):
+    def __init__(self, structures: Optional[LambdaEntries] = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.structures = dict(structures)
+        self.structures = dict(structures or {})
 
     @property
-    def shrinkage_per_step(self):
+    def shrinkage_per_step(self) -> Optional[float]:
         return None
 
-    def magnitudes(self, lambdas, read):
+    def magnitudes(self, lambdas: Iterable[str], read: Callable[[str], np.ndarray]) -> Dict[str, np.ndarray]:
         """‖W_s‖₂ of every structure s, in the shape of the λ that names it."""
         squares = {name: np.zeros(read(name).shape) for name in lambdas}
         for parameter, factors in self.structures.items():
@@ -100,14 +100,14 @@ class GroupLasso(APG):
                 np.add.at(squares[name].reshape(-1), entries, (array**2).reshape(len(entries), -1).sum(axis=1))
         return {name: np.sqrt(sums) for name, sums in squares.items()}
 
-    def create_state(self, index, weight):
+    def create_state(self, index: Union[int, str], weight: mx.nd.NDArray) -> State:
         if self.is_lambda(index):
             return None
         if self.parameter_name(index) in self.structures:
             return nd.zeros(weight.shape, weight.context, dtype=weight.dtype)
         return super().create_state(index, weight)
 
-    def update(self, index, weight, grad, state):
+    def update(self, index: Union[int, str], weight: mx.nd.NDArray, grad: mx.nd.NDArray, state: State) -> None:
         factors = self.structures.get(self.parameter_name(index))
         if factors:
             self._update_structures(weight, grad, state, factors, self._rate(index), self._get_wd(index))

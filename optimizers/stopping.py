@@ -9,13 +9,15 @@ import functools
 import os
 import sys
 import traceback
+from typing import Any, Callable, TypeVar, cast
 
 from runtime.errors import TrainingError
 
+Method = TypeVar('Method', bound=Callable[..., Any])
 KVSTORE_CALLBACK = 'updater_handle'  # the function of mxnet.kvstore that C++ calls
 
 
-def stops_training(method):
+def stops_training(method: Method) -> Method:
     """Decorate a method of an optimizer so that its errors end the training, whoever calls it.
 
     Called from Python, the error is raised as it is. Called back by a kvstore, the Python function that called the
@@ -24,7 +26,7 @@ def stops_training(method):
     """
 
     @functools.wraps(method)
-    def guarded(*args, **kwargs):
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return method(*args, **kwargs)
         except Exception as error:
@@ -33,7 +35,7 @@ def stops_training(method):
                 _fail_behind(callback, error)
             raise
 
-    return guarded
+    return cast(Method, guarded)
 
 
 def _kvstore_callback(frame):

@@ -8,11 +8,12 @@ and meaning; states convert to and from theirs.
 """
 
 from collections import defaultdict
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 
 from graphs.lambda_names import is_lambda
+from graphs.scaled_parameters import LambdaEntries
 from runtime import mx
 from runtime.errors import CheckpointError, UserError
 
@@ -44,28 +45,30 @@ class APG(torch.optim.Optimizer):
 
     def __init__(
         self,
-        named_parameters,
-        lr=0.01,
-        gamma=0.01,
-        momentum=0.9,
-        wd=0.0,
-        lambda_name='lambda',
-        nonnegative=True,
-        rescale_grad=1.0,
-        clip_gradient=None,
-        lr_mult=None,
-        wd_mult=None,
-        rule='apg',
-        structures=None,
-    ):
+        named_parameters: Iterable[Tuple[str, torch.nn.Parameter]],
+        lr: Union[float, torch.Tensor] = 0.01,
+        gamma: float = 0.01,
+        momentum: float = 0.9,
+        wd: float = 0.0,
+        lambda_name: str = 'lambda',
+        nonnegative: bool = True,
+        rescale_grad: float = 1.0,
+        clip_gradient: Optional[float] = None,
+        lr_mult: Optional[Dict[str, float]] = None,
+        wd_mult: Optional[Dict[str, float]] = None,
+        rule: str = 'apg',
+        structures: Optional[LambdaEntries] = None,
+    ) -> None:
         if not gamma >= 0:
             raise UserError(f'gamma is {gamma}; the L1 penalty must be 0 or more')
         if not 0 <= momentum < 1:
             raise UserError(f'momentum is {momentum}; it must be at least 0 and below 1')
         lr_mult, wd_mult = lr_mult or {}, wd_mult or {}
         self._rule, self._structures = RULES[rule], structures or {}
-        self.bounds, self.gamma_weights, self.importance = {}, {}, None
-        groups = defaultdict(lambda: {'params': [], 'names': []})
+        self.bounds: Dict[str, torch.Tensor] = {}
+        self.gamma_weights: Dict[str, torch.Tensor] = {}
+        self.importance: Optional[Dict[str, torch.Tensor]] = None
+        groups: Dict[Tuple[str, float, float], Dict[str, List[Any]]] = defaultdict(lambda: {'params': [], 'names': []})
         for name, parameter in named_parameters:
             is_factor = is_lambda(name, lambda_name)
             decay = 0.0 if is_factor else wd * wd_mult.get(name, float(name.endswith(('_weight', '_gamma'))))
@@ -89,7 +92,7 @@ class APG(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Optional[Callable[[], torch.Tensor]] = None) -> Optional[torch.Tensor]:
         """Move every parameter that has a gradient once; returns what ``closure``, which may compute the gradients,
         returns.
         """
@@ -163,7 +166,7 @@ class APG(torch.optim.Optimizer):
             states[name] = [-moving, 1.0] if group['kind'] == 'weight' else moving
         return states
 
-    def load_mxnet_state(self, states):
+    def load_mxnet_state(self, states: Dict[str, Any]) -> None:
         """Take over the state of every parameter from a dict by name, as ``mxnet_state`` returns it. Raises
         CheckpointError for one that does not fit.
         """

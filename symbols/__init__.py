@@ -3,7 +3,9 @@ one door.
 """
 
 import re
+from typing import Optional, Sequence, Tuple, Union
 
+from graphs.graph import Shape
 from runtime import mx
 from runtime.cli import did_you_mean
 from runtime.errors import UnknownNetworkError
@@ -14,7 +16,15 @@ from .scaling import parse_kinds
 NETWORKS = {'resnet': resnet, 'resnet-v1': resnet_v1, 'resnext': resnext, 'vgg': vgg}
 
 
-def get_symbol(network, num_layers, num_classes, image_shape, scale=None, lambda_placement='weight', stem=None):
+def get_symbol(
+    network: str,
+    num_layers: int,
+    num_classes: int,
+    image_shape: Union[str, Sequence[int]],
+    scale: Optional[str] = None,
+    lambda_placement: str = 'weight',
+    stem: Optional[int] = None,
+) -> mx.sym.Symbol:
     """Build a network whose structures are multiplied by scaling factors.
 
     Parameters
@@ -67,7 +77,7 @@ def _suggestion(name):
     return f'; did you mean --network {family} --num-layers {found.group(2)}?'
 
 
-def scales_of(network, num_layers):
+def scales_of(network: str, num_layers: int) -> Tuple[str, ...]:
     """The kinds of structures that a network of this depth has, a tuple of keys of ``scaling.KINDS``."""
     family = NETWORKS[network]
     return getattr(family, 'SCALES_OF_DEPTH', {}).get(num_layers, family.SCALES)
@@ -78,7 +88,7 @@ def has_imagenet_stem(network: str, num_layers: int) -> bool:
     return network in ('resnet', 'resnext') and num_layers not in NETWORKS[network].CIFAR
 
 
-def parse_image_shape(image_shape):
+def parse_image_shape(image_shape: Union[str, Sequence[int]]) -> Shape:
     """(channels, height, width) from '3,224,224' or a tuple; UnknownNetworkError for anything else."""
     try:
         shape = tuple(int(size) for size in (image_shape.split(',') if isinstance(image_shape, str) else image_shape))

@@ -8,7 +8,7 @@ print(net.report())                             # structures alive, and what the
 net.strip('runs/smaller')                       # without what is dead, for stock MXNet
 """
 
-from typing import Iterable, Optional, Tuple
+from typing import Iterable, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -35,7 +35,9 @@ class ScaledBlock(mx.gluon.SymbolBlock):
     ``shared`` is a ParameterDict whose parameters are used where their names are those of the symbol.
     """
 
-    def __init__(self, symbol: mx.sym.Symbol, image_shape: Tuple[int, ...], shared=None):
+    def __init__(
+        self, symbol: mx.sym.Symbol, image_shape: Tuple[int, ...], shared: Optional[mx.gluon.ParameterDict] = None
+    ) -> None:
         super().__init__(symbol, mx.sym.Variable('data', dtype=np.float32), shared)
         self.symbol, self.data_shapes = symbol, {'data': (1, *image_shape)}
         graph = Graph.from_symbol(symbol)
@@ -113,7 +115,9 @@ def scaled_block(
     return made
 
 
-def as_block(network: str, num_layers: int, num_classes: int, image_shape, scale: Optional[str] = None) -> ScaledBlock:
+def as_block(
+    network: str, num_layers: int, num_classes: int, image_shape: Union[str, Sequence[int]], scale: Optional[str] = None
+) -> ScaledBlock:
     """A network of ours as a block from images to the logits (N, num_classes); arguments as for ``get_symbol``."""
     symbol = logits(Graph.from_symbol(get_symbol(network, num_layers, num_classes, image_shape, scale))).to_symbol()
     return ScaledBlock(symbol, parse_image_shape(image_shape))

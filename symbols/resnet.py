@@ -4,8 +4,13 @@ before each convolution.
 A residual block computes ``x + λ · F(x)``; with λ = 0 the block is its shortcut (equation 6 of the paper).
 """
 
+from typing import Callable, Optional, Sequence
+
+from graphs.graph import Shape
+from runtime import mx
+
 from .layers import batch_norm, classifier, convolution, imagenet_stem, input_images, relu, small_stem
-from .scaling import Scaling
+from .scaling import Factor, Scaling
 
 SCALES = ('block', 'neuron')
 PAPER_SCALE = 'block'
@@ -24,7 +29,14 @@ BASIC = (18, 34)
 CIFAR = (20, 164)
 
 
-def build(num_layers, num_classes, image_shape, kinds, placement, stem=None):
+def build(
+    num_layers: int,
+    num_classes: int,
+    image_shape: Shape,
+    kinds: Sequence[str],
+    placement: str,
+    stem: Optional[int] = None,
+) -> mx.sym.Symbol:
     """The symbol of the ResNet with ``num_layers`` layers, a key of UNITS; ``stem`` is that of ``network``."""
     small = num_layers in CIFAR
     unit = basic_unit if num_layers in BASIC else bottleneck_unit
@@ -32,7 +44,17 @@ def build(num_layers, num_classes, image_shape, kinds, placement, stem=None):
     return network(UNITS[num_layers], widths, unit, small, num_classes, image_shape, kinds, placement, stem)
 
 
-def network(units, widths, unit, small, num_classes, image_shape, kinds, placement, stem=None):
+def network(
+    units: Sequence[int],
+    widths: Sequence[int],
+    unit: Callable[..., mx.sym.Symbol],
+    small: bool,
+    num_classes: int,
+    image_shape: Shape,
+    kinds: Sequence[str],
+    placement: str,
+    stem: Optional[int] = None,
+) -> mx.sym.Symbol:
     """A ResNet of ``units[i]`` residual units with ``widths[i]`` output channels in stage i; ``small`` takes CIFAR's
     stem, a bare 3×3 convolution. A number ``stem`` asks for one of that stride in the place of ImageNet's.
     """
@@ -54,7 +76,17 @@ def network(units, widths, unit, small, num_classes, image_shape, kinds, placeme
     return classifier(relu(batch_norm(x, channels, 'bn1'), 'relu1'), num_classes)
 
 
-def bottleneck_unit(x, channels_in, channels_out, stride, project, name, stage, scale, block):
+def bottleneck_unit(
+    x: mx.sym.Symbol,
+    channels_in: int,
+    channels_out: int,
+    stride: int,
+    project: bool,
+    name: str,
+    stage: int,
+    scale: Scaling,
+    block: Sequence[Factor],
+) -> mx.sym.Symbol:
     """1×1 to a quarter of the width, 3×3 (which takes the stride), 1×1 back; then + shortcut. A projection reads
     ``relu1``.
     """
@@ -68,7 +100,17 @@ def bottleneck_unit(x, channels_in, channels_out, stride, project, name, stage, 
     return conv3 + _shortcut(x, act1, channels_in, channels_out, stride, project, name)
 
 
-def basic_unit(x, channels_in, channels_out, stride, project, name, stage, scale, block):
+def basic_unit(
+    x: mx.sym.Symbol,
+    channels_in: int,
+    channels_out: int,
+    stride: int,
+    project: bool,
+    name: str,
+    stage: int,
+    scale: Scaling,
+    block: Sequence[Factor],
+) -> mx.sym.Symbol:
     """Two 3×3 convolutions, the first of which takes the stride; then + shortcut."""
     act1 = relu(batch_norm(x, channels_in, f'{name}_bn1'), f'{name}_relu1')
     conv1 = convolution(act1, channels_in, channels_out, kernel=3, stride=stride, name=f'{name}_conv1')

@@ -1,5 +1,8 @@
 """The CIFAR ResNets of He et al. 2015 (v1, post-activation) with the parameter-free shortcut, option A."""
 
+from typing import Sequence
+
+from graphs.graph import Shape
 from runtime import mx
 
 from .layers import batch_norm, classifier, convolution, input_images, relu
@@ -13,12 +16,14 @@ UNITS = {layers: ((layers - 2) // 6,) * 3 for layers in (20, 32, 44, 56, 110)}
 WIDTHS = (16, 32, 64)
 
 
-def build(num_layers, num_classes, image_shape, kinds, placement):
+def build(num_layers: int, num_classes: int, image_shape: Shape, kinds: Sequence[str], placement: str) -> mx.sym.Symbol:
     """The symbol of the CIFAR ResNet with ``num_layers`` layers, a key of UNITS."""
     return network(UNITS[num_layers], num_classes, image_shape, kinds, placement)
 
 
-def network(units, num_classes, image_shape, kinds, placement):
+def network(
+    units: Sequence[int], num_classes: int, image_shape: Shape, kinds: Sequence[str], placement: str
+) -> mx.sym.Symbol:
     """A CIFAR ResNet of ``units[i]`` residual units in stage i."""
     scale = Scaling(kinds, placement, units)
     channels = WIDTHS[0]

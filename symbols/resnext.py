@@ -4,6 +4,11 @@
 λ_block multiplies the whole branch. ResNeXt-18 and 34 are the authors' too: two 3×3 convolutions without groups.
 """
 
+from typing import Callable, Optional, Sequence
+
+from graphs.graph import Shape
+from runtime import mx
+
 from .layers import batch_norm, classifier, convolution, imagenet_stem, input_images, relu, small_stem
 from .scaling import Scaling
 
@@ -27,7 +32,14 @@ SCALES_OF_DEPTH = dict.fromkeys(BASIC, ('block', 'neuron'))
 NUM_GROUP = 32
 
 
-def build(num_layers, num_classes, image_shape, kinds, placement, stem=None):
+def build(
+    num_layers: int,
+    num_classes: int,
+    image_shape: Shape,
+    kinds: Sequence[str],
+    placement: str,
+    stem: Optional[int] = None,
+) -> mx.sym.Symbol:
     """The symbol of the ResNeXt with ``num_layers`` layers, a key of UNITS; ``stem`` is that of ``network``."""
     small = num_layers in CIFAR
     widths = (64, 128, 256) if small else (256, 512, 1024, 2048)
@@ -37,7 +49,18 @@ def build(num_layers, num_classes, image_shape, kinds, placement, stem=None):
     return network(UNITS[num_layers], widths, NUM_GROUP, small, num_classes, image_shape, kinds, placement, unit, stem)
 
 
-def network(units, widths, num_group, small, num_classes, image_shape, kinds, placement, unit=None, stem=None):
+def network(
+    units: Sequence[int],
+    widths: Sequence[int],
+    num_group: int,
+    small: bool,
+    num_classes: int,
+    image_shape: Shape,
+    kinds: Sequence[str],
+    placement: str,
+    unit: Optional[Callable[..., mx.sym.Symbol]] = None,
+    stem: Optional[int] = None,
+) -> mx.sym.Symbol:
     """A ResNeXt of ``units[i]`` residual units with ``widths[i]`` output channels in stage i; ``small`` takes CIFAR's
     stem, a 3×3 convolution. ``unit`` is what a unit is made of (default: the bottleneck). In the place of ImageNet's
     stem, a number ``stem`` asks for a 3×3 convolution of that stride.

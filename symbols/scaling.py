@@ -15,8 +15,9 @@ convolution is linear in its weight and
              are left alone.
 """
 
-from collections import namedtuple
+from typing import Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
+from graphs.graph import Shape
 from graphs.lambdas import KIND_ALIASES
 from runtime import mx
 from runtime.errors import UnknownNetworkError
@@ -25,7 +26,7 @@ KINDS = ('block', 'group', 'neuron')
 PLACEMENTS = ('weight', 'output')
 
 
-def parse_kinds(scale, allowed, network):
+def parse_kinds(scale: str, allowed: Sequence[str], network: str) -> Tuple[str, ...]:
     """The kinds named in ``scale`` ('block,group'; 'channel' or the paper's 'neuron'; 'none' or '' for none), checked
     against the kinds that ``network`` has.
 
@@ -61,7 +62,7 @@ class Scaling:
     Each method returns a list of factors for the ``factors`` of a layer: of one factor, or empty when that kind is off.
     """
 
-    def __init__(self, kinds, placement, units=(), num_group=1):
+    def __init__(self, kinds: Sequence[str], placement: str, units: Sequence[int] = (), num_group: int = 1) -> None:
         if placement not in PLACEMENTS:
             raise UnknownNetworkError(f'--lambda-placement {placement}: it is one of {", ".join(PLACEMENTS)}')
         self._kinds = kinds
@@ -71,11 +72,11 @@ class Scaling:
         self._blocks = self._rows('block', (len(stages),), stages)
         self._groups = self._rows('group', (len(stages), num_group), stages)
 
-    def block(self, index):
+    def block(self, index: int) -> List['Factor']:
         """The factor of the whole residual block ``index``, counted from 0 through all stages."""
         return [self._place.whole(self._blocks[index])] if 'block' in self._kinds else []
 
-    def group(self, index, channels):
+    def group(self, index: int, channels: int) -> List['Factor']:
         """The factor of the groups of block ``index``: one λ a group, repeated over its ``channels / num_group``
         channels.
         """
@@ -84,7 +85,7 @@ class Scaling:
         row = mx.sym.repeat(self._groups[index].reshape((-1,)), repeats=channels // self._num_group, axis=0)
         return [self._place.by_group(row)]
 
-    def neuron(self, layer, channels, stage):
+    def neuron(self, layer: str, channels: int, stage: int) -> List['Factor']:
         """The factor of the channels of ``layer``: the vector ``lambda_<layer>``, shape (channels,)."""
         if 'neuron' not in self._kinds:
             return []
@@ -98,7 +99,9 @@ class Scaling:
         )
 
 
-def scaled(layer, factors, **parameters):
+def scaled(
+    layer: Callable[..., mx.sym.Symbol], factors: Iterable['Factor'], **parameters: Tuple[str, Shape]
+) -> mx.sym.Symbol:
     """The output of ``layer``, a function of its parameters, with every factor of ``factors`` multiplied in where it
     belongs.
 
@@ -114,7 +117,7 @@ def scaled(layer, factors, **parameters):
     return output
 
 
-class OnFeatures(namedtuple('OnFeatures', 'factor channels_last')):
+class OnFeatures(NamedTuple):
     """A factor that multiplies the feature map (N, C, H, W) behind a layer: the authors' placement.
 
     The authors' graph has the same function, names and shapes, but other operators around λ. A piece of
@@ -123,44 +126,52 @@ class OnFeatures(namedtuple('OnFeatures', 'factor channels_last')):
     (0,2,3,1).
     """
 
+    factor: mx.sym.Symbol
+    channels_last: bool
+
     @classmethod
-    def whole(cls, factor):
+    def whole(cls, factor: mx.sym.Symbol) -> 'OnFeatures':
         return cls(factor.reshape((1, 1, 1, 1)), False)
 
     @classmethod
-    def by_channel(cls, factor):
+    def by_channel(cls, factor: mx.sym.Symbol) -> 'OnFeatures':
         return cls(factor.reshape((1, -1, 1, 1)), False)
 
     @classmethod
-    def by_group(cls, factor):
+    def by_group(cls, factor: mx.sym.Symbol) -> 'OnFeatures':
         return cls(factor.reshape((1, 1, 1, -1)), True)
 
-    def parameter(self, symbol, name, shape):
+    def parameter(self, symbol: Optional[mx.sym.Symbol], name: str, shape: Shape) -> Optional[mx.sym.Symbol]:
         return symbol
 
-    def output(self, features):
+    def output(self, features: mx.sym.Symbol) -> mx.sym.Symbol:
         if not self.channels_last:
             return mx.sym.broadcast_mul(features, self.factor)
         product = mx.sym.broadcast_mul(mx.sym.transpose(features, axes=(0, 2, 3, 1)), self.factor)
         return mx.sym.transpose(product, axes=(0, 3, 1, 2))
 
 
-class OnParameters(namedtuple('OnParameters', 'factor is_scalar')):
+class OnParameters(NamedTuple):
     """A factor that multiplies the parameters of a layer: the weight of a convolution, or γ and β of a batch
     normalisation.
     """
 
+    factor: mx.sym.Symbol
+    is_scalar: bool
+
     @classmethod
-    def whole(cls, factor):
+    def whole(cls, factor: mx.sym.Symbol) -> 'OnParameters':
         return cls(factor.reshape((1, 1)), True)
 
     @classmethod
-    def by_channel(cls, factor):
+    def by_channel(cls, factor: mx.sym.Symbol) -> 'OnParameters':
         return cls(factor, False)
 
-    by_group = by_channel
+    @classmethod
+    def by_group(cls, factor: mx.sym.Symbol) -> 'OnParameters':
+        return cls(factor, False)
 
-    def parameter(self, symbol, name, shape):
+    def parameter(self, symbol: Optional[mx.sym.Symbol], name: str, shape: Shape) -> mx.sym.Symbol:
         if symbol is None:
             symbol = mx.sym.Variable(name, shape=shape)
         if not self.is_scalar:
@@ -168,8 +179,11 @@ class OnParameters(namedtuple('OnParameters', 'factor is_scalar')):
         # As a product of matrices (1,1)·(1,N) the backward pass is two BLAS calls; broadcast_mul's is a slow reduction.
         return mx.sym.dot(self.factor, symbol.reshape((1, -1))).reshape(shape)
 
-    def output(self, features):
+    def output(self, features: mx.sym.Symbol) -> mx.sym.Symbol:
         return features
+
+
+Factor = Union[OnFeatures, OnParameters]
 
 
 def _variable(name, kind, shape, stages):

@@ -2,6 +2,9 @@
 thirteen convolutions.
 """
 
+from typing import Sequence
+
+from graphs.graph import Shape
 from runtime import mx
 
 from .layers import batch_norm, classifier, convolution, input_images, relu
@@ -18,7 +21,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 IMAGENET_HEIGHT = 64
 
 
-def build(num_layers, num_classes, image_shape, kinds, placement):
+def build(num_layers: int, num_classes: int, image_shape: Shape, kinds: Sequence[str], placement: str) -> mx.sym.Symbol:
     """The symbol of VGG-16 for ImageNet (with its fully connected layers) or, for images lower than IMAGENET_HEIGHT,
     for CIFAR.
     """
@@ -27,7 +30,15 @@ def build(num_layers, num_classes, image_shape, kinds, placement):
     )
 
 
-def network(units, widths, small, num_classes, image_shape, kinds, placement):
+def network(
+    units: Sequence[int],
+    widths: Sequence[int],
+    small: bool,
+    num_classes: int,
+    image_shape: Shape,
+    kinds: Sequence[str],
+    placement: str,
+) -> mx.sym.Symbol:
     """A VGG of ``units[i]`` convolutions with ``widths[i]`` channels in stage i."""
     scale = Scaling(kinds, placement)
     x, channels = input_images(image_shape), image_shape[0]

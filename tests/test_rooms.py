@@ -1,5 +1,5 @@
 """The order of the rooms, as ARCHITECTURE.md draws it: a room imports from the rooms before it only, and no two modules
-import each other.
+import each other. Public functions have types.
 """
 
 import ast
@@ -10,6 +10,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ORDER = ['bootstrap', 'runtime', 'formats', 'graphs', 'symbols', 'optimizers', 'interop', 'train', 'tools']
+TYPED = ['graphs', 'symbols', 'optimizers', 'interop']
 
 
 def modules():
@@ -88,3 +89,34 @@ def test_no_circle(graph):
 def test_every_room_is_known():
     packages = {name for name in os.listdir(ROOT) if os.path.exists(os.path.join(ROOT, name, '__init__.py'))}
     assert packages == set(ORDER)
+
+
+def public_functions(body, of=''):
+    """(name, function) of each public function and method; ``__init__`` and its like count as public."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from public_functions(node.body, f'{of}{node.name}.')
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if not node.name.startswith('_') or node.name.endswith('__'):
+                yield f'{of}{node.name}', node
+        elif isinstance(node, (ast.If, ast.Try)):
+            yield from public_functions([*node.body, *node.orelse], of)
+
+
+def lacks_types(name, function):
+    """Whether an argument or the result has no type; ``self``, ``cls`` and the result of ``__init__`` need none."""
+    arguments = [one for one in ast.iter_child_nodes(function.args) if isinstance(one, ast.arg)]
+    untyped = {one.arg for one in arguments if one.annotation is None} - {'self', 'cls'}
+    return bool(untyped) or function.returns is None and not name.endswith('.__init__')
+
+
+@pytest.mark.parametrize('room', TYPED)
+def test_public_functions_have_types(room):
+    """mypy then checks their bodies too."""
+    found = []
+    for module, path in modules().items():
+        if module.split('.')[0] == room:
+            with open(path, encoding='utf-8') as source:
+                tree = ast.parse(source.read())
+            found += [f'{module}.{name}' for name, node in public_functions(tree.body) if lacks_types(name, node)]
+    assert found == []

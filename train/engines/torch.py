@@ -129,7 +129,7 @@ class TorchEngine:
         self._learn, self._infer = Replayed(self._learned, self._recorder), Replayed(probabilities, self._recorder)
         if state is not None:
             self._num_update, states = state
-            self._optimizer.load_mxnet_state(states)
+            self._optimizer.load_mxnet_state(states or {})
 
     def seed(self, number: int) -> None:
         """Seed the generators behind initial weights and dropout."""
