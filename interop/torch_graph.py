@@ -9,7 +9,6 @@ arg_params, aux_params = net.to_mxnet()
 
 from typing import List, NamedTuple, Optional, Tuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -211,8 +210,9 @@ def _zeros(symbol: mx.sym.Symbol, image_shape: Optional[Shape]) -> Tuple[Params,
 def _tensor(params, name):
     if name not in params:
         raise CheckpointError(f'the auxiliary state {name!r} of the network is missing')
-    # from_numpy shares memory; the module's values are its own.
-    return torch.from_numpy(np.array(params[name].asnumpy(), order='C'))
+    # A copy: from_numpy shares memory. In PyTorch's own memory, whose alignment is always the same: MKL's last digits
+    # depend on it, and a resumed run must not.
+    return torch.from_numpy(params[name].asnumpy()).clone(memory_format=torch.contiguous_format)
 
 
 def _arrays(named):

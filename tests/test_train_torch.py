@@ -9,6 +9,8 @@ from helpers.tiny_runs import refused, save_network, train
 
 torch = pytest.importorskip('torch')
 
+from formats.symbol_file import load_symbol  # noqa: E402
+from interop.torch_graph import TorchGraph  # noqa: E402
 from train.checkpoint import Checkpoints  # noqa: E402  (where PyTorch is missing there is nothing to import it for)
 
 # A small rate and one drop: rounding stays small, and the momentum has to be carried over the drop.
@@ -70,6 +72,32 @@ def test_resumed_on_torch_equals_uninterrupted(network, tmp_path):
     whole = run(network, tmp_path / 'whole', 'torch', 3)
     run(network, tmp_path / 'parts', 'torch', 2)
     assert_alike(whole, run(network, tmp_path / 'parts', 'torch', 3, '--resume'), 0)
+
+
+class _Misaligned:
+    """An array whose NumPy memory begins one number past a multiple of 64 bytes."""
+
+    def __init__(self, shape):
+        self._shape = shape
+
+    def asnumpy(self):
+        memory = np.zeros(int(np.prod(self._shape)) + 32, np.float32)
+        first = -memory.ctypes.data // 4 % 16 + 1
+        return memory[first : first + int(np.prod(self._shape))].reshape(self._shape)
+
+
+def test_the_memory_of_parameters_is_aligned(network):
+    """MKL's last digits depend on the alignment of its inputs, and that of NumPy's memory varies: a resumed run would
+    differ.
+    """
+    symbol = load_symbol(network)
+    args, _, aux = symbol.infer_shape(data=(2, 3, 8, 8))
+    arrays = [
+        {name: _Misaligned(shape) for name, shape in zip(names, shapes) if name != 'data'}
+        for names, shapes in ((symbol.list_arguments(), args), (symbol.list_auxiliary_states(), aux))
+    ]
+    net = TorchGraph(symbol, *arrays)
+    assert all(tensor.data_ptr() % 64 == 0 for tensor in net.state_dict().values() if tensor.numel())
 
 
 def test_what_torch_writes_says_what_mxnet_says(network, tmp_path):

@@ -331,8 +331,9 @@ class TorchEngine:
     def _uploaded(self, array):
         if not isinstance(array, torch.Tensor):
             array = torch.from_numpy(array.asnumpy())
-            # Out of other memory the copy would wait for all that the card has still to do.
-            array = array.pin_memory() if self._device.type == 'cuda' else array
+            # On the CPU a copy, whose alignment is always the same: MKL's last digits depend on it. For a card pinned
+            # memory: out of other memory the copy would wait for all that the card has still to do.
+            array = array.pin_memory() if self._device.type == 'cuda' else array.clone()
         return array.to(self._device, non_blocking=True)
 
 
