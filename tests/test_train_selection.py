@@ -10,7 +10,10 @@ from helpers.strip_networks import random_parameters, with_dead
 from helpers.tiny_runs import NOISE, log_lines, metrics, open_bytes, refused, save_network, train
 
 from formats.symbol_file import load_symbol
+from graphs.alive import AliveCounter
+from graphs.comparison import Difference
 from graphs.complexity import complexity
+from graphs.lambdas import lambda_layout
 from graphs.predictor import Network
 from graphs.stripped_files import strip_with_proof, stripped_paths, write_stripped
 from optimizers import APG
@@ -20,6 +23,7 @@ from tools import strip_params
 from train.checkpoint import Checkpoints
 from train.data.iterators import SyntheticIterator
 from train.engines.mxnet import MXNetEngine
+from train.rebuilds import Rebuilds
 from train.resizing import ResizableEngine
 from train.selection import Schedule, Selection, schedule_of
 
@@ -290,3 +294,46 @@ def test_selection_takes_the_first_third():
     falling = [share for share in shares if share is not None]
     assert falling == sorted(falling, reverse=True)
     assert falling[0] == pytest.approx(1 - 0.5 / 17)
+
+
+class _Rebuilt:
+    """In the place of an engine: notes what it is to be rebuilt without."""
+
+    def __init__(self):
+        self.calls = []
+
+    def shrink(self, dead):
+        self.calls.append({name: mask.tolist() for name, mask in dead.items()})
+        return Difference(1, 0.0, 0.0, 1.0, ())
+
+
+def test_the_network_is_rebuilt_when_a_tenth_is_dead_or_nothing_more_dies(tmp_path):
+    symbol, shapes = load_symbol(save_network(tmp_path, kinds=('neuron',), width=64)), {'data': (1, 3, 8, 8)}
+    shapes_of = dict(zip(symbol.list_arguments(), symbol.infer_shape(**shapes)[0]))
+    sizes = {vector.name: int(np.prod(shapes_of[vector.name])) for vector in lambda_layout(symbol)}
+    full, count = complexity(symbol, shapes).macs, AliveCounter(symbol, shapes)
+
+    def dead(number):
+        return {name: np.arange(size) < number for name, size in sizes.items()}
+
+    def left(number):
+        return count({name: ~mask for name, mask in dead(number).items()}).macs
+
+    enough = next(number for number in range(16) if left(number) <= 0.9 * full)
+    assert left(enough + 1) > 0.9 * left(enough), 'one channel more must be less than a tenth'
+    engine = _Rebuilt()
+    rebuilds = Rebuilds(engine, symbol, shapes)
+    assert not rebuilds.rebuild_if_it_pays(1, dead(enough - 1), is_final=False)
+    assert rebuilds.rebuild_if_it_pays(2, dead(enough), is_final=False)
+    state = json.loads(json.dumps(rebuilds.state()))
+    assert not rebuilds.rebuild_if_it_pays(3, dead(enough + 1), is_final=False)
+    assert rebuilds.rebuild_if_it_pays(4, dead(enough + 1), is_final=True)
+    assert not rebuilds.rebuild_if_it_pays(5, dead(enough + 1), is_final=True)
+    name = next(iter(sizes))
+    assert [sum(call[name]) for call in engine.calls] == [enough, enough + 1]
+
+    # A resumed run gets the network that a run which was not stopped has: the last channel waits, or goes at once.
+    for is_final, expected in ((False, enough), (True, enough + 1)):
+        resumed = _Rebuilt()
+        Rebuilds(resumed, symbol, shapes).load(3, state, dead(enough + 1), is_final)
+        assert [sum(call[name]) for call in resumed.calls] == [expected]

@@ -145,9 +145,9 @@ def _add_selection(group: Group) -> None:
     group.add_argument(
         '--shrink',
         action='store_true',
-        help='rebuild the network without its dead structures at the end of an epoch, so that later epochs are faster; '
-        'needs --freeze-dead or a '
-        'target. Checkpoints hold the whole network all the same',
+        help='rebuild the network without its dead structures at the end of an epoch, when a tenth of its MACs or more '
+        'are dead or nothing more is to die, so that later epochs are faster; needs --freeze-dead or a target. '
+        'Checkpoints hold the whole network all the same',
     )
     group.add_argument(
         '--target-macs',

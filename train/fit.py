@@ -158,6 +158,8 @@ class Run:
                 if self.batch < len(self._train_data) and self._may_stop() and self.is_stopped_by(interruption):
                     self._save()
                     return False
+            self._engine.settle()
+            self._settled_speed = progress.settled_speed()
         self._engine.end_epoch()
         arg_params, aux_params = self._engine.parameters()
         everything = {name: array.asnumpy() for name, array in {**arg_params, **aux_params}.items()}
@@ -192,7 +194,7 @@ class Run:
         self._files.metrics.add(record)
         self._records.append(record)
         accuracy = float(validated['accuracy'])
-        self._selection.report(epoch, accuracy, record['samples_per_second'])
+        self._selection.report(epoch, accuracy, self._settled_speed)
         self._watch.look(epoch, accuracy, self._engine.lambdas(), record.get('alive'))
         if has_shrunk and self.epoch < self._args.num_epochs:
             self._best = None  # the best epoch is the best at the final size
@@ -200,7 +202,7 @@ class Run:
             self._best = [accuracy, self.epoch]
         self._tally.clear()
         self._save()
-        self._selection.after_epoch(self.epoch, has_shrunk)
+        self._selection.after_epoch(self.epoch)
 
     def conclude(self) -> None:
         """Write the stripped network where there was a budget; say what the run comes to, and what to try where nothing

@@ -142,7 +142,8 @@ class Progress:
     def __init__(self, epoch: int, batches: int, first: int, batch_size: int, every: int) -> None:
         self._epoch, self._batch_size, self._every = epoch, batch_size, every
         self._done = self._reported = first
-        self._since = time.time()
+        self._began = self._since = time.time()
+        self._middle = first + (batches - first) // 2
         self._bar = tqdm.tqdm(
             total=batches,
             initial=first,
@@ -158,9 +159,15 @@ class Progress:
     def __exit__(self, *_: Any) -> None:
         self._bar.close()
 
+    def settled_speed(self) -> float:
+        """Images/s since the middle of the epoch: the time of compiling, and of filling caches, is not in it."""
+        return (self._done - self._middle) * self._batch_size / max(time.time() - self._began, 1e-9)
+
     def batch_done(self, tally: Tally) -> None:
         self._done += 1
         self._bar.update()
+        if self._done == self._middle:
+            self._began = time.time()
         if self._done % self._every:
             return
         elapsed = max(time.time() - self._since, 1e-9)

@@ -111,6 +111,10 @@ class Selection:
         """Whether some λ fall to 0 in this epoch."""
         return bool(self._dying)
 
+    def is_over(self, epochs: int) -> bool:
+        """Whether a budget is reached after ``epochs`` epochs, so that nothing more is to die."""
+        return self.has_budget and epochs >= self._schedule.end
+
     def state(self) -> Dict[str, Any]:
         """What a checkpoint must hold, for JSON."""
         return {

@@ -54,14 +54,18 @@ class SelectionSteps:
 
     def state(self) -> Optional[Dict[str, Any]]:
         """What a checkpoint must hold; None where nothing is frozen or measured."""
-        return self._selection.state() if self._selection.has_state else None
+        if not self._selection.has_state:
+            return None
+        return {**self._selection.state(), 'rebuilt_without': self._rebuilds.state()}
 
     def resume(self, state: Optional[Dict[str, Any]], epoch: int) -> None:
         """Go on from what ``state`` returned, after ``epoch`` epochs."""
         if state:
             self._selection.load(state)
-        if self._args.shrink:
-            self._rebuilds.rebuild(epoch, self._selection.frozen)
+            if self._args.shrink:
+                # Checkpoints of before have no ``rebuilt_without``: their networks were rebuilt after every death.
+                removed = state.get('rebuilt_without', state['frozen'])
+                self._rebuilds.load(epoch, removed, self._selection.frozen, self._selection.is_over(epoch))
 
     def apply(self, batch: int) -> None:
         """Hand the bounds on λ and γ to the engine, as they are before ``batch`` of an epoch."""
@@ -88,12 +92,10 @@ class SelectionSteps:
         self._rebuilds.measured(epoch, images_per_second)
         self._selection.report(epoch, accuracy)
 
-    def after_epoch(self, epochs: int, has_shrunk: bool) -> None:
-        """Prepare the next epoch, after ``epochs`` of them: rebuild the network if it ``has_shrunk``, and set bounds
-        and γ.
-        """
-        if has_shrunk and self._args.shrink and epochs < self._args.num_epochs:
-            self._rebuilds.rebuild(epochs, self._selection.frozen)
+    def after_epoch(self, epochs: int) -> None:
+        """Prepare the next epoch, after ``epochs`` of them: rebuild the network if it pays, and set bounds and γ."""
+        if self._args.shrink and epochs < self._args.num_epochs:
+            self._rebuilds.rebuild_if_it_pays(epochs, self._selection.frozen, self._selection.is_over(epochs))
         self.apply(batch=0)
 
     def _set_bounds(self, batch: int) -> None:
