@@ -30,7 +30,7 @@ demo: venv
 	@rm -rf $(dir $(DEMO))
 	$(RUN) train/train_cifar.py @train/recipes/digits/resnet20-demo.args --model-prefix $(DEMO)
 	$(RUN) tools/plot.py $(DEMO)
-	$(RUN) tools/strip_params.py --prefix $(DEMO) --epoch 24 --out $(DEMO)-folded --fold-bn --data digits --time
+	$(RUN) tools/strip_params.py $(DEMO):24 --out $(DEMO)-folded --fold-bn --data digits --time
 
 cifar: venv
 	$(RUN) train/train_cifar.py --network resnet --num-layers 20 --dataset cifar10 --model-prefix runs/cifar10/resnet20 \

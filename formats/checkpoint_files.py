@@ -1,31 +1,118 @@
 """MXNet checkpoints: ``prefix-symbol.json`` beside ``prefix-NNNN.params``, read and written as a pair that fits
-together.
+together; and how they are named: PREFIX:EPOCH, or PREFIX for the last whole one.
 """
 
 import glob
+import logging
 import os
 import re
+from typing import List, NamedTuple, Optional, Tuple, Union
 
+from runtime.cli import did_you_mean
 from runtime.errors import CheckpointError
 from runtime.files import written_together
 
+from .manifest import check_sum, read_manifest, sums
 from .params_file import load_params, save_params
 from .symbol_file import load_symbol, save_symbol
 from .symbol_fit import check_fit, image_shapes, inputs_of
 from .symbol_shapes import check_shapes, check_sizes
 
+SYMBOL_ENDING = '-symbol.json'
+STOPPED = 'stopped'
+# What stands between the prefix and the ending: the epoch, or 'stopped', whole epochs and batches of the next one.
+LABEL = rf'\d{{4,}}|{STOPPED}-\d{{4,}}-\d+'
 
-def symbol_path(prefix):
+Epoch = Union[int, str]  # the number of epochs; 'stopped-0007-40' for a run that was stopped in epoch 8
+
+
+class Checkpoint(NamedTuple):
+    """The checkpoint of ``prefix`` after ``epoch``. As text it is PREFIX:EPOCH, as on command lines."""
+
+    prefix: str
+    epoch: Epoch
+
+    def __str__(self) -> str:
+        return f'{self.prefix}:{self.epoch}'
+
+    @property
+    def whole_epochs(self) -> int:
+        """How many epochs the run had finished."""
+        return progress(str(self.epoch))[0]
+
+    @property
+    def paths(self) -> Tuple[str, str]:
+        """The files of the graph and of the parameters."""
+        return symbol_path(self.prefix), params_path(self.prefix, self.epoch)
+
+
+def symbol_path(prefix: str) -> str:
     """The file that holds the graph of every epoch."""
-    return f'{prefix}-symbol.json'
+    return f'{prefix}{SYMBOL_ENDING}'
 
 
-def params_path(prefix, epoch):
-    """The file that holds the parameters after ``epoch`` epochs."""
-    return f'{prefix}-{epoch:04d}.params'
+def params_path(prefix: str, epoch: Epoch) -> str:
+    """The file that holds the parameters after ``epoch``."""
+    return f'{prefix}-{epoch:04d}.params' if isinstance(epoch, int) else f'{prefix}-{epoch}.params'
 
 
-def load_checkpoint(prefix, epoch):
+def named_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint that ``name`` means, see ``find_checkpoint``. Raises CheckpointError where there is none."""
+    found = find_checkpoint(name)
+    if found:
+        return found
+    prefix = prefix_of(name)
+    if not os.path.exists(symbol_path(prefix)):
+        near = did_you_mean(os.path.basename(prefix), _prefixes_beside(prefix))
+        raise CheckpointError(f'{symbol_path(prefix)}: no such file; {_what_there_is(prefix)}{near}')
+    raise CheckpointError(f'{name}: no such checkpoint; {_what_there_is(prefix)}')
+
+
+def find_checkpoint(name: str) -> Optional[Checkpoint]:
+    """The checkpoint that ``name`` means, None where it is not the name of one.
+
+    PREFIX:EPOCH is the checkpoint of this epoch, whether it is there or not. PREFIX, or PREFIX-symbol.json, is the
+    last one that is whole, that of a stopped run too. PREFIX-0007.params is itself where its symbol is there. Raises
+    CheckpointError where all that PREFIX has are damaged.
+    """
+    prefix, epoch = _split(name)
+    if epoch is not None:
+        return Checkpoint(prefix, epoch)
+    return last_checkpoint(prefix) if os.path.exists(symbol_path(prefix)) else None
+
+
+def prefix_of(name: str) -> str:
+    """PREFIX of a ``name`` as in ``find_checkpoint``."""
+    return _split(name)[0]
+
+
+def last_checkpoint(prefix: str) -> Optional[Checkpoint]:
+    """The furthest checkpoint of ``prefix`` that is whole: its parameters are those that its manifest says, where it
+    has a manifest. None where there are no parameters. Raises CheckpointError where none is whole.
+    """
+    problems: List[str] = []
+    for label in sorted(_labels(prefix), key=progress, reverse=True):
+        try:
+            _check_whole(prefix, label)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        found = Checkpoint(prefix, int(label) if label.isdecimal() else label)
+        for problem in problems:
+            logging.warning('%s; going back to %s', problem, found)
+        return found
+    if problems:
+        raise CheckpointError('; '.join(problems))
+    return None
+
+
+def progress(label: str) -> Tuple[int, int]:
+    """(epochs, batches) behind a label."""
+    epoch, _, batch = label.replace(f'{STOPPED}-', '').partition('-')
+    return int(epoch), int(batch or 0)
+
+
+def load_checkpoint(prefix: str, epoch: Epoch):
     """Read ``(symbol, arg_params, aux_params)``, the parameters as dicts name → NDArray, and make sure that they belong
     together.
 
@@ -46,7 +133,7 @@ def load_checkpoint(prefix, epoch):
     return symbol, arg_params, aux_params
 
 
-def save_model(prefix, epoch, symbol, arg_params, aux_params):
+def save_model(prefix: str, epoch: int, symbol, arg_params: dict, aux_params: dict) -> None:
     """Write the pair, both or none, the parameters last: a ``.params`` file is never beside the symbol of another
     network.
     """
@@ -55,15 +142,62 @@ def save_model(prefix, epoch, symbol, arg_params, aux_params):
         save_params(params, arg_params, aux_params)
 
 
-def known_epochs(prefix):
-    """The epochs that have a ``.params`` file, in order."""
-    pattern = re.compile(re.escape(os.path.basename(prefix)) + r'-(\d{4,})\.params')
+def known_epochs(prefix: str) -> List[int]:
+    """The epochs that have a ``.params`` file, in order; those of stopped runs are not among them."""
+    return sorted(int(label) for label in _labels(prefix) if label.isdecimal())
+
+
+def _split(name: str) -> Tuple[str, Optional[Epoch]]:
+    """(prefix, epoch) of the name of a checkpoint, the epoch None where it does not say one. Raises CheckpointError for
+    PREFIX:WORD.
+    """
+    if name.endswith(SYMBOL_ENDING):
+        return name[: -len(SYMBOL_ENDING)], None
+    parts = re.fullmatch(rf'(.+):(\d+|{STOPPED}-\d{{4,}}-\d+)', name)
+    before, _, word = name.rpartition(':')
+    if parts is None and before and os.path.exists(symbol_path(before)):
+        raise CheckpointError(f'{name}: {word!r} is no epoch; give PREFIX:EPOCH, {_what_there_is(before)}')
+    if parts is None or os.path.exists(name):
+        parts = re.fullmatch(rf'(.+?)-({LABEL})\.params', name)
+        if parts is None or not os.path.exists(symbol_path(parts.group(1))):
+            return name, None
+    prefix, epoch = parts.groups()
+    return prefix, int(epoch) if epoch.isdecimal() else epoch
+
+
+def _labels(prefix: str) -> List[str]:
+    """The labels of all ``.params`` files of ``prefix``, in no order."""
+    pattern = re.compile(rf'{re.escape(os.path.basename(prefix))}-({LABEL})\.params')
+    names = map(os.path.basename, glob.glob(f'{glob.escape(prefix)}-*.params'))
+    return [match.group(1) for match in map(pattern.fullmatch, names) if match]
+
+
+def _check_whole(prefix: str, label: str) -> None:
+    """Raise CheckpointError for parameters that are not what their manifest says, or were not written to the end."""
+    params, manifest = f'{prefix}-{label}.params', f'{prefix}-{label}.json'
+    if os.path.lexists(manifest):
+        try:
+            check_sum(params, sums(read_manifest(manifest))['.params'])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f'{manifest}: lacks what a manifest has ({type(error).__name__}: {error})') from None
+    elif os.path.exists(unfinished_path(prefix, label)):
+        raise CheckpointError(f'{params}: was not written to the end')
+
+
+def unfinished_path(prefix: str, label: str) -> str:
+    """The file that is there while a run writes or removes the checkpoint ``label``."""
+    folder, name = os.path.split(prefix)
+    return os.path.join(folder, f'.{name}-{label}.unfinished')
+
+
+def _prefixes_beside(prefix: str) -> List[str]:
+    """The names of all checkpoints in the folder of ``prefix``."""
     folder = os.path.dirname(prefix) or '.'
-    names = [os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(folder), '*.params'))]
-    return sorted(int(match.group(1)) for match in map(pattern.fullmatch, names) if match)
+    found = glob.glob(os.path.join(glob.escape(folder), f'*{SYMBOL_ENDING}'))
+    return [os.path.basename(path)[: -len(SYMBOL_ENDING)] for path in found]
 
 
-def _what_there_is(prefix):
+def _what_there_is(prefix: str) -> str:
     epochs = known_epochs(prefix)
     if not epochs:
         return f'there is no {prefix}-NNNN.params at all'

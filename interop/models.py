@@ -7,12 +7,11 @@ model.outputs(images)                           # one array for each output, bef
 
 import contextlib
 import os
-import re
 from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from formats.checkpoint_files import load_checkpoint, symbol_path
+from formats.checkpoint_files import find_checkpoint, load_checkpoint
 from formats.onnx_file import load_onnx
 from graphs.graph import Shape, data_shape_of
 from graphs.predictor import Network, Predictor
@@ -29,10 +28,6 @@ from .runners import OnnxRunner, TorchRunner, onnx_tensors
 from .tensor_files import is_file_of_tensors, is_state_dict, read_tensors
 
 ONNX_ENDING = '.onnx'
-_EPOCH = re.compile(r'(.+)[:,](\d+)')
-_PARAMS_OF_EPOCH = re.compile(r'(.+)-(\d{4,})\.params')
-
-
 Runner = Callable[[np.ndarray], List[np.ndarray]]
 
 
@@ -128,13 +123,12 @@ class Model:
 def read_model(source: str) -> Model:
     """The Model that ``source`` names.
 
-    ``PREFIX:EPOCH`` or ``PREFIX,EPOCH`` or ``PREFIX-0001.params`` beside its symbol is an MXNet checkpoint; other
-    ``.params`` files are GluonCV's; ``.pth``, ``.pt``, ``.th`` and ``.safetensors`` are state dicts, ``.onnx`` is ONNX,
-    and anything else the name of a GluonCV network with the weights that GluonCV has for it. Bare tensors compute if
-    their names and shapes are those of a network of ours: state dicts in PyTorch, if that is installed. Raises
-    UserError for what cannot be read.
+    What ``find_checkpoint`` finds is a checkpoint of MXNet; other ``.params`` files are GluonCV's; ``.pth``, ``.pt``,
+    ``.th`` and ``.safetensors`` are state dicts, ``.onnx`` is ONNX, and anything else the name of a GluonCV network
+    with the weights that GluonCV has for it. Bare tensors compute if their names and shapes are those of a network of
+    ours: state dicts in PyTorch, if that is installed. Raises UserError for what cannot be read.
     """
-    checkpoint = checkpoint_of(source)
+    checkpoint = find_checkpoint(source)
     if checkpoint:
         return _from_mxnet(source, *load_checkpoint(*checkpoint))
     if source.endswith(ONNX_ENDING):
@@ -143,19 +137,10 @@ def read_model(source: str) -> Model:
         return _from_tensors(source, read_tensors(source))
     if os.path.exists(source) or os.path.dirname(source):
         raise CheckpointError(
-            f'{source}: do not know what to read it as; give PREFIX:EPOCH, or a .params, .pth, .th, .safetensors or '
-            '.onnx file'
+            f'{source}: do not know what to read it as; give a checkpoint (PREFIX or PREFIX:EPOCH) or a .params, .pth, '
+            '.th, .safetensors or .onnx file'
         )
     return _from_tensors(source, read_tensors(zoo_file(source)))
-
-
-def checkpoint_of(source: str) -> Optional[Tuple[str, int]]:
-    """(prefix, epoch) where ``source`` means an MXNet checkpoint, else None."""
-    named = _EPOCH.fullmatch(source)
-    if named and not os.path.exists(source):
-        return named.group(1), int(named.group(2))
-    file = _PARAMS_OF_EPOCH.fullmatch(source)
-    return (file.group(1), int(file.group(2))) if file and os.path.exists(symbol_path(file.group(1))) else None
 
 
 def _from_mxnet(source, symbol, arg_params, aux_params):

@@ -7,7 +7,7 @@ network = read_network('mobilenetv2_0.25')      # a network of GluonCV
 import os
 from typing import NamedTuple, Optional, Tuple
 
-from formats.checkpoint_files import known_epochs, load_checkpoint, params_path, symbol_path
+from formats.checkpoint_files import find_checkpoint, load_checkpoint, symbol_path
 from formats.params_file import load_arrays
 from formats.symbol_file import load_symbol
 from graphs.graph import Graph, Output, data_shape_of, labels
@@ -17,9 +17,7 @@ from runtime import mx
 from runtime.errors import CheckpointError, GraphError, UserError
 
 from .gluon_zoo import zoo_file_on_disk, zoo_network
-from .models import checkpoint_of
 
-SYMBOL_ENDING = '-symbol.json'
 CIFAR_SHAPE, IMAGENET_SHAPE = (3, 32, 32), (3, 224, 224)
 
 
@@ -43,24 +41,20 @@ class NamedNetwork(NamedTuple):
 def read_network(source: str, num_classes: Optional[int] = None) -> NamedNetwork:
     """The network that ``source`` names.
 
-    It is a checkpoint (PREFIX:EPOCH, or PREFIX for its last epoch), what Gluon's ``export`` writes (the same), a symbol
-    (a .json file; with PREFIX-symbol.json the parameters of the last epoch are read where there are any), or a network
-    of GluonCV, with its weights where they are on disk. ``num_classes`` is for GluonCV alone. Raises UserError for what
-    cannot be read.
+    It is what ``find_checkpoint`` finds (what Gluon's ``export`` writes is a checkpoint too), a symbol without
+    parameters (a .json file), or a network of GluonCV, with its weights where they are on disk. ``num_classes`` is for
+    GluonCV alone. Raises UserError for what cannot be read.
     """
     if source.endswith('.onnx'):
         raise UserError(f'{source} is an ONNX file; only a symbol of MXNet can be rewritten: name the checkpoint of it')
-    prefix = source[: -len(SYMBOL_ENDING)] if source.endswith(SYMBOL_ENDING) else source
-    checkpoint = checkpoint_of(source)
-    if checkpoint is None and os.path.exists(symbol_path(prefix)):
-        epochs = known_epochs(prefix)
-        checkpoint = (prefix, epochs[-1]) if epochs else None
-        source = source if epochs else symbol_path(prefix)
+    checkpoint = find_checkpoint(source)
+    if checkpoint is None and os.path.exists(symbol_path(source)):
+        source = symbol_path(source)
     if num_classes and (checkpoint or source.endswith('.json')):
         raise UserError(f'--num-classes is for a network of GluonCV; {source} has the classes that it was built with')
     if checkpoint:
         symbol, arg_params, aux_params = load_checkpoint(*checkpoint)
-        files = symbol_path(checkpoint[0]), params_path(*checkpoint)
+        files = checkpoint.paths
         return NamedNetwork(symbol, arg_params, aux_params, data_shape_of(symbol), files, ' and '.join(files))
     if source.endswith('.json'):
         symbol = load_symbol(source)

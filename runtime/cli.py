@@ -8,13 +8,27 @@ import re
 import signal
 import sys
 import traceback
-from typing import Iterable, NoReturn
+from typing import Any, Callable, Iterable, List, NoReturn, Optional, Sequence
 
 from .errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are UserErrors: one line, no page of usage, the nearest name for an unknown one."""
+    """A parser whose errors are UserErrors: one line, no page of usage, the nearest name for an unknown one.
+
+    ``finishers`` are functions of the parser and the namespace that are called when all was read.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.finishers: List[Callable[[argparse.ArgumentParser, argparse.Namespace], None]] = []
+
+    def parse_known_args(self, args: Optional[Sequence[str]] = None, namespace: Any = None) -> Any:
+        """As in argparse; then the ``finishers`` are called."""
+        found, rest = super().parse_known_args(args, namespace)
+        for finish in self.finishers:
+            finish(self, found)
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError for a command line that cannot be read."""

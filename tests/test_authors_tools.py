@@ -54,16 +54,14 @@ def said(capsys, main, *argv):
 
 def same_figures(capsys, main, folder, *argv):
     """What a tool says of both checkpoints, which must be the same."""
-    found, expected = (
-        said(capsys, main, '--prefix', folder / name, '--epoch', 1, *argv) for name in ('theirs', 'ours')
-    )
+    found, expected = (said(capsys, main, f'{folder / name}:1', *argv) for name in ('theirs', 'ours'))
     assert found == expected
     return found[1]
 
 
 def strip(capsys, folder, prefix, *argv):
     """What strip_params says, but for the kinds and stages of λ, which only our symbols hold."""
-    names = ('--prefix', folder / prefix, '--epoch', 1, '--out', folder / f'{prefix}-cut', '--force')
+    names = (f'{folder / prefix}:1', '--out', folder / f'{prefix}-cut', '--force')
     report = said(capsys, strip_params.main, *names, *SHAPE, *argv)[1]
     for factors in report['lambdas'].values():
         del factors['stages']
@@ -105,7 +103,7 @@ def test_convert(checkpoints, capsys, target, package):
     pytest.importorskip(package)
     folder = checkpoints[0]
     out = str(folder / f'there-{target}')
-    assert convert.main([str(folder / 'theirs'), '1', '--to', target, '--out', out, *SHAPE]) == 0
+    assert convert.main([f'{folder / "theirs"}:1', '--to', target, '--out', out, *SHAPE]) == 0
     assert float(capsys.readouterr().out.split(':')[-1]) < 1e-5
 
 
@@ -132,7 +130,7 @@ def test_strip_records_the_image_shape(checkpoints, capsys):
     """What the authors' symbol does not say, the stripped one does: no tool has to be told again."""
     folder = checkpoints[0]
     report = strip(capsys, folder, 'theirs')
-    cut = ('--prefix', folder / 'theirs-cut', '--epoch', 0)
+    cut = (f'{folder / "theirs-cut"}:0',)
     assert said(capsys, summary.main, *cut)[1]['macs'] == report['after']['macs']
     again = said(capsys, strip_params.main, *cut, '--out', folder / 'again')[1]
     assert again['after'] == again['before'] == report['after']
@@ -144,7 +142,7 @@ def test_finetune(checkpoints, tmp_path):
     folder, family = checkpoints
     for name, symbol, start in (('new', ours(family), 'theirs'), ('back', theirs(family), 'ours')):
         symbol.save(str(tmp_path / f'{name}-symbol.json'))
-        flags = ['--num-epochs', 1, '--lr', 0, '--finetune', f'{folder / start},1']
+        flags = ['--num-epochs', 1, '--lr', 0, '--finetune', f'{folder / start}:1']
         assert train(str(tmp_path / f'{name}-symbol.json'), tmp_path / name / 'run', *flags, data=DIGITS) == 0
     runs = [metrics(tmp_path / name / 'run')[0] for name in ('new', 'back')]
     assert runs[0]['validation'] == runs[1]['validation']
@@ -168,7 +166,5 @@ def test_the_training_log(family, tmp_path, capsys):
     alive = found['theirs'][-1]['alive']
     assert alive['macs'] < found['theirs'][-1]['full']['macs']
     assert any(f'macs={alive["macs"]} ' in line for line in log_lines(tmp_path / 'theirs'))
-    report = said(
-        capsys, strip_params.main, '--prefix', tmp_path / 'theirs', '--epoch', 2, '--out', tmp_path / 'cut', *SHAPE
-    )[1]
+    report = said(capsys, strip_params.main, f'{tmp_path / "theirs"}:2', '--out', tmp_path / 'cut', *SHAPE)[1]
     assert (report['after']['params'], report['after']['macs']) == (alive['params'], alive['macs'])

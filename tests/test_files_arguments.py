@@ -44,15 +44,15 @@ DAMAGED = {
 }
 NET = ['--network', 'net-symbol.json', '--model-prefix', 'out/run', *NOISE]
 IMAGES = ['--network', 'net-symbol.json', '--image-shape', '3,8,8', '--num-classes', '10', '--data-nthreads', '1']
-CHECKPOINT = ['--prefix', 'net', '--epoch', '0']
+CHECKPOINT = ['net:0']
 # Name: script, the file that is replaced, the command line, and which of the special files it may take for a sound one.
 ARGUMENTS = {
     'train recipe': (train_cifar, 'x.args', [*NET, '@x.args', '--num-epochs', '0'], ''),
     'train network': (train_cifar, 'x-symbol.json', [*NET, '--network', 'x-symbol.json'], ''),
     'train archive': (train_cifar, 'x.tar.gz', ['--dataset', 'cifar10', '--data-dir', 'x.tar.gz'], ''),
     'train checkpoint': (train_cifar, 'out/run-0001.json', [*NET, '--resume'], ''),
-    'finetune symbol': (train_cifar, 'x-symbol.json', [*NET, '--finetune', 'x,0'], ''),
-    'finetune params': (train_cifar, 'net-0000.params', [*NET, '--finetune', 'net,0'], ''),
+    'finetune symbol': (train_cifar, 'x-symbol.json', [*NET, '--finetune', 'x:0'], ''),
+    'finetune params': (train_cifar, 'net-0000.params', [*NET, '--finetune', 'net:0'], ''),
     'train records': (train_imagenet, 'x.rec', [*IMAGES, '--data-train', 'x.rec', '--data-val', 'x.rec'], 'noise deep'),
     'train index': (
         train_imagenet,
@@ -67,10 +67,10 @@ ARGUMENTS = {
     'evaluate params': (evaluate, 'net-0000.params', [*CHECKPOINT, '--dataset', 'digits'], ''),
     'strip symbol': (strip_params, 'net-symbol.json', [*CHECKPOINT, '--out', 'out/x'], ''),
     'strip params': (strip_params, 'net-0000.params', [*CHECKPOINT, '--out', 'out/x'], ''),
-    'summary': (summary, 'x-symbol.json', ['--prefix', 'x'], ''),
+    'summary': (summary, 'x-symbol.json', ['x'], ''),
     'add lambda': (add_lambda, 'x-symbol.json', ['x-symbol.json', '--list'], ''),
     'convert torch': (convert, 'x.pth', ['x.pth', '--to', 'mxnet', '--out', 'out/x'], ''),
-    'convert symbol': (convert, 'net-symbol.json', ['net', '0', '--to', 'onnx', '--out', 'out/x'], ''),
+    'convert symbol': (convert, 'net-symbol.json', ['net:0', '--to', 'onnx', '--out', 'out/x'], ''),
     **{
         f'compare {ending}': (compare_checkpoints, f'x.{ending}', [f'x.{ending}', 'net:0'], '')
         for ending in ('params', 'pth', 'safetensors', 'onnx')

@@ -35,7 +35,7 @@ ONLY_PARSED = {
     'python train/train_imagenet.py * --data-train': 'it needs ImageNet',
     'python train/train_imagenet.py --data-train': 'it needs ImageNet',
     'python train/train_imagenet.py --benchmark': 'ResNet-50 takes minutes',
-    'python tools/strip_params.py --prefix runs/new ': 'its run is not made here',
+    'python tools/strip_params.py runs/new ': 'its run is not made here',
     'python tools/evaluate.py * --data-val': 'it needs ImageNet',
     'python tools/make_record.py': "it needs ImageNet's files; tests/test_tools_make_record.py runs it",
     'python tools/benchmark.py': 'it measures for minutes; tests/test_tools_benchmark.py runs it',
@@ -134,8 +134,9 @@ def in_root(monkeypatch):
 
 
 @pytest.mark.parametrize('words', EVERY_COMMAND, ids=lambda words: ' '.join(words)[:90])
-def test_its_program_takes_it(words, in_root):
+def test_its_program_takes_it(words, in_root, capsys):
     check(words)
+    assert 'in place of' not in capsys.readouterr().err, 'an old spelling'
 
 
 def test_what_is_only_parsed_is_in_a_page():

@@ -69,7 +69,7 @@ def save_full(folder, dead):
 
 
 def strip_it(folder, *options):
-    return strip_params.main(['--prefix', str(folder / 'full'), '--epoch', '3', '--out', str(folder / 'net'), *options])
+    return strip_params.main([f'{folder / "full"}:3', '--out', str(folder / 'net'), *options])
 
 
 class Killed(BaseException):

@@ -109,7 +109,7 @@ def test_a_layer_that_is_used_twice_is_two_nodes_of_one_name():
 
 
 def strip_it(folder, *options):
-    return strip_params.main(['--prefix', str(folder / 'net'), '--epoch', '1', '--out', str(folder / 's'), *options])
+    return strip_params.main([f'{folder / "net"}:1', '--out', str(folder / 's'), *options])
 
 
 def test_the_input_may_have_any_name_and_fix_the_batch(tmp_path, capsys):

@@ -93,7 +93,7 @@ def checkpoint(tmp_path):
 
 
 def strip_it(folder, *options):
-    argv = ['--prefix', str(folder / 'full'), '--epoch', '3', '--out', str(folder / 'net'), '--force', *options]
+    argv = [f'{folder / "full"}:3', '--out', str(folder / 'net'), '--force', *options]
     assert strip_params.main(argv) == 0
     return json.loads((folder / 'net-structure.json').read_text())
 

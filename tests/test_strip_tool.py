@@ -52,7 +52,7 @@ def checkpoint(tmp_path):
 
 
 def strip_to(out, prefix, *options):
-    assert tool.main(['--prefix', prefix, '--epoch', '3', '--out', str(out), *options]) == 0
+    assert tool.main([f'{prefix}:3', '--out', str(out), *options]) == 0
 
 
 def written(folder):
@@ -88,7 +88,7 @@ def test_the_same_input_gives_the_same_bytes(checkpoint, tmp_path):
 
 def test_stripping_a_stripped_network_gives_the_same_bytes(checkpoint, tmp_path):
     strip_to(tmp_path / 'one', checkpoint)
-    assert tool.main(['--prefix', str(tmp_path / 'one'), '--epoch', '0', '--out', str(tmp_path / 'two')]) == 0
+    assert tool.main([f'{tmp_path / "one"}:0', '--out', str(tmp_path / 'two')]) == 0
     for ending in ('symbol.json', '0000.params'):
         assert (tmp_path / f'one-{ending}').read_bytes() == (tmp_path / f'two-{ending}').read_bytes()
 
@@ -202,7 +202,7 @@ def test_a_symbol_that_does_not_say_what_it_eats(tmp_path):
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
     done = subprocess.run(
-        [sys.executable, tool.__file__, '--prefix', 'nowhere', '--epoch', '1', '--out', 'x'],
+        [sys.executable, tool.__file__, 'nowhere:1', '--out', 'x'],
         cwd=tmp_path,
         capture_output=True,
         text=True,

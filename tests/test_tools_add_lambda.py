@@ -25,7 +25,7 @@ def add(*flags):
 
 
 def strip(prefix, epoch, out):
-    assert strip_params.main(['--prefix', str(prefix), '--epoch', str(epoch), '--out', str(out)]) == 0
+    assert strip_params.main([f'{prefix}:{epoch}', '--out', str(out)]) == 0
 
 
 def without_lambda(params):

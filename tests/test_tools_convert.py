@@ -43,7 +43,7 @@ def assert_same(found, expected):
 def test_onnx(checkpoint, capsys):
     runtime = pytest.importorskip('onnxruntime')
     pytest.importorskip('onnx')
-    assert main(['net', '3', '--to', 'onnx', '--out', 'there']) == 0
+    assert main(['net:3', '--to', 'onnx', '--out', 'there']) == 0
     assert printed_difference(capsys) < 1e-5
     images = random_images((3, 32, 32), 'float32')[0]
     session = runtime.InferenceSession('there.onnx', providers=['CPUExecutionProvider'])
@@ -52,7 +52,7 @@ def test_onnx(checkpoint, capsys):
 
 def test_torch(checkpoint, capsys):
     torch = pytest.importorskip('torch')
-    assert main(['net', '3', '--to', 'torch', '--out', 'there']) == 0
+    assert main(['net:3', '--to', 'torch', '--out', 'there']) == 0
     assert printed_difference(capsys) < 1e-5
     images = random_images((3, 32, 32), 'float32')[0]
     with torch.inference_mode():
@@ -65,9 +65,7 @@ def test_int8(tmp_path, monkeypatch, capsys):
     symbol, *weights = trained_network()
     given = Preprocessing((123.68, 116.28, 103.53), (58.395, 57.12, 57.375), 32, tuple('0123456789'), 'digits')
     save_model('digits', 1, with_preprocessing(symbol, given), *weights)
-    assert (
-        main(['digits', '1', '--to', 'int8', '--out', 'small', '--data', 'digits', '--calibration-images', '100']) == 0
-    )
+    assert main(['digits:1', '--to', 'int8', '--out', 'small', '--data', 'digits', '--calibration-images', '100']) == 0
     text = capsys.readouterr().out
     before, after = (
         float(part.split()[-1]) for part in text.split(': ')[1].split(' in int8')[0].replace(' before', '').split(',')
@@ -82,7 +80,7 @@ def test_int8(tmp_path, monkeypatch, capsys):
 
 def test_a_state_dict_and_back(checkpoint, capsys):
     load_file = pytest.importorskip('safetensors.numpy').load_file
-    assert main(['net', '3', '--to', 'state-dict', '--out', 'there']) == 0
+    assert main(['net:3', '--to', 'state-dict', '--out', 'there']) == 0
     assert printed_difference(capsys) < 1e-5
     assert {'conv1.weight', 'layer1.0.conv1.weight', 'linear.bias'} <= load_file('there.safetensors').keys()
     assert main(['there.safetensors', '--to', 'mxnet', '--out', 'again']) == 0
@@ -99,7 +97,7 @@ def test_gluoncv(tmp_path, monkeypatch, capsys):
     symbol = get_symbol('resnet', 50, 1000, (3, 224, 224))
     network = (symbol, *random_params(symbol, (3, 224, 224), 'float32'))
     save_model('net', 0, *network)
-    assert main(['net', '0', '--to', 'gluoncv', '--out', 'there']) == 0
+    assert main(['net:0', '--to', 'gluoncv', '--out', 'there']) == 0
     assert printed_difference(capsys) < 1e-5
     block = zoo_network('resnet50_v2')
     block.load_parameters('there.params')
@@ -113,11 +111,11 @@ def test_gluoncv(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['net', '3', '--to', 'int8', '--out', 'new'], '--data'),
-        (['net', '--to', 'onnx', '--out', 'new'], 'its prefix and its epoch'),
-        (['net', '4', '--to', 'onnx', '--out', 'new'], 'epochs of net that exist: 3'),
-        (['net', '3', '--to', 'state-dict', '--out', 'new', '--style', 'nobody'], 'nobody has no resnet-v1'),
-        (['net', '3', '--to', 'int8', '--out', 'new', '--data', 'cifar100', '--data-dir', 'nowhere'], 'nowhere'),
+        (['net:3', '--to', 'int8', '--out', 'new'], '--data'),
+        (['nett', '--to', 'onnx', '--out', 'new'], 'nett-symbol.json: no such file'),
+        (['net:4', '--to', 'onnx', '--out', 'new'], 'epochs of net that exist: 3'),
+        (['net:3', '--to', 'state-dict', '--out', 'new', '--style', 'nobody'], 'nobody has no resnet-v1'),
+        (['net:3', '--to', 'int8', '--out', 'new', '--data', 'cifar100', '--data-dir', 'nowhere'], 'nowhere'),
         (['nothing.pth', '--to', 'mxnet', '--out', 'new'], 'nothing.pth'),
     ],
 )
@@ -130,10 +128,10 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(checkpoint, argument
 def test_the_input_is_never_overwritten(checkpoint):
     sums = {name: sha256(name) for name in os.listdir()}
     with pytest.raises(UserError, match='what is to be read'):
-        main(['net', '3', '--to', 'gluoncv', '--out', './net-0003.params', '--force'])
+        main(['net:3', '--to', 'gluoncv', '--out', './net-0003.params', '--force'])
     save_model('zero', 0, *checkpoint)
     with pytest.raises(UserError, match='what is to be read'):
-        main(['zero', '0', '--to', 'int8', '--out', 'zero', '--data', 'digits', '--force'])
+        main(['zero:0', '--to', 'int8', '--out', 'zero', '--data', 'digits', '--force'])
     assert {name: sha256(name) for name in sums} == sums
 
 
@@ -142,8 +140,8 @@ def test_other_files_are_overwritten_on_demand_only(checkpoint):
     with open('there.onnx', 'w') as other:
         other.write('mine')
     with pytest.raises(UserError, match='already there'):
-        main(['net', '3', '--to', 'onnx', '--out', 'there.onnx'])
-    main(['net', '3', '--to', 'onnx', '--out', 'there.onnx', '--force'])
+        main(['net:3', '--to', 'onnx', '--out', 'there.onnx'])
+    main(['net:3', '--to', 'onnx', '--out', 'there.onnx', '--force'])
     assert os.path.getsize('there.onnx') > 1000
 
 
@@ -156,8 +154,8 @@ def test_a_symbol_that_does_not_say_what_it_takes(checkpoint):
     with open('net-symbol.json', 'w') as changed:
         json.dump(graph, changed)
     with pytest.raises(GraphError, match='does not say which images'):
-        main(['net', '3', '--to', 'onnx', '--out', 'there'])
-    assert main(['net', '3', '--to', 'onnx', '--out', 'there', '--image-shape', '3,32,32']) == 0
+        main(['net:3', '--to', 'onnx', '--out', 'there'])
+    assert main(['net:3', '--to', 'onnx', '--out', 'there', '--image-shape', '3,32,32']) == 0
 
 
 def test_pytorch_is_optional(checkpoint, monkeypatch):
@@ -165,4 +163,4 @@ def test_pytorch_is_optional(checkpoint, monkeypatch):
     for module in ('interop.torch_export', 'interop.torch_graph', 'interop.torch_operators'):
         monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(MissingDependencyError, match='PyTorch is not installed: pip install'):
-        main(['net', '3', '--to', 'torch', '--out', 'there'])
+        main(['net:3', '--to', 'torch', '--out', 'there'])

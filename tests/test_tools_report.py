@@ -55,7 +55,7 @@ def prefix(tmp_path_factory):
 
 def test_the_page_says_what_was_removed(prefix):
     """The block that died has three convolutions, of 4, 4 and 16 channels; its shortcut stays."""
-    made = Page(page(gather(prefix)))
+    made = Page(page(gather(f'{prefix}:2')))
     assert made.open == []
     said = ' '.join(made.words)
     assert '1 of 2 structures left' in re.sub(r'\s+', ' ', said)
@@ -64,13 +64,13 @@ def test_the_page_says_what_was_removed(prefix):
     with open(f'{prefix}-metrics.jsonl') as lines:
         accuracy = json.loads(lines.readlines()[-1])['validation']['accuracy']
     assert f'{100 * (1 - accuracy):.2f} %' in said
-    assert f'python tools/strip_params.py --prefix {prefix} --epoch 2' in said
+    assert f'python tools/strip_params.py {prefix}:2' in said
     assert 'same class first on 100 %' in said
     assert 'Not measured' in said
 
 
 def test_every_picture_has_a_text_alternative_and_nothing_is_fetched(prefix):
-    text = page(gather(prefix))
+    text = page(gather(f'{prefix}:2'))
     assert all(image.get('alt') or image.get('aria-label') for image in Page(text).images)
     assert len([image for image in Page(text).images if 'src' in image]) == 3
     assert not re.search(r'(src|href|srcset)="(?!data:)', text)

@@ -22,6 +22,7 @@ from helpers.tiny_runs import (
     train,
 )
 
+from formats.manifest import sealed
 from runtime import mx
 from runtime.errors import CheckpointError
 from train import build as plan
@@ -29,7 +30,6 @@ from train import train_cifar
 from train.checkpoint import Checkpoints, State
 from train.data.datasets import load_dataset, train_iterator
 from train.engines.mxnet import MXNetEngine
-from train.manifest import sealed
 
 # The learning rate drops after two epochs, with momentum in every parameter.
 FLAGS = ['--lr-step-epochs', '2', '--lr', '0.1', '--gamma', '0.1', '--keep', '9']

@@ -6,9 +6,9 @@ import shutil
 import pytest
 from helpers.tiny_runs import NOISE, log_lines, metrics, refused, save_network, train
 
+from formats.manifest import sealed
 from runtime.errors import CheckpointError
 from train.checkpoint import Checkpoints
-from train.manifest import sealed
 
 FLAGS = ['--num-epochs', 2, '--threads', 1]
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from helpers.tiny_runs import BATCHES, NOISE, checkpoint, contents, log_lines, manifests, metrics, save_network, train
 
+from formats.manifest import sealed
 from runtime import mx
 from runtime.cli import run as run_script
 from train import train_cifar
 from train.checkpoint import Checkpoints
 from train.data.image_sources import FolderSource, RecordSource
 from train.engines.mxnet import MXNetEngine
-from train.manifest import sealed
 
 KILLED_WHILE_SAVING = """
 import os, signal, sys
@@ -203,6 +203,6 @@ def test_an_error_about_a_missing_manifest_names_the_way_to_start_from_weights(t
     flags = ['--network', network, *NOISE]
     line = refusal(*flags, '--model-prefix', theirs, '--resume')
     assert '--load-epoch 2' in line
-    assert f'--finetune {theirs},2' in line
+    assert f'--finetune {theirs}:2' in line
     assert '--finetune' in refusal(*flags, '--model-prefix', theirs, '--load-epoch', 7)
     assert '--finetune' in refusal(*flags, '--model-prefix', tmp_path / 'nothing', '--resume')

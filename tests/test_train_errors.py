@@ -253,11 +253,11 @@ def test_a_graph_of_other_parameters_is_not_written_over(refusal, network, tmp_p
 @pytest.mark.parametrize(
     ('finetune', 'said'),
     [
-        ('run', 'give PREFIX,EPOCH'),
-        ('run,two', 'give PREFIX,EPOCH'),
-        ('run,-1', 'give PREFIX,EPOCH'),
-        ('missing,2', 'missing-symbol.json: no such file'),
-        ('run,7', 'epochs of run that exist: 1, 2'),
+        ('rum', 'rum-symbol.json: no such file; there is no rum-NNNN.params at all; did you mean run?'),
+        ('run:two', "'two' is no epoch; give PREFIX:EPOCH, epochs of run that exist: 1, 2"),
+        ('run:-1', "'-1' is no epoch"),
+        ('missing:2', 'missing-symbol.json: no such file'),
+        ('run:7', 'epochs of run that exist: 1, 2'),
     ],
 )
 def test_finetune_from_nothing(refusal, network, run, tmp_path, monkeypatch, finetune, said):
@@ -279,7 +279,7 @@ def test_finetune_from_another_network(refusal, run, tmp_path, kinds, width, sai
         '--optimizer',
         'nag',
         '--finetune',
-        f'{run},2',
+        f'{run}:2',
         '--num-epochs',
         1,
     ]
@@ -294,5 +294,5 @@ def test_finetune_from_another_network(refusal, run, tmp_path, kinds, width, sai
 def test_finetune_from_a_truncated_checkpoint(refusal, network, run, tmp_path):
     with open(f'{run}-0002.params', 'r+b') as params:
         params.truncate(1000)
-    line = refusal('--network', network, '--model-prefix', tmp_path / 'new', *NOISE, '--finetune', f'{run},2')
+    line = refusal('--network', network, '--model-prefix', tmp_path / 'new', *NOISE, '--finetune', f'{run}:2')
     assert 'run-0002.params' in line

@@ -87,7 +87,7 @@ def test_another_number_of_classes_is_named(digits):
 
 
 def evaluated(prefix, *options):
-    return evaluate.main(['--prefix', prefix, '--epoch', '1', '--dataset', 'digits', '--json', *options])
+    return evaluate.main([f'{prefix}:1', '--dataset', 'digits', '--json', *options])
 
 
 def test_the_tool_ends_in_an_error_on_nan(tmp_path, capsys):
@@ -109,6 +109,6 @@ def test_the_tool_ends_in_an_error_on_nan(tmp_path, capsys):
 )
 @pytest.mark.parametrize('tool', [evaluate, compare_checkpoints])
 def test_settings_that_make_every_image_alike_are_refused(tool, options):
-    beginning = ['--prefix', 'x', '--epoch', '1'] if tool is evaluate else ['x:1', 'x:1']
+    beginning = ['x:1'] if tool is evaluate else ['x:1', 'x:1']
     with pytest.raises(UserError, match=re.escape(options[1])):
         tool.main([*beginning, *options])

@@ -37,7 +37,7 @@ def arguments_of(prefix, epoch):
 
 
 def test_weights_are_taken_and_lambda_starts_at_one(folder, without_lambda, network):
-    assert train(network, folder / 'still', *STILL, '--finetune', f'{without_lambda},3', data=DIGITS) == 0
+    assert train(network, folder / 'still', *STILL, '--finetune', f'{without_lambda}:3', data=DIGITS) == 0
     found, before = arguments_of(folder / 'still', 1), arguments_of(without_lambda, 3)
     assert sorted(set(found) - set(before)) == [
         'lambda_block',
@@ -49,7 +49,7 @@ def test_weights_are_taken_and_lambda_starts_at_one(folder, without_lambda, netw
 
 def test_nothing_else_is_taken(folder, without_lambda, network):
     """The schedule begins anew, with the momentum: the first epoch's rate is the first rate."""
-    assert train(network, folder / 'one', '--num-epochs', 1, '--finetune', f'{without_lambda},3', data=DIGITS) == 0
+    assert train(network, folder / 'one', '--num-epochs', 1, '--finetune', f'{without_lambda}:3', data=DIGITS) == 0
     assert (
         train(
             network,
@@ -57,7 +57,7 @@ def test_nothing_else_is_taken(folder, without_lambda, network):
             '--num-epochs',
             1,
             '--finetune',
-            f'{folder / "one"},1',
+            f'{folder / "one"}:1',
             '--lr-step-epochs',
             '1',
             data=DIGITS,
@@ -83,7 +83,7 @@ def test_it_starts_where_the_baseline_ended(folder, without_lambda, network):
             '--lr',
             0.01,
             '--finetune',
-            f'{without_lambda},3',
+            f'{without_lambda}:3',
             data=DIGITS,
         )
         == 0
@@ -93,7 +93,7 @@ def test_it_starts_where_the_baseline_ended(folder, without_lambda, network):
 
 def test_a_finetuned_run_can_be_resumed(folder, without_lambda, network):
     """With or without saying again where it came from."""
-    flags = ['--finetune', f'{without_lambda},3', '--gamma', 0.05]
+    flags = ['--finetune', f'{without_lambda}:3', '--gamma', 0.05]
     assert train(network, folder / 'whole', '--num-epochs', 2, *flags, data=DIGITS) == 0
     for name, said_again in (('with', flags), ('without', flags[2:])):
         assert train(network, folder / name, '--num-epochs', 1, *flags, data=DIGITS) == 0

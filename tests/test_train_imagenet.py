@@ -198,10 +198,8 @@ def test_too_many_damaged_records_end_the_run(data, refusal, tmp_path):
 
 
 def test_evaluation_agrees_with_the_run(data, trained, capsys):
-    from_records = score(capsys, '--prefix', trained, '--epoch', 2, '--data-val', data / 'val.rec', '--batch-size', 4)
-    from_folders = score(
-        capsys, '--prefix', trained, '--epoch', 2, '--dataset', 'imagenet', '--data-dir', data, '--batch-size', 21
-    )
+    from_records = score(capsys, f'{trained}:2', '--data-val', data / 'val.rec', '--batch-size', 4)
+    from_folders = score(capsys, f'{trained}:2', '--dataset', 'imagenet', '--data-dir', data, '--batch-size', 21)
     of_the_run = metrics(trained)[-1]['validation']
     for found in (from_records, from_folders):
         assert (found.pop('images'), found.pop('dataset')) == (21, 'imagenet')
@@ -214,10 +212,7 @@ def test_a_stripped_network_is_scored_alike(data, trained, tmp_path, capsys):
     arg_params['lambda_block'][0] = 0
     save_model(str(tmp_path / 'full'), 0, symbol, arg_params, aux_params)
     save_model(str(tmp_path / 'small'), 0, *strip(symbol, arg_params, aux_params, {'data': (1, 3, 32, 32)})[:3])
-    full, small = (
-        score(capsys, '--prefix', tmp_path / name, '--epoch', 0, '--data-val', data / 'val.rec')
-        for name in ('full', 'small')
-    )
+    full, small = (score(capsys, f'{tmp_path / name}:0', '--data-val', data / 'val.rec') for name in ('full', 'small'))
     assert small.pop('cross-entropy') == pytest.approx(full.pop('cross-entropy'), rel=1e-4)
     assert small == full
 
@@ -226,10 +221,7 @@ def test_evaluation_leaves_damaged_images_out(data, trained, tmp_path, capsys):
     images = [jpeg(number) for number in range(60, 81)]
     images[3] = images[3][:400]
     save_records(tmp_path / 'val', images)
-    assert (
-        score(capsys, '--prefix', trained, '--epoch', 2, '--data-val', tmp_path / 'val.rec', '--max-bad', 0.1)['images']
-        == 20
-    )
+    assert score(capsys, f'{trained}:2', '--data-val', tmp_path / 'val.rec', '--max-bad', 0.1)['images'] == 20
 
 
 @pytest.mark.parametrize(
@@ -241,7 +233,7 @@ def test_evaluation_leaves_damaged_images_out(data, trained, tmp_path, capsys):
     ],
 )
 def test_evaluation_refuses(data, trained, refusal, flags, said):
-    assert said in refusal('--prefix', trained, '--epoch', 2, *flags.format(data=data).split(), script=evaluate)
+    assert said in refusal(f'{trained}:2', *flags.format(data=data).split(), script=evaluate)
 
 
 # Real photographs

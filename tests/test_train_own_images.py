@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from helpers.tiny_runs import log_lines, metrics, refused
 
-from formats.checkpoint_files import load_checkpoint
+from formats.checkpoint_files import load_checkpoint, named_checkpoint
 from graphs.preprocessing import preprocessing_of
 from symbols import get_symbol
 from tools import compare_checkpoints, convert, evaluate, make_record, predict, strip_params
 from train import small_sets, train_cifar, train_imagenet
 from train.data.class_names import CLASS_NAMES
-from train.finetune import parse_checkpoint
 
 CLASSES = ['ant', 'bee', 'cat', 'dog', 'red fox', 'red panda']
 TRAINING, VALIDATION = 3, 2  # images of a class
@@ -50,7 +49,7 @@ def trained(images, tmp_path_factory):
 @pytest.fixture(scope='module')
 def stripped(trained):
     out = f'{trained}-small'
-    assert strip_params.main(['--prefix', trained, '--epoch', '2', '--out', out]) == 0
+    assert strip_params.main([f'{trained}:2', '--out', out]) == 0
     return out
 
 
@@ -115,14 +114,14 @@ def by_mxnet(prefix, path):
 def test_tools_need_not_be_told_again(images, trained, stripped, tmp_path, capsys):
     """Evaluation finds data set, shape, mean and classes in the model; ONNX files carry them too."""
     capsys.readouterr()
-    assert evaluate.main(['--prefix', stripped, '--epoch', '0', '--data-dir', images, '--json']) == 0
+    assert evaluate.main([f'{stripped}:0', '--data-dir', images, '--json']) == 0
     scored = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert scored['images'] == 12
     assert scored['accuracy'] == metrics(trained)[-1]['validation']['accuracy']
     assert compare_checkpoints.main([f'{trained}:2', f'{stripped}:0', '--outputs-only']) == 0
     pytest.importorskip('onnxruntime')
     out = str(tmp_path / 'mine.onnx')
-    assert convert.main([stripped, '0', '--to', 'onnx', '--out', out]) == 0
+    assert convert.main([stripped, '--to', 'onnx', '--out', out]) == 0
     (of_onnx,), (of_mxnet,) = (
         predicted(capsys, model, picture_of(images, 'cat'), '--top-k', 6) for model in (out, stripped)
     )
@@ -133,13 +132,13 @@ def test_a_pretrained_network_with_other_classes(images, trained, tmp_path, caps
     """Of another set of images; shape, stem and normalisation are those of the network that is started from."""
     others = write_images(tmp_path / 'others', ['x', 'y'], size=(70, 90))
     prefix = str(tmp_path / 'tuned')
-    words = ['--data-dir', others, '--network', 'resnet', '--num-layers', '18', '--finetune', f'{trained},2']
+    words = ['--data-dir', others, '--network', 'resnet', '--num-layers', '18', '--finetune', f'{trained}:2']
     assert train_imagenet.main([*words, '--model-prefix', prefix, '--num-epochs', '1', '--lr', '0']) == 0
     text = '\n'.join(log_lines(prefix))
-    assert f'--finetune {trained},2: it tells 6 classes apart, this network 2; the classifier' in text
+    assert f'--finetune {trained}:2: it tells 6 classes apart, this network 2; the classifier' in text
     assert '--image-shape 3,32,32: as in the network that is started from' in text
     assert '--stem 1: ' in text
-    before, now = (load_checkpoint(*parse_checkpoint(name))[1] for name in (f'{trained},2', f'{prefix},1'))
+    before, now = (load_checkpoint(*named_checkpoint(name))[1] for name in (f'{trained}:2', f'{prefix}:1'))
     np.testing.assert_array_equal(now['conv0_weight'].asnumpy(), before['conv0_weight'].asnumpy())
     (found,) = predicted(capsys, prefix, os.path.join(others, 'val', 'x', '0.png'))
     assert sorted(name for name, _ in found['classes']) == ['x', 'y']
@@ -182,7 +181,7 @@ def test_predict_refuses(images, stripped, tmp_path, capfd, words, said):
 
 def test_images_of_other_classes_are_refused(trained, tmp_path, capfd):
     others = write_images(tmp_path / 'others', ['ant', 'wolf'])
-    line = refused(capfd, tmp_path, '--prefix', trained, '--epoch', 2, '--data-dir', others, script=evaluate)
+    line = refused(capfd, tmp_path, f'{trained}:2', '--data-dir', others, script=evaluate)
     assert "val has a folder 'wolf', which is none of the 6 classes" in line
 
 
@@ -194,7 +193,7 @@ def test_another_data_set_is_warned_of(tmp_path, capfd):
     known = preprocessing_of(load_checkpoint(prefix, 1)[0])
     assert (known.dataset, known.classes, known.resize) == ('digits', CLASS_NAMES['digits'], 8)
     capfd.readouterr()
-    words = ['--prefix', prefix, '--epoch', '1', '--image-shape', '3,8,8', '--num-examples', '64']
+    words = [f'{prefix}:1', '--image-shape', '3,8,8', '--num-examples', '64']
     assert evaluate.main([*words, '--dataset', 'synthetic']) == 0
     assert 'warning: this network was trained on digits; its classes need not be those of synthetic' in (
         capfd.readouterr().err

@@ -151,7 +151,7 @@ def test_a_run_with_a_budget_ends_in_a_stripped_network(tmp_path, capsys):
     """The same as the tool makes of the last checkpoint; graph and parameters byte for byte."""
     network, prefix, out = save_network(tmp_path, kinds=('block', 'neuron')), tmp_path / 'run', tmp_path / 'by-hand'
     assert train(network, prefix, *FLAGS, *BUDGET, '--shrink', '--quiet') == 0
-    assert strip_params.main(['--prefix', str(prefix), '--epoch', '6', '--out', str(out)]) == 0
+    assert strip_params.main([f'{prefix}:6', '--out', str(out)]) == 0
     written = [path.replace(str(out), f'{prefix}-stripped') for path in stripped_paths(str(out))]
     by_hand = stripped_paths(str(out))
     assert [open_bytes(path) for path in written[:2]] == [open_bytes(path) for path in by_hand[:2]]
@@ -165,7 +165,7 @@ def test_a_run_with_a_budget_ends_in_a_stripped_network(tmp_path, capsys):
     now = 100 * last['validation']['accuracy']
     said = f'Reached {share:.1f} % of the MACs (target 70 %), accuracy '
     assert any(said in line and line.endswith(f' -> {now:.1f} % now.') for line in log_lines(prefix))
-    assert f'python tools/strip_params.py --prefix {prefix} --epoch 6' in log_lines(prefix)[-1]
+    assert f'python tools/strip_params.py {prefix}:6' in log_lines(prefix)[-1]
     assert said in capsys.readouterr().err
 
 

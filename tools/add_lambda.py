@@ -1,7 +1,7 @@
 """Multiply λ = 1 into any network, wherever a structure could be removed, and prove that its function is the same.
 
-NETWORK is a checkpoint (PREFIX or PREFIX:EPOCH; what Gluon's export writes is one), a -symbol.json file, or the name of
-a network of GluonCV, whose weights are taken where they are on disk.
+NETWORK is a checkpoint (PREFIX:EPOCH, or PREFIX for the last whole one; what Gluon's export writes is one), a
+-symbol.json file, or the name of a network of GluonCV, whose weights are taken where they are on disk.
 
 Examples:
     python tools/add_lambda.py mobilenetv2_0.25 --list
@@ -23,6 +23,7 @@ from graphs.predictor import Network
 from graphs.proof import prove
 from interop.networks import initialised, read_network
 from runtime import mx
+from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
@@ -35,7 +36,9 @@ def parser():
     made.add_argument(
         'network',
         metavar='NETWORK',
-        help='a checkpoint, PREFIX or PREFIX:EPOCH, an export of Gluon; a -symbol.json file; or a network of GluonCV',
+        type=checkpoint_name,
+        help='a checkpoint (PREFIX:EPOCH, or PREFIX for the last whole one) or export of Gluon; a -symbol.json file; '
+        'or the name of a network of GluonCV',
     )
     made.add_argument('--out', metavar='PREFIX', help='writes PREFIX-symbol.json and PREFIX-0000.params')
     made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')

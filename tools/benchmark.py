@@ -2,7 +2,7 @@
 networks, the data pipeline, record files, workers and parameter servers.
 
     python tools/benchmark.py train --network resnet --num-layers 20 --image-shape 3,32,32 --batch-size 64
-    python tools/benchmark.py inference run/resnet50:100 run/stripped:0 --plot speed.png
+    python tools/benchmark.py inference run/resnet50 run/stripped --plot speed.png
     python tools/benchmark.py inference imagenet-resnet/resnet-50 imagenet-resnet/sss-resnet-41
     python tools/benchmark.py io --synthetic 100000 --steps 200
 
@@ -14,6 +14,7 @@ import sys
 
 from runtime import usable_cores
 from runtime.argument_types import positive
+from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser, run
 from tools.benchmarks import data_pipeline, inference, optimizer, record_files, scaling, training
 from tools.benchmarks.alternating import CLOCKS, ROUNDS, STEPS
@@ -109,9 +110,10 @@ def _add_inference(commands):
     command.add_argument(
         'models',
         nargs='+',
-        metavar='PREFIX:EPOCH',
-        help='checkpoints, or rows of the published tables (random weights); the first is what the others are measured '
-        'by',
+        metavar='CHECKPOINT',
+        type=checkpoint_name,
+        help='PREFIX:EPOCH, or PREFIX for the last whole one; or rows of the published tables (random weights); the '
+        'first is what the others are measured by',
     )
     command.add_argument(
         '--runtimes',

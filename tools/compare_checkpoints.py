@@ -2,7 +2,7 @@
 
     python tools/compare_checkpoints.py run/resnet20:160 run/resnet20:159
     python tools/compare_checkpoints.py resnet20-12fca82f.th converted:0 --data cifar10
-    python tools/compare_checkpoints.py full:160 stripped:0 --outputs-only
+    python tools/compare_checkpoints.py full stripped --outputs-only
 
 Exit code: 0 equal within the tolerance, 1 different, 2 nothing could be compared.
 """
@@ -14,6 +14,7 @@ from typing import Optional, Sequence
 from interop.compare import ONLY_A, ONLY_B, OTHER_SHAPE, SAME_SHAPE, comparable_params, compare_models, compare_tensors
 from interop.models import Model, read_model
 from runtime.argument_types import divisors, not_negative, numbers, positive
+from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
@@ -21,14 +22,15 @@ from train.data.datasets import DATASETS, load_dataset
 from train.evaluation import accuracy
 
 SHOWN = 10
-SOURCES = """PREFIX:EPOCH or PREFIX,EPOCH (MXNet), a .params file (MXNet's or GluonCV's), .pth, .pt, .th or
-.safetensors (PyTorch state dicts), .onnx, or the name of a GluonCV network, whose weights are then fetched"""
+SOURCES = """a checkpoint of MXNet (PREFIX:EPOCH, or PREFIX for the last whole one), a .params file (MXNet's or
+GluonCV's), .pth, .pt, .th or .safetensors (PyTorch state dicts), .onnx, or the name of a GluonCV network, whose weights
+are then fetched"""
 
 
 def parser():
     made = Parser(description=__doc__.splitlines()[0], epilog=f'A and B: {" ".join(SOURCES.split())}.')
-    made.add_argument('a', metavar='A', help='the one network; see below for what it can be')
-    made.add_argument('b', metavar='B', help='the other one')
+    made.add_argument('a', metavar='A', type=checkpoint_name, help='the one network; see below for what it can be')
+    made.add_argument('b', metavar='B', type=checkpoint_name, help='the other one')
     made.add_argument(
         '--tolerance',
         type=not_negative,

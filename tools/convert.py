@@ -1,13 +1,13 @@
 """Turn a network into another runtime's: what is written has been run beside MXNet first, and the largest difference is
 printed.
 
-    python tools/convert.py run/stripped 0 --to onnx --out resnet20.onnx
-    python tools/convert.py run/stripped 0 --to torch --out resnet20
-    python tools/convert.py run/stripped 0 --to int8 --out resnet20-int8 --data cifar10
+    python tools/convert.py run/stripped --to onnx --out resnet20.onnx
+    python tools/convert.py run/stripped --to torch --out resnet20
+    python tools/convert.py run/stripped --to int8 --out resnet20-int8 --data cifar10
     python tools/convert.py resnet20-12fca82f.th --to mxnet --out resnet20
 
-The source is an MXNet checkpoint, prefix and epoch; for --to mxnet it is a PyTorch (.pth, .pt, .th, .safetensors) or
-GluonCV (.params) file of a network of ours, or the name of a GluonCV network.
+The source is a checkpoint of MXNet, PREFIX:EPOCH, or PREFIX for the last whole one; for --to mxnet it is a PyTorch
+(.pth, .pt, .th, .safetensors) or GluonCV (.params) file of a network of ours, or the name of a GluonCV network.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from formats.checkpoint_files import load_checkpoint, params_path, save_model, symbol_path
+from formats.checkpoint_files import load_checkpoint, named_checkpoint, save_model
 from formats.params_file import save_arrays
 from graphs.comparison import Difference
 from graphs.graph import image_shape_of
@@ -28,6 +28,7 @@ from interop.conversion_proof import prove_conversion
 from interop.models import read_model
 from interop.onnx_export import export_onnx
 from interop.quantize import quantize
+from runtime.checkpoint_argument import add_old_epoch, checkpoint_name
 from runtime.cli import Parser, run
 from runtime.errors import MissingDependencyError, UserError
 from runtime.files import written_whole
@@ -41,9 +42,12 @@ CALIBRATION_BATCH = 32
 def parser():
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
-        'source', help='prefix of an MXNet checkpoint; for --to mxnet a file, or the name of a GluonCV network'
+        'checkpoint',
+        metavar='SOURCE',
+        type=checkpoint_name,
+        help='a checkpoint of MXNet; for --to mxnet a file, or the name of a GluonCV network',
     )
-    made.add_argument('epoch', type=int, nargs='?', help='epoch of the MXNet checkpoint')
+    add_old_epoch(made)
     made.add_argument(
         '--to',
         choices=sorted(FORMATS),
@@ -76,8 +80,6 @@ def parser():
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Convert as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
-    if args.to != 'mxnet' and args.epoch is None:
-        raise UserError(f'--to {args.to} starts from an MXNet checkpoint: give its prefix and its epoch')
     print(FORMATS[args.to](args))
     return 0
 
@@ -85,7 +87,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def to_onnx(args):
     """OUT.onnx, for ONNX Runtime and others"""
     (path,) = claimed(args, '.onnx')
-    network = load_checkpoint(args.source, args.epoch)
+    network = load_checkpoint(*named_checkpoint(args.checkpoint))
     return wrote(path, export_onnx(*network, image_shape(args, network[0]), path))
 
 
@@ -93,7 +95,7 @@ def to_torch(args):
     """OUT.pt, a TorchScript file for torch.jit.load in PyTorch or C++, without this project"""
     (path,) = claimed(args, '.pt')
     torch_export = optional('interop.torch_export', 'PyTorch', 'torch==2.13.0')
-    network = load_checkpoint(args.source, args.epoch)
+    network = load_checkpoint(*named_checkpoint(args.checkpoint))
     return wrote(path, torch_export.export_torch(*network, image_shape(args, network[0]), path))
 
 
@@ -102,9 +104,9 @@ def to_int8(args):
     if not args.data:
         raise UserError('--to int8 calibrates on real images: say of which data set, --data')
     graph, params = claimed(args, '-symbol.json', '-0000.params')
-    network = load_checkpoint(args.source, args.epoch)
+    network = load_checkpoint(*named_checkpoint(args.checkpoint))
     dataset = load_dataset(args.data, args.data_dir, image_shape(args, network[0]))
-    known = preprocessing_of(network[0], args.source)
+    known = preprocessing_of(network[0], args.checkpoint)
     symbol, *in_8_bits = quantize(*network, calibration_images(dataset, args.calibration_images, known))
     quantized = (with_preprocessing(symbol, known, image_shape(args, network[0])), *in_8_bits)
     before, after = (accuracy(Predictor(Network(*one)), dataset, preprocessing=known) for one in (network, quantized))
@@ -119,10 +121,10 @@ def to_int8(args):
 def to_mxnet(args):
     """OUT-symbol.json and OUT-0000.params, from a file of PyTorch or GluonCV"""
     graph, params = claimed(args, '-symbol.json', '-0000.params')
-    network = convert.to_mxnet(args.source)
-    original = read_model(args.source).outputs
+    network = convert.to_mxnet(args.checkpoint)
+    original = read_model(args.checkpoint).outputs
     difference = prove_conversion(
-        original, Predictor(Network(*network)), image_shape_of(network[0]), f'{args.source} as read'
+        original, Predictor(Network(*network)), image_shape_of(network[0]), f'{args.checkpoint} as read'
     )
     save_model(args.out, 0, *network)
     return wrote(f'{graph} and {params}', difference)
@@ -131,7 +133,7 @@ def to_mxnet(args):
 def to_state_dict(args):
     """OUT.safetensors under the names of a PyTorch module (--style), λ folded"""
     (path,) = claimed(args, '.safetensors')
-    network = load_checkpoint(args.source, args.epoch)
+    network = load_checkpoint(*named_checkpoint(args.checkpoint))
     state = convert.to_torch_state(*network[1:], args.style)
     return wrote(path, read_back(network, path, lambda scratch: save_safetensors(scratch, state)))
 
@@ -139,7 +141,7 @@ def to_state_dict(args):
 def to_gluoncv(args):
     """OUT.params, for GluonCV's load_parameters, λ folded"""
     (path,) = claimed(args, '.params')
-    network = load_checkpoint(args.source, args.epoch)
+    network = load_checkpoint(*named_checkpoint(args.checkpoint))
     params = convert.to_gluoncv_params(*network[1:])
     return wrote(path, read_back(network, path, lambda scratch: save_arrays(scratch, params)))
 
@@ -185,9 +187,7 @@ def claimed(args, *endings: str) -> List[str]:
     --force is not.
     """
     targets = [args.out if args.out.endswith(ending) and len(endings) == 1 else args.out + ending for ending in endings]
-    sources = [args.source, symbol_path(args.source)] + (
-        [] if args.epoch is None else [params_path(args.source, args.epoch)]
-    )
+    sources = [args.checkpoint] if args.to == 'mxnet' else named_checkpoint(args.checkpoint).paths
     for target in targets:
         if os.path.realpath(target) in map(os.path.realpath, sources):
             raise UserError(f'{target} is what is to be read: give another --out')

@@ -1,19 +1,20 @@
 """Score a checkpoint, full or stripped, on the test images of a data set: every image counted once.
 
 Examples:
-    python tools/evaluate.py --prefix runs/resnet20 --epoch 240 --dataset cifar10
-    python tools/evaluate.py --prefix runs/resnet50-stripped --epoch 0 --data-val val.rec
-    python tools/evaluate.py --prefix runs/resnet50-stripped --epoch 0 --dataset imagenet --data-dir imagenet
+    python tools/evaluate.py runs/resnet20:240 --dataset cifar10
+    python tools/evaluate.py runs/resnet50-stripped --data-val val.rec
+    python tools/evaluate.py runs/resnet50-stripped --dataset imagenet --data-dir imagenet
 """
 
 import argparse
 import json
 from typing import Optional, Sequence
 
-from formats.checkpoint_files import load_checkpoint
+from formats.checkpoint_files import load_checkpoint, named_checkpoint
 from graphs.graph import data_shape_of, only_input
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import IMAGES, Preprocessing, preprocessing_of
+from runtime.checkpoint_argument import add_checkpoint
 from runtime.cli import Parser, run
 from runtime.devices import contexts
 from runtime.errors import UserError
@@ -29,8 +30,9 @@ IMAGENET = 'imagenet'
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Evaluate as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
-    symbol, arg_params, aux_params = load_checkpoint(args.prefix, args.epoch)
-    known = preprocessing_of(symbol, args.prefix)
+    checkpoint = named_checkpoint(args.checkpoint)
+    symbol, arg_params, aux_params = load_checkpoint(*checkpoint)
+    known = preprocessing_of(symbol, checkpoint.prefix)
     if args.data_val:
         args.dataset = IMAGENET
     args.dataset = args.dataset or _dataset_of(known)
@@ -52,7 +54,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             # A resize belongs to its image shape.
             args.resize = args.resize or (known.resize if shape == data_shape_of(symbol) else None)
         sources = open_sources(args, False, classes)
-        _check_same_classes(args.prefix, classes, sources['validation'].classes)
+        _check_same_classes(checkpoint.prefix, classes, sources['validation'].classes)
         images = imagenet_from_args(
             args, shape, num_classes, args.batch_size, with_training=False, sources=sources
         ).validation
@@ -61,7 +63,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.json:
         print(json.dumps(dict(averages, images=count, dataset=args.dataset)))
         return 0
-    print(f'{args.prefix} epoch {args.epoch} on {args.dataset}: {count} images')
+    print(f'{checkpoint} on {args.dataset}: {count} images')
     for name, value in averages.items():
         print(f'{name} {value:.6f}' + (f' (error {100 * (1 - value):.2f} %)' if 'accuracy' in name else ''))
     return 0
@@ -99,8 +101,7 @@ def classes_of(predict: Predictor, shape: tuple) -> int:
 
 def parser() -> Parser:
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('--prefix', required=True, help='PREFIX-symbol.json and PREFIX-NNNN.params are read')
-    made.add_argument('--epoch', type=int, required=True, help='which NNNN; 0 for a stripped network')
+    add_checkpoint(made)
     made.add_argument(
         '--batch-size', type=int, default=100, help='images at a time; the result does not depend on it (default: 100)'
     )

@@ -14,10 +14,10 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from formats.checkpoint_files import known_epochs
 from graphs.preprocessing import Preprocessing
-from interop.models import Model, checkpoint_of, read_model
+from interop.models import Model, read_model
 from runtime.argument_types import divisors, numbers, positive
+from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser, run
 from runtime.errors import DataError, UserError
 from runtime.reading import read_bytes
@@ -28,7 +28,6 @@ from train.data.image_sources import MAX_IMAGE_FILE
 from train.evaluation import softmax
 
 BATCH = 32
-SYMBOL_ENDING = '-symbol.json'
 
 
 class Prediction(NamedTuple):
@@ -41,7 +40,7 @@ class Prediction(NamedTuple):
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Predict as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
-    model = read_model(with_epoch(args.model))
+    model = read_model(args.model)
     shape = image_shape(args, model)
     found = predict(model, args.images, shape, preparation(args, model, shape), args.top_k)
     if args.json:
@@ -85,13 +84,6 @@ def read_into(out: np.ndarray, path: str, view: CentreView) -> None:
         view(data, None, out)
     except DataError as error:
         raise DataError(f'{path} {error}') from None
-
-
-def with_epoch(source: str) -> str:
-    """``source``, with the last epoch where it is the prefix, or the symbol, of a checkpoint without one."""
-    prefix = source[: -len(SYMBOL_ENDING)] if source.endswith(SYMBOL_ENDING) else source
-    epochs = [] if checkpoint_of(source) else known_epochs(prefix)
-    return f'{prefix}:{epochs[-1]}' if epochs else source
 
 
 def image_shape(args: argparse.Namespace, model: Model) -> Tuple[int, ...]:
@@ -141,7 +133,10 @@ def parser() -> argparse.ArgumentParser:
     """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
-        'model', metavar='MODEL', help='an MXNet checkpoint, PREFIX or PREFIX:EPOCH (left out: the last), or FILE.onnx'
+        'model',
+        metavar='MODEL',
+        type=checkpoint_name,
+        help='a checkpoint of MXNet (PREFIX:EPOCH, or PREFIX for the last whole one), or FILE.onnx',
     )
     made.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
     made.add_argument(

@@ -8,6 +8,7 @@ Examples:
 import argparse
 import os
 
+from runtime.checkpoint_argument import add_checkpoint
 from runtime.cli import Parser, run
 from runtime.errors import UserError
 from runtime.files import write_text
@@ -17,9 +18,8 @@ from tools.reports.page import page
 
 def parser() -> Parser:
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('prefix', metavar='PREFIX', help='the --model-prefix of the run')
+    add_checkpoint(made, 'PREFIX:EPOCH, or PREFIX for the last whole checkpoint of the run under --model-prefix PREFIX')
     made.add_argument('--out', required=True, metavar='FILE', help='the page to write, FILE.html')
-    made.add_argument('--epoch', type=int, help='the checkpoint to strip (default: the last one)')
     made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
     made.add_argument('--time', action='store_true', help='also time both networks in every runtime that is installed')
     made.add_argument('--force', action='store_true', help='replace FILE')
@@ -30,7 +30,7 @@ def main(argv=None) -> int:
     args = parser().parse_args(argv)
     if os.path.exists(args.out) and not args.force:
         raise UserError(f'{args.out} exists: give another --out, or --force to replace it')
-    write_text(args.out, page(gather(args.prefix, args.epoch, args.image_shape, args.time)))
+    write_text(args.out, page(gather(args.checkpoint, args.image_shape, args.time)))
     print(args.out)
     return 0
 

@@ -1,7 +1,8 @@
 """Strip dead structures out of a checkpoint, prove that nothing changed, and write what is left for stock MXNet.
 
 Examples:
-    python tools/strip_params.py --prefix run/resnet20 --epoch 240 --out run/stripped
+    python tools/strip_params.py run/resnet20 --out run/stripped
+    python tools/strip_params.py run/resnet20:240 --out run/stripped
 """
 
 import argparse
@@ -11,7 +12,7 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from formats.checkpoint_files import load_checkpoint, params_path, symbol_path
+from formats.checkpoint_files import Checkpoint, load_checkpoint, named_checkpoint
 from formats.symbol_fit import image_shapes
 from graphs.comparison import compare_outputs, noise
 from graphs.graph import only_input
@@ -22,6 +23,7 @@ from graphs.speed import fastest_rounding, full_network, milliseconds
 from graphs.strip import strip
 from graphs.stripped_files import PROOF_INPUTS, strip_with_proof, stripped_paths, write_stripped
 from runtime.argument_types import not_negative, positive, shape_of
+from runtime.checkpoint_argument import add_checkpoint
 from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
@@ -33,8 +35,7 @@ AUTO = 'auto'
 
 def parser():
     made = Parser(description=__doc__.splitlines()[0])
-    made.add_argument('--prefix', required=True, help='the checkpoint: PREFIX-symbol.json and PREFIX-000N.params')
-    made.add_argument('--epoch', type=int, required=True, help='its epoch N')
+    add_checkpoint(made)
     made.add_argument('--out', required=True, help='writes OUT-symbol.json, OUT-0000.params and OUT-structure.json')
     made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
     made.add_argument(
@@ -101,10 +102,11 @@ def parser():
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Strip as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
-    check_options(args)
-    before = Network(*load_checkpoint(args.prefix, args.epoch))
+    checkpoint = named_checkpoint(args.checkpoint)
+    check_options(args, checkpoint)
+    before = Network(*load_checkpoint(*checkpoint))
     shapes = data_shapes(args, Predictor(before))
-    preprocessing = preprocessing_of(before.symbol, args.prefix)
+    preprocessing = preprocessing_of(before.symbol, checkpoint.prefix)
     images, dataset = proof_images(args, shapes, preprocessing)
     options = args.threshold, args.fold_bn, args.for_training, args.lambda_name
     rounding = None
@@ -131,10 +133,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def check_options(args) -> None:
+def check_options(args, checkpoint: Checkpoint) -> None:
     """Refuse what would overwrite or could not be done, before any work."""
     targets = stripped_paths(args.out)
-    sources = [os.path.realpath(path) for path in (symbol_path(args.prefix), params_path(args.prefix, args.epoch))]
+    sources = [os.path.realpath(path) for path in checkpoint.paths]
     for target in targets:
         if os.path.realpath(target) in sources:
             raise UserError(f'{target} is what is to be read: give another --out')
@@ -159,7 +161,7 @@ def data_shapes(args, network: Predictor) -> Dict[str, tuple]:
         option = '--image-shape channels,height,width'
         if len(network.inputs) > 1:
             option = ' '.join(f'--input-shape {name}=SHAPE' for name in missing)
-        raise UserError(f'{symbol_path(args.prefix)} does not say the shape of its input {missing[0]!r}: give {option}')
+        raise UserError(f'{args.checkpoint} does not say the shape of its input {missing[0]!r}: give {option}')
     shapes = {name: known[name] for name in network.inputs}
     batch = network.fixed_batch(shapes) or 1
     return {name: (batch, *shape[1:]) for name, shape in shapes.items()}

@@ -2,16 +2,17 @@
 
 Examples:
     python tools/summary.py --network resnet --num-layers 50
-    python tools/summary.py --prefix run/resnet50 --json
+    python tools/summary.py run/resnet50 --json
 """
 
 import json
 from typing import Optional, Sequence
 
-from formats.checkpoint_files import load_checkpoint
+from formats.checkpoint_files import find_checkpoint, load_checkpoint, symbol_path
 from formats.symbol_file import load_symbol
 from graphs.complexity import complexity
 from graphs.graph import data_shape_of
+from runtime.checkpoint_argument import add_checkpoint
 from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import NETWORKS, get_symbol, parse_image_shape
@@ -21,6 +22,11 @@ CIFAR_DEPTHS = {'resnet': (20, 164), 'resnext': (20, 164), 'resnet-v1': (20, 32,
 
 def parser():
     made = Parser(description=__doc__.splitlines()[0])
+    add_checkpoint(
+        made,
+        'count a checkpoint, PREFIX:EPOCH, or PREFIX for the last whole one; or a -symbol.json file without parameters',
+        required=False,
+    )
     made.add_argument(
         '--network', choices=sorted(NETWORKS), help='count one of our networks, as training would build it'
     )
@@ -32,10 +38,6 @@ def parser():
         '--scale',
         help="what has scaling factors: 'block,group', 'none', ... (default: the paper's choice); they count as "
         'lambdas only',
-    )
-    made.add_argument('--prefix', help='count a checkpoint instead: PREFIX-symbol.json')
-    made.add_argument(
-        '--epoch', type=int, help='with --prefix: also read PREFIX-000N.params, and check that it fits the symbol'
     )
     made.add_argument(
         '--image-shape',
@@ -55,7 +57,7 @@ def parser():
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Count as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
-    symbol = _checkpoint(args) if args.prefix else _network(args)
+    symbol = _checkpoint(args.checkpoint) if args.checkpoint else _network(args)
     shape = parse_image_shape(args.image_shape) if args.image_shape else data_shape_of(symbol)
     if not shape:
         raise UserError('this symbol does not say which images it takes: give --image-shape channels,height,width')
@@ -94,17 +96,19 @@ def table(found):
 
 def _network(args):
     if not args.network or args.num_layers is None:
-        raise UserError('say what to count: --network and --num-layers, or --prefix')
+        raise UserError('say what to count: --network and --num-layers, or a checkpoint')
     small = args.num_layers in CIFAR_DEPTHS.get(args.network, ())
     shape = args.image_shape or ('3,32,32' if small else '3,224,224')
     classes = args.num_classes or (10 if small else 1000)
     return get_symbol(args.network, args.num_layers, classes, shape, args.scale)
 
 
-def _checkpoint(args):
-    if args.epoch is None:
-        return load_symbol(f'{args.prefix}-symbol.json')
-    return load_checkpoint(args.prefix, args.epoch)[0]
+def _checkpoint(name):
+    """The symbol of a checkpoint, whose parameters fit where there are any."""
+    checkpoint = find_checkpoint(name)
+    if checkpoint:
+        return load_checkpoint(*checkpoint)[0]
+    return load_symbol(name if name.endswith('.json') else symbol_path(name))
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ computed, or what is kept of it.
 Resuming, baselines, tables and figures all go by this table.
 """
 
+import re
 from typing import Iterable
 
 # What is trained, by which schedule, on which data.
@@ -101,10 +102,16 @@ ADDED_LATER = {
 def differing(before: dict, now: dict, may_differ: Iterable[str]) -> list:
     """The names of arguments, sorted, in which two runs differ besides those that may."""
     may_differ = set(may_differ)
-    before, now = {**ADDED_LATER, **before}, {**ADDED_LATER, **now}
+    before, now = ({**ADDED_LATER, **_in_new_spelling(arguments)} for arguments in (before, now))
     return sorted(
         name for name in set(before) | set(now) if name not in may_differ and before.get(name) != now.get(name)
     )
+
+
+def _in_new_spelling(arguments: dict) -> dict:
+    """``arguments`` of an older run, whose ``--finetune`` may be PREFIX,EPOCH."""
+    finetune = arguments.get('finetune')
+    return {**arguments, 'finetune': re.sub(r',(\d+)$', r':\1', finetune)} if finetune else arguments
 
 
 def flags(names: Iterable[str]) -> tuple:

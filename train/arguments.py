@@ -9,6 +9,7 @@ from typing import Any, Optional, Sequence
 from formats.recipe_file import expanded
 from optimizers.rules import RULES
 from runtime.argument_types import above_zero, below_one, factor, increasing, not_negative, positive, share, whole
+from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS, in_papers_words
@@ -42,8 +43,8 @@ def _add_network(group: Group) -> None:
     group.add_argument(
         '--network',
         default='resnet',
-        help=f'a family ({", ".join(NETWORKS)}); a -symbol.json file; or PREFIX or PREFIX:EPOCH of a checkpoint, '
-        'whose parameters the run starts from',
+        help=f'a family ({", ".join(NETWORKS)}); or a checkpoint, PREFIX:EPOCH, or PREFIX for the last whole one, '
+        'whose parameters the run starts from; or a -symbol.json file alone',
     )
     group.add_argument('--num-layers', type=int, default=20, help='depth of the network')
     group.add_argument(
@@ -194,6 +195,8 @@ def _add_checkpoints(group: Group) -> None:
     )
     group.add_argument(
         '--finetune',
-        metavar='PREFIX,EPOCH',
-        help='start from these weights (and no optimizer state); λ that they lack start at 1',
+        metavar='CHECKPOINT',
+        type=checkpoint_name,
+        help='PREFIX:EPOCH, or PREFIX for the last whole one: start from these weights (and no '
+        'optimizer state); λ that they lack start at 1',
     )

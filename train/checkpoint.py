@@ -14,7 +14,8 @@ import os
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from formats.checkpoint_files import known_epochs, symbol_path
+from formats.checkpoint_files import LABEL, STOPPED, known_epochs, progress, symbol_path, unfinished_path
+from formats.manifest import check_sum, read_manifest, sealed, sums
 from formats.params_file import load_arrays, load_params, require_finite, save_arrays, save_params
 from formats.symbol_file import save_symbol, symbol_from_json
 from formats.symbol_json import MAX_BYTES
@@ -24,10 +25,7 @@ from runtime.errors import CheckpointError, GraphError
 from runtime.files import naming, sha256, write_text
 from runtime.reading import read_text
 
-from .manifest import check_sum, flatten, read_manifest, sealed, unflatten
-
-STOPPED = 'stopped'
-LABEL = rf'\d{{4,}}|{STOPPED}-\d{{4,}}-\d+'
+from .state_json import flatten, unflatten
 
 Arrays = Dict[str, mx.nd.NDArray]
 
@@ -110,10 +108,10 @@ class Checkpoints:
             except CheckpointError as error:
                 raise CheckpointError(
                     f'{error}; --resume in place of --load-epoch takes the furthest whole one, and --finetune '
-                    'PREFIX,EPOCH the weights alone'
+                    'PREFIX:EPOCH the weights alone'
                 ) from None
         problems = []
-        for found in sorted(self._labels(), key=_progress, reverse=True):
+        for found in sorted(self._labels(), key=progress, reverse=True):
             try:
                 state = self._read(found)
             except CheckpointError as error:
@@ -135,7 +133,7 @@ class Checkpoints:
 
     def forget_after(self, epoch: int) -> List[str]:
         """Remove the checkpoints of later than ``epoch`` whole epochs, the furthest first; returns their labels."""
-        later = sorted((label for label in self._labels() if _progress(label) > (epoch, 0)), key=_progress)
+        later = sorted((label for label in self._labels() if progress(label) > (epoch, 0)), key=progress)
         for label in reversed(later):
             self._remove(label)
         return later
@@ -194,7 +192,7 @@ class Checkpoints:
         _remove_if_there(self._marker(label))
 
     def _marker(self, label: str) -> str:
-        return os.path.join(self._folder, f'.{self._name}-{label}.unfinished')
+        return unfinished_path(os.path.join(self._folder, self._name), label)
 
     def _nothing_to_resume(self) -> str:
         plain = known_epochs(self._prefix)
@@ -202,22 +200,19 @@ class Checkpoints:
             return (
                 f'{self._prefix}: no checkpoint to resume from, but {self._path(f"{plain[-1]:04d}", "params")} of '
                 f'another script; --load-epoch {plain[-1]} starts from its weights, and --finetune '
-                f'{self._prefix},{plain[-1]} from them under another --model-prefix'
+                f'{self._prefix}:{plain[-1]} from them under another --model-prefix'
             )
         return (
             f'{self._prefix}: no checkpoint to resume from; leave --resume out to start a run, or give the weights to '
-            'start from by --finetune PREFIX,EPOCH'
+            'start from by --finetune PREFIX:EPOCH'
         )
 
     def _read(self, label):
         path = self._path(label, 'json')
         manifest = read_manifest(path)
         try:
-            # By their endings: a run may have been copied or renamed, and the files that are checked must be those that
-            # are loaded.
-            sums = {os.path.splitext(name)[1]: facts for name, facts in manifest['files'].items()}
             for ending in ('params', 'states'):
-                check_sum(self._path(label, ending), sums[f'.{ending}'])
+                check_sum(self._path(label, ending), sums(manifest)[f'.{ending}'])
             arg_params, aux_params = load_params(self._path(label, 'params'))
             arrays = load_arrays(self._path(label, 'states'))
             states = {name: unflatten(tree, arrays) for name, tree in manifest['optimizer_state'].items()}
@@ -268,9 +263,3 @@ def _remove_if_there(path: str) -> None:
 
 def _label(state):
     return f'{STOPPED}-{state.epoch:04d}-{state.batch}' if state.batch else f'{state.epoch:04d}'
-
-
-def _progress(label):
-    """(epochs, batches) behind a label."""
-    epoch, _, batch = label.replace(f'{STOPPED}-', '').partition('-')
-    return int(epoch), int(batch or 0)

@@ -88,7 +88,7 @@ def _next(args, shares):
     if not args.model_prefix or shares['macs'] == 1:
         return []
     data = f' --data {args.dataset}' if hasattr(args, 'dataset') else ''
-    strip = f'  python tools/strip_params.py --prefix {args.model_prefix} --epoch {args.num_epochs} --out '
+    strip = f'  python tools/strip_params.py {args.model_prefix}:{args.num_epochs} --out '
     if args.target_macs or args.target_params:
         out = stripped_prefix(args.model_prefix)
         return [
@@ -105,7 +105,7 @@ def _next_baseline(args):
     data = f' --dataset {args.dataset}' if hasattr(args, 'dataset') else ''
     return [
         'Next, evaluate it:',
-        f'  python tools/evaluate.py --prefix {args.model_prefix} --epoch {args.num_epochs}{data}',
+        f'  python tools/evaluate.py {args.model_prefix}:{args.num_epochs}{data}',
     ]
 
 

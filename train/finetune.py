@@ -7,33 +7,33 @@ from typing import Dict, Tuple
 
 import numpy as np
 
-from formats.checkpoint_files import known_epochs, load_checkpoint, symbol_path
+from formats.checkpoint_files import find_checkpoint, load_checkpoint, named_checkpoint, prefix_of, symbol_path
 from graphs.classifier import classifier_parameters
 from graphs.lambda_names import is_lambda
 from runtime import mx
-from runtime.errors import CheckpointError, UserError
+from runtime.errors import CheckpointError
 from symbols import NETWORKS
 
 CLASSIFIER_DEVIATION = 0.01
 
 
 def name_checkpoint(args: argparse.Namespace) -> None:
-    """Let ``--network PREFIX`` (or PREFIX:EPOCH) of a checkpoint be ``--network PREFIX-symbol.json`` and, where it has
-    parameters, ``--finetune PREFIX,EPOCH``; the last epoch where none is said. Other ``args`` stay as they are.
+    """Let ``--network`` of a checkpoint be ``--network PREFIX-symbol.json`` and, where it has parameters, ``--finetune
+    PREFIX:EPOCH``; and let ``--finetune PREFIX`` say its epoch. Other ``args`` stay as they are.
     """
-    prefix, colon, epoch = args.network.partition(':')
+    if args.finetune:
+        args.finetune = str(find_checkpoint(args.finetune) or args.finetune)
     if args.network.endswith('.json') or args.network in NETWORKS:
         return
+    prefix = prefix_of(args.network)
     if not os.path.exists(symbol_path(prefix)):
         if os.path.dirname(prefix):
             raise CheckpointError(f'--network {args.network}: there is no {symbol_path(prefix)}')
         return
-    if colon and not epoch.isdecimal():
-        raise UserError(f'--network {args.network}: give PREFIX:EPOCH, for example runs/resnet20:240')
+    if not args.finetune:
+        found = find_checkpoint(args.network)
+        args.finetune = str(found) if found else None
     args.network = symbol_path(prefix)
-    epochs = [int(epoch)] if colon else known_epochs(prefix)
-    if epochs and not args.finetune:
-        args.finetune = f'{prefix},{epochs[-1]}'
 
 
 def restart_weights(
@@ -79,20 +79,12 @@ def restart_weights(
     return dict(arg_params, **fresh), dict(aux_params)
 
 
-def parse_checkpoint(finetune: str) -> Tuple[str, int]:
-    """(prefix, epoch) of 'PREFIX,EPOCH'. Raises UserError for other text."""
-    prefix, comma, epoch = finetune.rpartition(',')
-    if not comma or not epoch.isdecimal():
-        raise UserError(f'--finetune {finetune}: give PREFIX,EPOCH, for example runs/resnet20,240')
-    return prefix, int(epoch)
-
-
 def weights_of(finetune: str, symbol, shapes: dict, lambda_init: float, seed: int = 0) -> Tuple[dict, dict]:
-    """(arg_params, aux_params) for ``symbol`` from ``finetune``, 'PREFIX,EPOCH'; ``shapes`` are those of its inputs.
+    """(arg_params, aux_params) for ``symbol`` from the checkpoint ``finetune``; ``shapes`` are those of its inputs.
 
-    Raises UserError for other text, CheckpointError where the weights do not fit: see ``restart_weights``.
+    Raises CheckpointError where there is none, or the weights do not fit: see ``restart_weights``.
     """
-    _, arg_params, aux_params = load_checkpoint(*parse_checkpoint(finetune))
+    _, arg_params, aux_params = load_checkpoint(*named_checkpoint(finetune))
     classifier = classifier_parameters(symbol)
     return fitting_weights(symbol, arg_params, aux_params, shapes, finetune, lambda_init, classifier, seed)
 

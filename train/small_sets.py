@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from PIL import Image
 
-from formats.checkpoint_files import symbol_path
+from formats.checkpoint_files import prefix_of, symbol_path
 from formats.symbol_file import load_symbol
 from graphs.graph import Graph, data_shape_of
 from graphs.preprocessing import Preprocessing, preprocessing_of
@@ -22,7 +22,6 @@ from symbols import has_imagenet_stem, parse_image_shape
 from .build import cumulative_shrinkage, make_optimizer, network
 from .data.image_sources import named
 from .data.imagenet import Source
-from .finetune import parse_checkpoint
 
 AUTO = 'auto'
 IMAGENET_STEM = 'imagenet'
@@ -159,7 +158,7 @@ def _shorter_sides(source: Source) -> List[int]:
 
 def _origin(args: argparse.Namespace) -> Optional[Origin]:
     if args.finetune:
-        path = symbol_path(parse_checkpoint(args.finetune)[0])
+        path = symbol_path(prefix_of(args.finetune))
     elif args.network.endswith('.json'):
         path = args.network
     else:

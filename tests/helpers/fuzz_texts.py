@@ -10,7 +10,7 @@ import tarfile
 import numpy as np
 from scipy.io import savemat
 
-from train.manifest import sealed
+from formats.manifest import sealed
 
 COST = {'params_without_bn': 200_000, 'macs': 40_000_000, 'bias_adds': 10}
 EPOCH = {

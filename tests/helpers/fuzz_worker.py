@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 
+from formats.manifest import read_manifest
 from formats.matlab_file import read_matlab
 from formats.metrics_file import read_metrics
 from formats.onnx_file import load_onnx
@@ -35,7 +36,6 @@ from runtime.reading import read_bytes
 from tools.records.manifest import read_manifest as record_manifest
 from tools.records.sources import find_images
 from tools.tables.results import read_result
-from train.manifest import read_manifest
 
 LOADERS = {
     'params': load_params,

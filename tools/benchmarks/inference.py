@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from formats.checkpoint_files import load_checkpoint, save_model
+from formats.checkpoint_files import find_checkpoint, load_checkpoint, save_model
 from graphs.complexity import complexity
 from graphs.graph import data_shape_of
 from graphs.lambdas import is_lambda
 from graphs.strip import strip
-from interop.models import checkpoint_of
 from runtime import mx
 from runtime.errors import DataError, UserError
 from symbols import parse_image_shape
@@ -60,10 +59,10 @@ def measure(args):
 
 
 def prepared(source, image_shape, prefix, as_onnx):
-    """The Network of a checkpoint, PREFIX:EPOCH, or of a row of the published tables. Raises UserError for what is
+    """The Network of a checkpoint or of a row of the published tables. Raises UserError for what is
     neither.
     """
-    named = checkpoint_of(source)
+    named = find_checkpoint(source)
     if named:
         symbol, arg_params, aux_params = load_checkpoint(*named)
         # A full network is to stay full; what λ is makes no difference to its speed.
@@ -88,7 +87,7 @@ def _published(name):
         row = find_row(read_tables(), name)
     except DataError:
         raise UserError(
-            f'{name}: give a checkpoint as PREFIX:EPOCH, for example runs/resnet20:240, or a published row such as '
+            f'{name}: give a checkpoint, for example runs/resnet20:240, or a published row such as '
             'imagenet-resnet/sss-resnet-41'
         ) from None
     if not row.network or not row.keep:

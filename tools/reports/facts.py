@@ -6,7 +6,7 @@ import tempfile
 from types import SimpleNamespace
 from typing import List, NamedTuple, Optional, Tuple
 
-from formats.checkpoint_files import known_epochs, load_checkpoint, save_model
+from formats.checkpoint_files import Epoch, load_checkpoint, named_checkpoint, prefix_of, save_model
 from formats.log_file import read_run_line
 from formats.metrics_file import read_metrics
 from graphs.comparison import default_tolerance, noise
@@ -32,7 +32,7 @@ class Facts(NamedTuple):
     """
 
     prefix: str
-    epoch: int
+    epoch: Epoch
     image_shape: Tuple[int, ...]
     records: List[dict]
     run: dict
@@ -41,13 +41,14 @@ class Facts(NamedTuple):
     timings: List[dict]
 
 
-def gather(prefix: str, epoch: Optional[int] = None, image_shape: Optional[str] = None, time: bool = False) -> Facts:
-    """The Facts of the run under ``prefix`` at ``epoch`` (default: its last one). ``time`` measures inference in every
-    runtime that is installed. Raises UserError for a run without metrics or checkpoint.
+def gather(name: str, image_shape: Optional[str] = None, time: bool = False) -> Facts:
+    """The Facts of the run whose checkpoint ``name`` means. ``time`` measures inference in every runtime that is
+    installed. Raises UserError for a run without metrics or checkpoint.
     """
-    records = read_metrics(f'{prefix}-metrics.jsonl', needs=('epoch', 'train'))
-    epoch = _last_epoch(prefix) if epoch is None else epoch
-    before = Network(*load_checkpoint(prefix, epoch))
+    records = read_metrics(f'{prefix_of(name)}-metrics.jsonl', needs=('epoch', 'train'))
+    checkpoint = named_checkpoint(name)
+    prefix, epoch = checkpoint
+    before = Network(*load_checkpoint(*checkpoint))
     shape = parse_image_shape(image_shape) if image_shape else data_shape_of(before.symbol)
     if not shape:
         raise UserError(f'{prefix}-symbol.json does not say which images it takes: give --image-shape')
@@ -56,15 +57,8 @@ def gather(prefix: str, epoch: Optional[int] = None, image_shape: Optional[str] 
     stripped = strip(*before, shapes)
     proof = prove(exact, Network(*stripped[:3]), noise(PROOF_IMAGES, shapes), default_tolerance(before.arg_params))
     timings = _timed(prefix, epoch, shape, stripped) if time else []
-    records = [record for record in records if record['epoch'] < epoch] or records
+    records = [record for record in records if record['epoch'] < checkpoint.whole_epochs] or records
     return Facts(prefix, epoch, shape, records, _run_line(prefix), stripped.report, proof.as_dict(), timings)
-
-
-def _last_epoch(prefix):
-    epochs = known_epochs(prefix)
-    if not epochs:
-        raise DataError(f'{prefix}: no checkpoint PREFIX-000N.params; give the --model-prefix of a run')
-    return epochs[-1]
 
 
 def _run_line(prefix):

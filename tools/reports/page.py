@@ -189,6 +189,6 @@ def commands_of(facts: Facts) -> List[str]:
     stripped = f'{facts.prefix}-stripped'
     return [
         *([trained] if trained else []),
-        f'python tools/strip_params.py --prefix {facts.prefix} --epoch {facts.epoch} --out {stripped}',
-        f'python tools/convert.py {stripped} 0 --to onnx --out {stripped}.onnx',
+        f'python tools/strip_params.py {facts.prefix}:{facts.epoch} --out {stripped}',
+        f'python tools/convert.py {stripped} --to onnx --out {stripped}.onnx',
     ]

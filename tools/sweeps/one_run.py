@@ -109,12 +109,12 @@ def run_plan(plan, execute):
     run_line = read_run_line(f'{prefix}.log')
     last = read_metrics(f'{prefix}-metrics.jsonl', needs=('validation_images',))[-1]
     data = _data_flags(run_line['arguments'])
-    at_epoch = ['--prefix', prefix, '--epoch', str(run_line['arguments']['num_epochs'])]
+    trained = f'{prefix}:{run_line["arguments"]["num_epochs"]}'
     stripping = json.loads(
         steps.run(
             'strip',
             'tools/strip_params.py',
-            *at_epoch,
+            trained,
             '--out',
             stripped,
             '--force',
@@ -124,7 +124,7 @@ def run_plan(plan, execute):
         )
     )
     scores = (
-        json.loads(steps.run('evaluate', 'tools/evaluate.py', '--prefix', stripped, '--epoch', '0', '--json', *data))
+        json.loads(steps.run('evaluate', 'tools/evaluate.py', stripped, '--json', *data))
         if data
         else last['validation']
     )
@@ -139,11 +139,11 @@ def run_plan(plan, execute):
 
 
 def _score_in_onnx_runtime(steps, stripped, data):
-    steps.run('convert', 'tools/convert.py', stripped, '0', '--to', 'onnx', '--out', f'{stripped}.onnx', '--force')
+    steps.run('convert', 'tools/convert.py', stripped, '--to', 'onnx', '--out', f'{stripped}.onnx', '--force')
     printed = steps.run(
         'compare',
         'tools/compare_checkpoints.py',
-        f'{stripped}:0',
+        stripped,
         f'{stripped}.onnx',
         '--outputs-only',
         '--json',

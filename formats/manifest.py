@@ -1,11 +1,10 @@
-"""The manifest of a checkpoint: JSON with a sum over all of it, and the optimizer's states as JSON."""
+"""The manifest of a checkpoint: JSON with a sum over all of it, and the sums of the files that belong to it."""
 
 import hashlib
 import json
 import os
 from typing import Any, Dict
 
-from runtime import mx
 from runtime.errors import CheckpointError
 from runtime.files import sha256
 from runtime.reading import MB, read_json
@@ -41,22 +40,6 @@ def check_sum(path: str, facts: Dict[str, Any]) -> None:
         raise CheckpointError(f'{path}: damaged, its sha256 is {found}, its manifest says {facts["sha256"]}')
 
 
-def flatten(state: Any, name: str, arrays: Dict[str, mx.nd.NDArray]) -> Any:
-    """``state`` as JSON, its arrays moved to ``arrays`` under names that begin with ``name``."""
-    if isinstance(state, mx.nd.NDArray):
-        arrays[name] = state
-        return {'array': name}
-    if isinstance(state, (list, tuple)):
-        return {type(state).__name__: [flatten(part, f'{name}/{index}', arrays) for index, part in enumerate(state)]}
-    return state if state is None else float(state)
-
-
-def unflatten(tree: Any, arrays: Dict[str, mx.nd.NDArray]) -> Any:
-    """The state that ``flatten`` was given."""
-    if not isinstance(tree, dict):
-        return tree
-    ((kind, content),) = tree.items()
-    if kind == 'array':
-        return arrays[content]
-    parts = [unflatten(part, arrays) for part in content]
-    return tuple(parts) if kind == 'tuple' else parts
+def sums(manifest: Dict[str, Any]) -> Dict[str, Any]:
+    """What ``manifest`` says of each file, by its ending ('.params'): a run may have been copied or renamed since."""
+    return {os.path.splitext(name)[1]: facts for name, facts in manifest['files'].items()}
