@@ -7,7 +7,7 @@ model.outputs(images)                           # one array for each output, bef
 
 import contextlib
 import os
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional
 
 import numpy as np
 
