@@ -1,5 +1,7 @@
 """What a block contributes, held against the loss of the network from which strip has really removed it."""
 
+import logging
+
 import numpy as np
 import pytest
 from helpers.tiny_runs import save_network
@@ -75,12 +77,14 @@ def test_a_block_contributes_what_the_loss_rises_without_it(engine):
         np.testing.assert_array_equal(values.asnumpy(), aux[name].asnumpy(), err_msg=name)
 
 
-def test_channels_contribute_by_their_gradients_and_dead_blocks_nothing(engine):
+def test_channels_contribute_by_their_gradients_and_dead_blocks_nothing(engine, caplog):
     symbol, made, data = engine
+    caplog.set_level(logging.INFO)
     frozen = {name: np.zeros(values.shape, bool) for name, values in made.lambdas().items()}
     frozen['lambda_block'][0] = True
     found = contributions(made, symbol, frozen, data, 4, lambda: Tally(0))
     assert found['lambda_block'][0] == 0
+    assert f'on 64 training images rises by: – {found["lambda_block"][1]:.3f}' in caplog.text
     channels = found['lambda_stage1_unit1_conv1']
     assert (channels >= 0).all()
     assert channels.any()

@@ -9,6 +9,7 @@ behind it trade scale, which λ alone does.
 """
 
 import itertools
+import logging
 from typing import Callable, Dict, Iterable
 
 import numpy as np
@@ -70,6 +71,12 @@ def _without_each(
         engine.set_lambdas({name: without})
         rises.flat[place] = _loss(engine, sample, make_tally) - whole
     engine.set_lambdas({name: values})
+    logging.info(
+        'Without one block of %s (– is dead), the loss on %d training images rises by: %s',
+        name,
+        sum(batch.data[0].shape[0] for batch in sample),
+        ' '.join('–' if is_dead else f'{rise:.3f}' for rise, is_dead in zip(rises.ravel(), frozen.ravel())),
+    )
     return rises
 
 
