@@ -99,7 +99,7 @@ def last_checkpoint(prefix: str) -> Optional[Checkpoint]:
             continue
         found = Checkpoint(prefix, int(label) if label.isdecimal() else label)
         for problem in problems:
-            logging.warning('%s; going back to %s', problem, found)
+            logging.warning('%s; using %s instead', problem, found)
         return found
     if problems:
         raise CheckpointError('; '.join(problems))

@@ -85,7 +85,7 @@ def _small_int(digits):
 
 
 def _no_number(literal):
-    raise GraphError(f'the number {literal[:20]} has no place in a symbol')
+    raise GraphError(f'the number {literal[:20]} is not allowed in a symbol')
 
 
 def _version(graph):

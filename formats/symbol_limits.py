@@ -80,7 +80,7 @@ def check_attributes(operator, attrs, inputs):
     if attrs.get('__storage_type__', DENSE) != DENSE:
         raise GraphError('only dense variables are read')
     if operator == '_split_v2' and not _numbers(attrs.get('indices', '')) and attrs.get('sections', '0') == '0':
-        raise GraphError('it splits nothing: neither sections nor indices')
+        raise GraphError('it has neither sections nor indices')
     if attrs.get('use_length') == 'None':
         raise GraphError('use_length is neither True nor False, which aborts MXNet')
     if operator not in _MORE_INPUTS and attrs.get('num_args', str(inputs)) != str(inputs):

@@ -207,7 +207,9 @@ def _check(symbol):
     names = symbol.list_arguments()
     known = [name for name in names if is_lambda(name)]
     if known:
-        raise GraphError(f'the network has λ already ({", ".join(known[:3])}); λ is added to a network without any')
+        raise GraphError(
+            f'the network has λ already ({", ".join(known[:3])}); λ can only be added to a network without λ'
+        )
     if 'data' not in names:
         raise GraphError('the network has no input called data; rename its input of images')
 

@@ -44,7 +44,9 @@ def with_loss(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
         return symbol
     if len(graph.heads) != 1 or graph.heads[0].node.op == 'sigmoid':
         ends = ', '.join(head.node.op for head in graph.heads)
-        raise GraphError(f'the network ends in {ends}, which no softmax loss fits; give it its own loss and label')
+        raise GraphError(
+            f'the network ends in {ends}, behind which a softmax loss is wrong; give the network its own loss and label'
+        )
     scores = logits(graph).heads[0]
     graph.heads = [scores]
     name = graph.fresh_name('softmax')

@@ -235,7 +235,9 @@ def _is_layer(node):
 
 
 def _runs(structures):
-    """(how many structures, neighbours of each); the second is 0 where they are no equal neighbours."""
+    """(how many structures, channels of each); the second is 0 where the channels of a structure lie apart or the
+    structures differ in size.
+    """
     starts = np.flatnonzero(np.concatenate([[True], structures[1:] != structures[:-1]]))
     widths = np.diff(np.concatenate([starts, [len(structures)]]))
     regular = (widths == widths[0]).all() and len(np.unique(structures[starts])) == len(starts)

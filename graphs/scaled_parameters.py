@@ -78,5 +78,5 @@ def _entries(parameter, source, factor, below, shapes):
     entries = product.reshape(len(product), -1)[:, 0].astype(int) - 1
     elements, slices = np.unique(entries, return_counts=True)
     if (np.repeat(elements, slices) != entries).any() or len(set(slices)) > 1:
-        raise GraphError(f'{factor} multiplies {parameter} by slices that are no equal neighbours')
+        raise GraphError(f'{factor} multiplies slices of {parameter} that are unequal or not side by side')
     return entries

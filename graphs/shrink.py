@@ -115,7 +115,9 @@ def _pruned(graph, arrays, known, data_shapes):
         before = graph.to_json()
         constants, cut = prune(graph, Weights(arrays), shapes, set(data_shapes))
         if constants:
-            raise CannotShrinkError(f'a whole layer is dead, and {next(iter(constants))} would have to take its place')
+            raise CannotShrinkError(
+                f'a whole layer is dead, and without it the network needs the new parameter {next(iter(constants))}'
+            )
         if cut.is_empty and graph.to_json() == before:
             return kept
         shapes.update({source: cut.shape_of(source, shape) for source, shape in shapes.items()})

@@ -70,10 +70,7 @@ class Model:
         Raises UserError where there is no way to compute it.
         """
         if self._run is None:
-            raise UserError(
-                f'{self.source} holds tensors alone, and not those of a network that we know, so there is nothing to '
-                'compute'
-            )
+            raise UserError(f'{self.source} holds the tensors of an unknown network, so its outputs cannot be computed')
         parts = [self._run(images[begin : begin + batch_size]) for begin in range(0, len(images), batch_size)]
         return [np.concatenate(of_output) for of_output in zip(*parts)]
 
@@ -137,7 +134,7 @@ def read_model(source: str) -> Model:
         return _from_tensors(source, read_tensors(source))
     if os.path.exists(source) or os.path.dirname(source):
         raise CheckpointError(
-            f'{source}: do not know what to read it as; give a checkpoint (PREFIX or PREFIX:EPOCH) or a .params, .pth, '
+            f'{source}: unknown kind of file; give a checkpoint (PREFIX or PREFIX:EPOCH) or a .params, .pth, '
             '.th, .safetensors or .onnx file'
         )
     return _from_tensors(source, read_tensors(zoo_file(source)))

@@ -46,7 +46,7 @@ def read_network(source: str, num_classes: Optional[int] = None) -> NamedNetwork
     GluonCV alone. Raises UserError for what cannot be read.
     """
     if source.endswith('.onnx'):
-        raise UserError(f'{source} is an ONNX file; only a symbol of MXNet can be rewritten: name the checkpoint of it')
+        raise UserError(f'{source} is an ONNX file; give the MXNet checkpoint that it was made from')
     checkpoint = find_checkpoint(source)
     if checkpoint is None and os.path.exists(symbol_path(source)):
         source = symbol_path(source)
@@ -62,7 +62,7 @@ def read_network(source: str, num_classes: Optional[int] = None) -> NamedNetwork
     if os.path.dirname(source) or os.path.exists(source):
         raise CheckpointError(
             f'{source}: there is no {symbol_path(source)}; give PREFIX or PREFIX:EPOCH of a checkpoint, a -symbol.json '
-            "file, or the name of a network of GluonCV's"
+            'file, or the name of a GluonCV network'
         )
     return _from_zoo(source, num_classes)
 
@@ -101,21 +101,21 @@ def _from_zoo(name, num_classes):
     block = zoo_network(name, **({'classes': num_classes} if num_classes else {}))
     symbol = block(mx.sym.Variable('data'))
     if not isinstance(symbol, mx.sym.Symbol):
-        raise GraphError(f'{name} has several outputs; λ is added to a network that classifies')
+        raise GraphError(f'{name} has several outputs; λ can only be added to a classifier, which has one')
     shape = CIFAR_SHAPE if name.lower().startswith('cifar_') else IMAGENET_SHAPE
     path = zoo_file_on_disk(name)
     if path is None:
         return NamedNetwork(symbol, None, None, shape, (), f'{name} of GluonCV, whose weights are not on disk')
     arrays, anew = _zoo_parameters(block, symbol, path, shape)
     aux_params = {state: arrays.pop(state) for state in symbol.list_auxiliary_states()}
-    fresh = f'; {", ".join(anew)} start anew' if anew else ''
+    fresh = f'; {", ".join(anew)} start from random values' if anew else ''
     return NamedNetwork(
         symbol, arrays, aux_params, shape, (path,), f'{name} of GluonCV with the weights of {path}{fresh}'
     )
 
 
 def _zoo_parameters(block, symbol, path, image_shape):
-    """(the parameters of ``symbol`` by name, the names of those that start anew as the file has another shape)."""
+    """(the parameters of ``symbol`` by name, the names of those that the file has in another shape and are drawn)."""
     stored = load_arrays(path)
     names = {parameter.name: name for name, parameter in block._collect_params_with_prefix().items()}
     shapes = _shapes(symbol, image_shape)

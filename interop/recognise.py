@@ -43,7 +43,7 @@ class Match(NamedTuple):
         if self.problems:
             more = f'; and {len(self.problems) - _SHOWN} more' if len(self.problems) > _SHOWN else ''
             raise CheckpointError(
-                f'{path} is no network that we know how to convert; the nearest is {self.description}, but '
+                f'{path} is not a network that can be converted; the nearest is {self.description}, but '
                 f'{"; ".join(self.problems[:_SHOWN])}{more}'
             )
 

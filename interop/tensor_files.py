@@ -47,7 +47,7 @@ def read_tensors(path: str) -> Dict[str, np.ndarray]:
         tensors = _gluon_names({_bare(name): array.asnumpy() for name, array in load_arrays(path).items()})
     else:
         raise CheckpointError(
-            f'{path}: do not know what to read it as; known endings are '
+            f'{path}: unknown kind of file; known endings are '
             f'{", ".join((PARAMS_ENDING, *TORCH_ENDINGS, SAFETENSORS_ENDING))}'
         )
     if not tensors:

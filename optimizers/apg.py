@@ -100,9 +100,8 @@ class APG(mx.optimizer.Optimizer):
         if index in self.idx2name:
             return self.idx2name[index]
         raise TrainingError(
-            f'APG cannot tell the name of parameter {index!r}, so not whether it is a scaling factor: create the '
-            'optimizer with '
-            'param_idx2name={index: name}, or use names as keys'
+            f'APG does not know the name of parameter {index!r}, by which it recognises scaling factors: create the '
+            'optimizer with param_idx2name={index: name}, or use names as keys'
         )
 
     def is_lambda(self, index: Union[int, str]) -> bool:

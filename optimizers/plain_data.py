@@ -72,11 +72,12 @@ def from_plain(plain: Dict[str, Any]) -> APG:
     """The optimizer that ``to_plain`` was given. Raises TrainingError for data that it cannot have made."""
     if not isinstance(plain, dict) or set(plain) != FIELDS or set(plain['settings']) != set(SETTINGS):
         raise TrainingError(
-            'this is no description of an optimizer; every process of a run must have the same version of this project'
+            'this is not a description of an optimizer; every process of a run must have the same version of this '
+            'project'
         )
     if plain['rule'] not in RULES:
         raise TrainingError(
-            f'there is no rule {plain["rule"]!r} here, only {", ".join(RULES)}; every process of a run must have the '
+            f'unknown rule {plain["rule"]!r}; known are {", ".join(RULES)}; every process of a run must have the '
             f'same version of '
             'this project'
         )
@@ -109,9 +110,7 @@ def _schedule_from_plain(plain):
     if plain is None:
         return None
     if plain.get('kind') not in SCHEDULES or set(plain['attributes']) != set(SCHEDULES[plain['kind']]):
-        raise TrainingError(
-            'this is no schedule that this project knows; every process of a run must have the same version of it'
-        )
+        raise TrainingError('this is not a known schedule; every process of a run must have the same version of it')
     kind = getattr(mx.lr_scheduler, plain['kind'])
     schedule = kind.__new__(kind)
     vars(schedule).update((name, _plain(value)) for name, value in plain['attributes'].items())
@@ -131,6 +130,5 @@ def _plain(value):
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TrainingError(
-        f'an optimizer has the setting {value!r}, which is no text and no number, so parameter servers cannot be '
-        f'told of it'
+        f'the setting {value!r} of an optimizer is neither text nor a number, so it cannot be sent to parameter servers'
     )

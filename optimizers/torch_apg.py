@@ -177,7 +177,7 @@ class APG(torch.optim.Optimizer):
                 continue
             if isinstance(state, tuple):
                 raise CheckpointError(
-                    f'the optimizer state of {name} is one of half precision, which this engine does not go on from'
+                    f'the optimizer state of {name} is in half precision, which --engine torch cannot resume from'
                 )
             moving = -state[0].asnumpy() / state[1] if group['kind'] == 'weight' else state.asnumpy()
             if moving.shape != tuple(parameter.shape):

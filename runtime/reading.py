@@ -33,7 +33,7 @@ def open_regular(
     except ValueError as reason:
         if isinstance(reason, UserError):
             raise
-        raise error(f'{path!r} can be the name of no file ({reason})') from None
+        raise error(f'{path!r} is not a valid name of a file ({reason})') from None
     try:
         # Another file may have taken the place of the first one meanwhile.
         _require_regular(os.fstat(source.fileno()), path, most, error)

@@ -45,7 +45,7 @@ class ThreadChooser:
         threads = threads_beside(busy, self._cores, self.threads)
         if threads != self.threads:
             logging.info(
-                'Other processes use %.1f of %d cores: %d thread%s from here on',
+                'Other processes use %.1f of %d cores: %d thread%s from now on',
                 busy,
                 self._cores,
                 threads,

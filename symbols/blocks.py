@@ -99,7 +99,7 @@ def scaled_block(
     """
     symbol = block(mx.sym.Variable('data'))
     if not isinstance(symbol, mx.sym.Symbol) or len(symbol) != 1:
-        raise GraphError(f'{block.name} has several outputs; λ is added to a block of one')
+        raise GraphError(f'{block.name} has several outputs; λ can only be added to a block of one output')
     symbol, found = add_lambda(symbol, image_shape, kinds, exclude)
     if not found:
         raise GraphError(f'{block.name} has no structure of the kinds {", ".join(kinds)} that could be removed')

@@ -208,7 +208,7 @@ def test_labels_that_are_none(open_images, tmp_path, label, said):
 
 def test_nothing_but_damage_ends(open_images, tmp_path):
     rec = save_records(tmp_path / 'images', [bytes(100)] * 8)
-    with pytest.raises(DataError, match='20 images that were to replace a damaged one are damaged too'):
+    with pytest.raises(DataError, match='20 images in a row that should replace a damaged one are damaged too'):
         epoch_of(open_images('--data-train', rec, '--data-val', rec, '--max-bad', 1).train)
 
 
@@ -286,7 +286,7 @@ def test_folders_without_images(tmp_path, make):
 def test_shapes_that_cannot_be(open_images, rec):
     with pytest.raises(DataError, match='three channels, not the 1'):
         open_images('--data-train', rec, '--data-val', rec, shape=(1, 32, 32))
-    with pytest.raises(DataError, match='--resize 31: the centre of 32 x 32 pixels does not fit in'):
+    with pytest.raises(DataError, match='--resize 31: the centre of 32 x 32 pixels is larger than that'):
         open_images('--data-train', rec, '--data-val', rec, '--resize', 31)
     with pytest.raises(DataError, match='a batch size of 31 on 1 worker'):
         open_images('--data-train', rec, '--data-val', rec, batch_size=31)

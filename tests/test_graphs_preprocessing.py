@@ -112,8 +112,8 @@ def test_other_classes_start_the_classifier_anew_and_keep_the_rest(symbol, caplo
         arg_params, aux_params, shapes, 'runs/old,3', classifier=classifier_parameters(wider), seed=1
     )
     assert [record.getMessage() for record in caplog.records] == [
-        '--finetune runs/old,3: it tells 3 classes apart, this network 7; the classifier (fc1_weight, fc1_bias) starts '
-        'anew'
+        '--finetune runs/old,3: it has 3 classes, this network has 7; the classifier (fc1_weight, fc1_bias) starts '
+        'from random values'
     ]
     assert states.keys() == aux_params.keys()
     for name, array in found.items():

@@ -171,7 +171,7 @@ def test_lambda_and_inputs_have_no_foreign_name():
 def test_gluoncvs_networks_that_are_not_ours_are_refused(name, problem):
     match = recognise(zoo_shapes(name, 32 if 'cifar' in name else 224))
     assert problem in match.problems
-    with pytest.raises(CheckpointError, match='no network that we know how to convert') as error:
+    with pytest.raises(CheckpointError, match='not a network that can be converted') as error:
         match.require_whole(name)
     assert len(str(error.value)) < 1000
 

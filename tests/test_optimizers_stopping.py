@@ -17,7 +17,7 @@ from runtime.errors import TrainingError
 @pytest.mark.parametrize('kind', ['local', 'device'])
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_key_without_a_name_ends_training_on_a_kvstore(kind):
-    with pytest.raises(TrainingError, match='inside the kvstore: APG cannot tell the name of parameter 3'):
+    with pytest.raises(TrainingError, match='inside the kvstore: APG does not know the name of parameter 3'):
         train(store_with(mx.optimizer.create('apg'), kind))
     assert sys.gettrace() is None
 
@@ -80,7 +80,7 @@ def test_a_script_ends_with_exit_code_2_and_says_why(tmp_path):
     assert done.returncode == 2
     assert 'trained' not in done.stdout
     assert done.stderr.splitlines()[-1].startswith(
-        'error: the optimizer failed inside the kvstore: APG cannot tell the name of parameter 3'
+        'error: the optimizer failed inside the kvstore: APG does not know the name of parameter 3'
     )
 
 
@@ -103,4 +103,6 @@ def test_a_parameter_server_ends_with_exit_code_2_and_says_why():
     with Cluster(DIST_WORKER, workers=1) as cluster:
         _, complaint = cluster.server.communicate(timeout=150)
         assert cluster.server.returncode == 2
-    assert 'error: the optimizer failed on this parameter server: APG cannot tell the name of parameter 3' in complaint
+    assert (
+        'error: the optimizer failed on this parameter server: APG does not know the name of parameter 3' in complaint
+    )

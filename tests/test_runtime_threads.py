@@ -55,8 +55,8 @@ def test_threads_are_given_up_and_taken_back(monkeypatch, caplog):
             chooser.look()
     assert applied == [2, 1, 2]
     assert caplog.messages[1:] == [
-        'Other processes use 1.0 of 2 cores: 1 thread from here on',
-        'Other processes use 0.0 of 2 cores: 2 threads from here on',
+        'Other processes use 1.0 of 2 cores: 1 thread from now on',
+        'Other processes use 0.0 of 2 cores: 2 threads from now on',
     ]
 
 

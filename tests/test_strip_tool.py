@@ -120,7 +120,7 @@ def test_nothing_is_overwritten(checkpoint, tmp_path):
         strip_to(tmp_path / 'small', checkpoint)
     strip_to(tmp_path / 'small', checkpoint, '--force')
     before = {name: (tmp_path / name).read_bytes() for name in ('full-symbol.json', 'full-0003.params')}
-    with pytest.raises(UserError, match='is what is to be read'):
+    with pytest.raises(UserError, match='is an input: give'):
         strip_to(tmp_path / 'full', checkpoint, '--force')
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
     assert not (tmp_path / 'full-0000.params').exists()

@@ -101,7 +101,7 @@ def test_a_network_of_gluoncv_without_weights(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('classes', [10, 4])
 def test_a_network_of_gluoncv_with_weights(tmp_path, monkeypatch, capsys, classes):
-    """For other classes, the classifier starts anew and all other weights stay."""
+    """For other classes, the classifier starts from random values and all other weights stay."""
     block = zoo_network('cifar_resnet20_v1')
     block.initialize(mx.init.Normal(0.1))
     block(mx.nd.zeros((1, 3, 32, 32)))
@@ -111,7 +111,7 @@ def test_a_network_of_gluoncv_with_weights(tmp_path, monkeypatch, capsys, classe
     save_arrays(str(path), weights)
     monkeypatch.setenv('MXNET_HOME', str(tmp_path))
     add('cifar_resnet20_v1', '--num-classes', classes, '--out', tmp_path / 'net')
-    assert ('start anew' in capsys.readouterr().out) == (classes == 4)
+    assert ('from random values' in capsys.readouterr().out) == (classes == 4)
     _, arg_params, aux_params = load_checkpoint(str(tmp_path / 'net'), 0)
     found = without_lambda({**arg_params, **aux_params})
     assert len(found) == len(weights)
@@ -138,7 +138,7 @@ def test_list_writes_nothing(plain, tmp_path, capsys, monkeypatch):
     ('flags', 'said'),
     [
         (['{plain}'], '--out PREFIX'),
-        (['{plain}', '--out', '{plain}', '--force'], 'is what is to be read'),
+        (['{plain}', '--out', '{plain}', '--force'], 'is an input: give'),
         (['{folder}/none', '--out', 'x'], 'there is no'),
         (['{plain}:7', '--out', 'x'], 'no such file'),
         (['net.onnx', '--out', 'x'], 'is an ONNX file'),

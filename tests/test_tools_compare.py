@@ -216,7 +216,7 @@ def test_tensors_of_nobody_are_compared_without_outputs(tmp_path, capsys):
     assert 'give --image-shape' in report['outputs_missing']
     with pytest.raises(UserError, match='--outputs-only has nothing to compare: .*give --image-shape'):
         main([a, b, '--outputs-only'])
-    assert 'nothing to compute' in compared(capsys, a, b, '--image-shape', '3,32,32')[1]['outputs_missing']
+    assert 'cannot be computed' in compared(capsys, a, b, '--image-shape', '3,32,32')[1]['outputs_missing']
 
 
 def test_nan_and_infinity_are_no_numbers_to_subtract():
@@ -249,9 +249,9 @@ def test_accuracy_is_that_of_the_logits_on_every_test_image(tmp_path, capsys):
         ('broken.params', b'\x12\x01' + bytes(9), 'broken.params'),
         ('empty.params', b'\x12\x01' + bytes(30), 'holds no tensors'),
         ('broken.safetensors', b'\xff' * 40, 'broken.safetensors'),
-        ('notes.txt', b'hello', 'do not know what to read it as'),
+        ('notes.txt', b'hello', 'unknown kind of file'),
         ('nowhere/net:3', None, 'net'),
-        ('nowhere/net', None, 'do not know what to read it as'),
+        ('nowhere/net', None, 'unknown kind of file'),
     ],
 )
 def test_what_cannot_be_read_is_one_line_and_exit_code_2(name, content, complaint, tmp_path, capsys):

@@ -160,7 +160,7 @@ def test_too_many_undecodable_images_end_the_run_until_allowed_or_mended(train, 
     write_files(tmp_path / 'train', bad)
     line = refused(capfd, tmp_path, train, prefix, '--jobs', 1, script=make_record, is_unchanged=False)
     assert '2 of 14 images cannot be decoded, which is more than --max-bad 0.001 allows' in line
-    assert f'remove {prefix}.partial.jsonl and begin anew' in line
+    assert f'remove {prefix}.partial.jsonl and start again' in line
     assert sorted(os.listdir(os.path.dirname(prefix))) == ['set.partial.jsonl', 'set.partial.rec']
     make(train, prefix, '--max-bad', 0.15)
     assert {name: record.image for name, record in records_of(prefix).items()} == images

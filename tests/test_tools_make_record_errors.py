@@ -192,7 +192,7 @@ def test_a_broken_tar_file_is_refused(images, prefix, tmp_path, capfd, kind, wor
         ({'a.JPEG': b'x'}, 'the images stand in no class folders: give --devkit'),
         ({'a.JPEG': b'x', 'n1/b.JPEG': b'x'}, 'both in classes (n1/b.JPEG) and without (a.JPEG)'),
         ({'n1/b.JPEG': b'x', 'n2/readme.txt': b''}, 'n2 holds no images (.jpeg, .jpg, .png, .bmp, .webp); each'),
-        ({'n1/b\tc.JPEG': b'x'}, "'n1/b\\tc.JPEG' fits into no list"),
+        ({'n1/b\tc.JPEG': b'x'}, "'n1/b\\tc.JPEG' cannot be written into a list"),
     ],
 )
 def test_a_source_that_is_no_image_set_is_refused(prefix, tmp_path, capfd, files, words):

@@ -170,7 +170,7 @@ def test_an_unfinished_set_of_other_images_or_options_is_refused(train, prefix, 
     assert killed(8, arguments(train, prefix))
     for more, name in ((('--resize', 32), '--resize'), (('--quality', 80), '--quality'), (('--seed', 3), 'images')):
         line = refused(capfd, tmp_path, *arguments(train, prefix, *more), script=make_record)
-        assert f'was begun with other values of {name}: repeat those, or begin anew with --force' in line
+        assert f'was begun with other values of {name}: repeat those, or start again with --force' in line
     assert finished(train, prefix, '--resize', 32, '--force') == finished(
         train, tmp_path / 'other' / 'set', '--resize', 32
     )

@@ -290,7 +290,7 @@ def test_a_damaged_checkpoint_is_passed_over(run, damage, ending, caplog):
     assert state.epoch == EPOCHS - 1
     if (ending, damage) != ('json', os.remove):  # without a manifest there is no checkpoint to speak of
         assert path in caplog.text
-        assert f'going back to {run}-{EPOCHS - 1:04d}.json' in caplog.text
+        assert f'using {run}-{EPOCHS - 1:04d}.json instead' in caplog.text
     with pytest.raises(CheckpointError, match=f'{EPOCHS:04d}.{ending}') as error:
         Checkpoints(run).load(EPOCHS)
     assert '\n' not in str(error.value)
@@ -317,7 +317,7 @@ def test_a_run_goes_on_from_the_last_good_checkpoint(network, run, reference):
     truncate(f'{run}-{EPOCHS:04d}.params')
     assert train(network, run, *FLAGS, '--num-epochs', EPOCHS, '--resume') == 0
     assert checkpoint(run, EPOCHS) == checkpoint(reference, EPOCHS)
-    assert any('damaged' in line and 'going back to' in line for line in log_lines(run))
+    assert any('damaged' in line and 'instead' in line for line in log_lines(run))
 
 
 def test_when_nothing_is_whole_every_file_is_named(run):

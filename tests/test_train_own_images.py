@@ -135,7 +135,7 @@ def test_a_pretrained_network_with_other_classes(images, trained, tmp_path, caps
     words = ['--data-dir', others, '--network', 'resnet', '--num-layers', '18', '--finetune', f'{trained}:2']
     assert train_imagenet.main([*words, '--model-prefix', prefix, '--num-epochs', '1', '--lr', '0']) == 0
     text = '\n'.join(log_lines(prefix))
-    assert f'--finetune {trained}:2: it tells 6 classes apart, this network 2; the classifier' in text
+    assert f'--finetune {trained}:2: it has 6 classes, this network has 2; the classifier' in text
     assert '--image-shape 3,32,32: as in the network that is started from' in text
     assert '--stem 1: ' in text
     before, now = (load_checkpoint(*named_checkpoint(name))[1] for name in (f'{trained}:2', f'{prefix}:1'))
@@ -170,7 +170,7 @@ def test_records_of_the_folder_do_as_well(images, tmp_path, capsys):
         ('nowhere/model {image}', 'nowhere/model'),
         ('{model}:9 {image}', '-0009.params: no such file'),
         ('{model} {image} --image-shape 1,32,32', 'image files have 3 channels'),
-        ('{model} {image} --resize 5', '--resize 5: the centre of 32 x 32 pixels does not fit in'),
+        ('{model} {image} --resize 5', '--resize 5: the centre of 32 x 32 pixels is larger than that'),
     ],
 )
 def test_predict_refuses(images, stripped, tmp_path, capfd, words, said):

@@ -111,7 +111,7 @@ def test_a_message_that_a_server_cannot_read_ends_the_connection_and_is_named(mo
         connection.send(None)
         with pytest.raises(EOFError):
             connection.receive()
-    assert 'error: what the first worker sent was not understood: a message' in capfd.readouterr().err
+    assert 'error: a message of the first worker was not understood: a message' in capfd.readouterr().err
 
 
 def test_a_server_connects_once_and_takes_no_second_address():

@@ -58,7 +58,7 @@ def tiny(tmp_path_factory):
         (
             'train.fit',
             NO_APG,
-            "error: parameter server 0 cannot do what the workers ask of it: there is no rule 'apg' here",
+            "error: parameter server 0 refused a request of the workers: unknown rule 'apg'",
         ),
         ('optimizers.apg', OTHER_RULE, 'error: a first update did not move lambda_probe by the rule of the optimizer'),
     ],
@@ -142,7 +142,7 @@ def test_the_schedule_counts_updates_and_a_gradient_is_the_mean_of_what_is_summe
         (['--kv-store', 'dist_sync'], UserError, 'needs parameter servers; start the run with train/launch.py'),
         (['--kv-store', 'dist_sync', '--engine', 'torch'], UserError, 'needs --engine mxnet'),
         (['--gc-type', '2bit'], UserError, '--gc-type 2bit needs --kv-store device, dist_sync'),
-        (['--batch-size', '15', '--cpus', '2'], UserError, 'cannot be cut into equal shares for 2 devices'),
+        (['--batch-size', '15', '--cpus', '2'], UserError, 'cannot be divided into equal shares for 2 devices'),
     ],
 )
 def test_what_cannot_be_is_refused(flags, error, message, tiny):

@@ -66,7 +66,7 @@ def parser():
 def main(argv=None):
     args = parser().parse_args(argv)
     if not args.list and not args.out:
-        raise UserError('say where to write: --out PREFIX; or --list, to see what would get λ')
+        raise UserError('give --out PREFIX to write the network, or --list to see what would get λ')
     network = read_network(args.network, args.num_classes)
     if args.out:
         check_targets(args, network)
@@ -75,7 +75,7 @@ def main(argv=None):
         raise UserError(f'{args.network} does not say which images it takes: give --image-shape channels,height,width')
     symbol, found = add_lambda(with_loss(network.symbol), shape, kinds_of(args.scale), args.exclude)
     if not found:
-        raise UserError(f'{args.network}: nothing of the kind {args.scale} could be removed, so λ has no place')
+        raise UserError(f'{args.network}: nothing of the kind {args.scale} could be removed, so no λ was added')
     print(f'read: {network.description}')
     if args.list:
         print(table(found, network.symbol, shape))
@@ -111,7 +111,7 @@ def check_targets(args, network):
     sources = [os.path.realpath(path) for path in network.files]
     for target in (symbol_path(args.out), params_path(args.out, 0)):
         if os.path.realpath(target) in sources:
-            raise UserError(f'{target} is what is to be read: give another --out')
+            raise UserError(f'{target} is an input: give another --out')
         if os.path.exists(target) and not args.force:
             raise UserError(f'{target} is already there: give another --out, or --force to replace it')
 

@@ -73,7 +73,7 @@ def _add_train(commands):
         metavar='NAMES',
         help="what products compute in, 'float32,bfloat16,float16' (default: float32): each engine takes those that it "
         'has; bfloat16 is of '
-        'torch, and a CPU imitates float16 slowly',
+        'torch, and a CPU emulates float16 slowly',
     )
     command.add_argument(
         '--compile',
@@ -160,7 +160,7 @@ def _add_io(commands):
     command.add_argument('--seed', type=int, default=0, help='of the order and the augmentation')
     command.add_argument(
         '--network',
-        help="also how many images a second this network takes in training, as 'train' measures it: who waits for whom",
+        help="also how many images a second this network takes in training, as 'train' measures it, to compare",
     )
     command.add_argument('--num-layers', type=positive, default=50, help='its depth (default: 50)')
     _add_turns(command)

@@ -102,7 +102,7 @@ def to_torch(args):
 def to_int8(args):
     """OUT-symbol.json and OUT-0000.params in 8 bits, for MXNet with oneDNN on a CPU"""
     if not args.data:
-        raise UserError('--to int8 calibrates on real images: say of which data set, --data')
+        raise UserError('--to int8 calibrates on real images: give their data set, --data')
     graph, params = claimed(args, '-symbol.json', '-0000.params')
     network = load_checkpoint(*named_checkpoint(args.checkpoint))
     dataset = load_dataset(args.data, args.data_dir, image_shape(args, network[0]))
@@ -190,7 +190,7 @@ def claimed(args, *endings: str) -> List[str]:
     sources = [args.checkpoint] if args.to == 'mxnet' else named_checkpoint(args.checkpoint).paths
     for target in targets:
         if os.path.realpath(target) in map(os.path.realpath, sources):
-            raise UserError(f'{target} is what is to be read: give another --out')
+            raise UserError(f'{target} is an input: give another --out')
         if os.path.exists(target) and not args.force:
             raise UserError(f'{target} is already there: give another --out, or --force to replace it')
     return targets

@@ -126,7 +126,7 @@ def _check(model: Model, logits: np.ndarray, prepared: Preprocessing) -> None:
     if not np.isfinite(logits).all():
         raise UserError(f'{model.source} puts out numbers that are not finite; take an earlier epoch')
     if prepared.classes and len(prepared.classes) != logits.shape[1]:
-        raise UserError(f'{model.source} tells {logits.shape[1]} classes apart, but it names {len(prepared.classes)}')
+        raise UserError(f'{model.source} has {logits.shape[1]} classes, but it names {len(prepared.classes)}')
 
 
 def parser() -> argparse.ArgumentParser:

@@ -139,7 +139,7 @@ def check_options(args, checkpoint: Checkpoint) -> None:
     sources = [os.path.realpath(path) for path in checkpoint.paths]
     for target in targets:
         if os.path.realpath(target) in sources:
-            raise UserError(f'{target} is what is to be read: give another --out')
+            raise UserError(f'{target} is an input: give another --out')
         if os.path.exists(target) and not args.force:
             raise UserError(f'{target} is already there: give another --out, or --force to replace it')
 

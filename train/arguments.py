@@ -156,7 +156,7 @@ def _add_selection(group: Group) -> None:
         metavar='SHARE',
         help='end at this share of the MACs, for example 0.5: in the first third of the epochs the structures of the '
         'least contribution per MAC '
-        'fade to 0 and stay there; then γ is 0, and the rest heals',
+        'fade to 0 and stay there; then γ is 0, and what is left trains on',
     )
     group.add_argument('--target-params', type=share, metavar='SHARE', help='the same for the number of parameters')
     group.add_argument(

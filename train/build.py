@@ -106,7 +106,7 @@ def _schedule(args, rate, updates_per_epoch):
         return mx.lr_scheduler.MultiFactorScheduler(steps, args.lr_factor, rate, warmup_steps=warmup)
     if warmup >= updates:
         raise UserError(
-            f'--warmup-epochs {args.warmup_epochs:g} leaves nothing of --num-epochs {args.num_epochs} for '
+            f'--warmup-epochs {args.warmup_epochs:g} leaves no epoch of --num-epochs {args.num_epochs} for '
             f'--lr-schedule {args.lr_schedule}'
         )
     if args.lr_schedule == 'cosine':
@@ -191,7 +191,7 @@ def check_arguments(args: argparse.Namespace, image_shape: Sequence[int], num_cl
         devices = len(contexts(args.gpus, args.cpus))
         if args.kv_store != 'horovod' and args.batch_size % devices:
             raise UserError(
-                f'--batch-size {args.batch_size} cannot be cut into equal shares for {devices} devices; it is the '
+                f'--batch-size {args.batch_size} cannot be divided into equal shares for {devices} devices; it is the '
                 'total of this machine'
             )
     symbol = network(args, image_shape, num_classes)
@@ -265,10 +265,7 @@ def _check_torch_only(args):
         )
     for name, default in TORCH_ONLY.items():
         if getattr(args, name) != default:
-            raise UserError(
-                f'--{name.replace("_", "-")} needs --engine torch; --engine mxnet computes kernel by kernel, in its '
-                'own layout'
-            )
+            raise UserError(f'--{name.replace("_", "-")} needs --engine torch')
 
 
 def _check_fits_data(symbol, name, image_shape, num_classes):

@@ -107,8 +107,8 @@ class Checkpoints:
                 return self._read(f'{epoch:04d}')
             except CheckpointError as error:
                 raise CheckpointError(
-                    f'{error}; --resume in place of --load-epoch takes the furthest whole one, and --finetune '
-                    'PREFIX:EPOCH the weights alone'
+                    f'{error}; use --resume to go on from the last undamaged checkpoint, or --finetune PREFIX:EPOCH to '
+                    'take only the weights of one'
                 ) from None
         problems = []
         for found in sorted(self._labels(), key=progress, reverse=True):
@@ -118,7 +118,7 @@ class Checkpoints:
                 problems.append(str(error))
                 continue
             for problem in problems:
-                logging.warning('%s; going back to %s', problem, self._path(found, 'json'))
+                logging.warning('%s; using %s instead', problem, self._path(found, 'json'))
             return state
         raise CheckpointError('; '.join(problems) or self._nothing_to_resume())
 

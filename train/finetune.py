@@ -48,8 +48,9 @@ def restart_weights(
     """The weights of a checkpoint for a network that may have other λ and another number of classes.
 
     ``shapes`` maps each parameter of the network to its shape; a λ that the checkpoint lacks starts at ``lambda_init``.
-    The parameters of the ``classifier`` start anew where their shapes differ: weights normal by ``seed``, biases 0.
-    Raises CheckpointError for any other parameter that is missing, unknown to the network, or of another shape.
+    The parameters of the ``classifier`` start from new values where their shapes differ: weights normal by ``seed``,
+    biases 0. Raises CheckpointError for any other parameter that is missing, unknown to the network, or of another
+    shape.
     """
     found = dict(arg_params, **aux_params)
     missing = [name for name in shapes if name not in found and not is_lambda(name)]
@@ -68,7 +69,7 @@ def restart_weights(
             raise CheckpointError(f'{origin}: {name} has shape {found[name].shape}, the network wants {shapes[name]}')
     if anew:
         logging.info(
-            '--finetune %s: it tells %d classes apart, this network %d; the classifier (%s) starts anew',
+            '--finetune %s: it has %d classes, this network has %d; the classifier (%s) starts from random values',
             origin,
             found[anew[0]].shape[0],
             shapes[anew[0]][0],

@@ -236,7 +236,7 @@ class Run:
             )
         if self._group.compression:
             logging.warning(
-                'What --gc-type %s had kept back of the gradients for the next step is lost', self._args.gc_type
+                'The parts of gradients that --gc-type %s had kept for the next step are lost', self._args.gc_type
             )
 
     def _train_batch(self, epoch: int, batch: mx.io.DataBatch) -> None:

@@ -18,14 +18,15 @@ def check_same_run(before: Dict[str, Any], now: Dict[str, Any], prefix: str) -> 
     if now['lr_schedule'] != 'step' and before['num_epochs'] != now['num_epochs']:
         raise CheckpointError(
             f'--num-epochs was {before["num_epochs"]} and is {now["num_epochs"]} now: --lr-schedule '
-            f'{now["lr_schedule"]} falls to 0 over the '
-            'whole run, so its length must stay; resume with the same, or start anew from its weights with --finetune'
+            f'{now["lr_schedule"]} falls to 0 over the whole run, so its length must stay; resume with the same, or '
+            'start a new run from its weights with --finetune'
         )
     different = differing(before, now, MAY_CHANGE)
     if different:
         listed = ', '.join(f'--{name.replace("_", "-")} {before.get(name)} (now {now.get(name)})' for name in different)
         raise CheckpointError(
-            f'{prefix} was trained with {listed}; resume with the same, or start anew from its weights with --finetune'
+            f'{prefix} was trained with {listed}; resume with the same, or start a new run from its weights with '
+            '--finetune'
         )
 
 
@@ -36,8 +37,8 @@ def check_same_data(before: Optional[Dict[str, Any]], now: Optional[Dict[str, An
     if before and now and before != now:
         raise CheckpointError(
             f'{prefix} was trained on {before["images"]} images with checksum {before["sha256"][:12]}, and there are '
-            f'{now["images"]} with {now["sha256"][:12]} now; resume with the same data, or start anew from its weights '
-            'with --finetune'
+            f'{now["images"]} with {now["sha256"][:12]} now; resume with the same data, or start a new run from its '
+            'weights with --finetune'
         )
 
 

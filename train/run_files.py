@@ -86,7 +86,7 @@ class RunFiles:
         if self._checkpoints.are_of_another(self._symbol):
             raise CheckpointError(
                 f'{symbol_path(prefix)} is not the network that --network {network} is now; train that one with '
-                f'--network {symbol_path(prefix)}, or start anew from its weights with --finetune and another '
+                f'--network {symbol_path(prefix)}, or start a new run from its weights with --finetune and another '
                 '--model-prefix'
             )
         return state

@@ -3,7 +3,7 @@
 With a budget, the run has three phases. In the first epochs everything trains, by the plain method. Then, once an
 epoch, the structures that contribute least for what they cost are chosen. In the first half of the next epoch their λ
 fall linearly to 0, where they stay: a bound on λ falls, which is a proximal step too, that of the indicator of [0,
-bound]. After a third of the epochs the target is reached; γ is 0 from there, and the network heals.
+bound]. After a third of the epochs the target is reached; γ is 0 from there, and what is left trains on.
 
 What contributes how much is measured by ``train.contribution``.
 """
@@ -58,8 +58,8 @@ def schedule_of(num_epochs: int, begin: Optional[int] = None, end: Optional[int]
     end = max(begin + 1, math.ceil(END * num_epochs)) if end is None else end
     if end >= num_epochs:
         raise UserError(
-            f'a budget needs more epochs than --num-epochs {num_epochs}: one at least before selection, one for '
-            'selection, and one to heal'
+            f'a budget needs more epochs than --num-epochs {num_epochs}: at least one before selection, '
+            'one for selection and one after it'
         )
     return Schedule(begin, end)
 

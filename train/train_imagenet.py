@@ -94,7 +94,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             classes = sources['training'].classes
             if len(classes) not in (0, args.num_classes):
                 raise UserError(
-                    f'the images have {len(classes)} classes, the network {args.num_classes}; mind --num-classes'
+                    f'the images have {len(classes)} classes, the network {args.num_classes}; check --num-classes'
                 )
             train, validation, _ = imagenet_from_args(
                 args, shape, args.num_classes, args.batch_size, True, group.rank, group.size, sources

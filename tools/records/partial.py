@@ -126,7 +126,7 @@ class Partial:
         elif size > _size(self._rec_path) and not is_named:
             trouble = f'does not fit {self._rec_path}: bring that back'
         if trouble and not force:
-            raise UserError(f'{self._list_path} {trouble}, or begin anew with --force')
+            raise UserError(f'{self._list_path} {trouble}, or start again with --force')
         self._list.truncate(length)
         if trouble or begun is None:
             self.parts, size, is_named = [], 0, False

@@ -67,7 +67,7 @@ def find_images(source: str) -> List[Image]:
         raise DataError(f'{source} holds {twice.name} twice')
     unfit = next((image for image in images if not image.name.isprintable()), None)
     if unfit:
-        raise DataError(f'{source} holds a file whose name {unfit.name!r} fits into no list: rename it')
+        raise DataError(f'{source} holds a file whose name {unfit.name!r} cannot be written into a list: rename it')
     return images
 
 

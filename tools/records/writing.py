@@ -135,7 +135,7 @@ def _require_good(prefix, bad, total, max_bad):
         raise DataError(
             f'{bad} of {total} images cannot be decoded, which is more than --max-bad {max_bad:g} allows; the log '
             'names them: mend them, remove '
-            f'{partial_paths(prefix)[1]} and begin anew, or repeat this with a larger --max-bad to go on'
+            f'{partial_paths(prefix)[1]} and start again, or repeat this with a larger --max-bad to go on'
         )
 
 

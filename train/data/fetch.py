@@ -62,7 +62,10 @@ def download(url, path):
             if unreachable or pause is None:
                 raise DataError(f'{url}: {_reason(error)}') from error
             logging.info(
-                '%s: broke off after %.1f MB (%s), going on from there', url, _size(part) / 1e6, _reason(error)
+                '%s: the download stopped after %.1f MB (%s) and continues from there',
+                url,
+                _size(part) / 1e6,
+                _reason(error),
             )
             time.sleep(pause)
 

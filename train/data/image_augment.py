@@ -118,7 +118,9 @@ class CentreView:
     def __init__(self, image_shape, resize, mean=RGB_MEAN, std=RGB_STD):
         _, self._height, self._width = image_shape
         if resize < max(self._height, self._width):
-            raise DataError(f'--resize {resize}: the centre of {self._height} x {self._width} pixels does not fit in')
+            raise DataError(
+                f'--resize {resize}: the centre of {self._height} x {self._width} pixels is larger than that'
+            )
         self._resize = resize
         self._table = _normalised(np.arange(256), mean, std)
 

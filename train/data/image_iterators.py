@@ -154,7 +154,8 @@ class ImageTrainIterator(ImageIterator):
             attempts[place] = attempts.get(place, 0) + 1
             if attempts[place] > REPLACEMENTS:
                 raise DataError(
-                    f'{REPLACEMENTS} images that were to replace a damaged one are damaged too; the last one: {reason}'
+                    f'{REPLACEMENTS} images in a row that should replace a damaged one are damaged too; '
+                    f'the last one: {reason}'
                 )
             # Counted through all workers, a place draws the same replacements however many of them there are.
             return int(

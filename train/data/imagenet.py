@@ -229,7 +229,7 @@ def _check_classes(args, part, source, num_classes):
     if args.data_dir and len(source.classes) != num_classes:
         raise DataError(
             f'{args.data_dir}/{"train" if part == "training" else "val"} has {len(source.classes)} class folders '
-            f'({named(source.classes)}), the network {num_classes} classes; mind --num-classes'
+            f'({named(source.classes)}), the network {num_classes} classes; check --num-classes'
         )
 
 

@@ -169,8 +169,8 @@ def connect(host: str, port: int, secret: bytes, role: str, rank: int, patience:
                 stream.close()
             if time.monotonic() > deadline:
                 raise TrainingError(
-                    f'{role} {rank} cannot reach the first worker at {host}:{port} ({error}); let firewalls '
-                    'pass what the machines of a run say to each other'
+                    f'{role} {rank} cannot reach the first worker at {host}:{port} ({error}); allow '
+                    'connections between the machines of the run in their firewalls'
                 ) from None
             time.sleep(0.2)
     hello = HELLO.pack(GREETING, ROLES[role], rank, secrets.token_bytes(NONCE_LENGTH))
@@ -184,7 +184,7 @@ def connect(host: str, port: int, secret: bytes, role: str, rank: int, patience:
         ) from None
     if not is_code(proof, secret, b'hub', greeting, hello):
         raise TrainingError(
-            f'who listens at {host}:{port} does not know the secret of the run; {VARIABLE} must be the same in every '
+            f'the process at {host}:{port} does not know the secret of the run; {VARIABLE} must be the same in every '
             f'process of a run'
         )
     return Connection(stream, code(secret, b'from peer', greeting, hello), code(secret, b'from hub', greeting, hello))

@@ -101,10 +101,9 @@ class PeerErrors:
     ) -> None:
         if isinstance(error, RefusedError):
             raise TrainingError(
-                f'the connection to {self._name} brought {error}: something on the network has changed it; '
-                f'{RESUME_HINT}'
+                f'the connection to {self._name} received {error}: it was changed on the way; {RESUME_HINT}'
             ) from None
         if isinstance(error, (EOFError, OSError)):
             raise AnotherEndedError(
-                f'{self._name} has ended, and the run with it (why, it says itself); {RESUME_HINT}'
+                f'{self._name} has ended, so this process ends too; its own output says why; {RESUME_HINT}'
             ) from None

@@ -169,7 +169,7 @@ class ParameterServers(Workers):
             with PeerErrors(f'parameter server {server}'):
                 is_done, answer = connection.receive()
             if not is_done:
-                raise TrainingError(f'parameter server {server} cannot do what the workers ask of it: {answer}')
+                raise TrainingError(f'parameter server {server} refused a request of the workers: {answer}')
             answers.append(answer)
         return answers
 

@@ -74,7 +74,7 @@ class Server(mx.kvstore.kvstore_server.KVStoreServer):
                 return
             except (RefusedError, TrainingError) as error:
                 # The first worker waits for an answer: the end of the connection ends it, and so the run.
-                print(f'error: what the first worker sent was not understood: {error}', file=sys.stderr, flush=True)
+                print(f'error: a message of the first worker was not understood: {error}', file=sys.stderr, flush=True)
                 connection.close()
                 return
 

@@ -38,7 +38,7 @@ class Updater(mx.optimizer.Updater):
         end = whole if server + 1 == num_servers else end
         if end - begin != here:
             raise ValueError(
-                f'{here} of {whole} values lie on server {server} of {num_servers}, {end - begin} were to be expected'
+                f'{here} of {whole} values lie on server {server} of {num_servers}, {end - begin} were expected'
             )
         return slice(begin, end)
 

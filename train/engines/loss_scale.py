@@ -44,9 +44,8 @@ class LossScale:
             self.value, self._steady, self.skipped = self.value / FACTOR, 0, self.skipped + 1
             if self.value < SMALLEST:
                 raise TrainingError(
-                    f'the gradients are not finite in float16 however small the loss is scaled ({self.skipped} steps '
-                    'skipped); lower --lr, '
-                    'or train with --dtype float32'
+                    f'the gradients are not finite in float16, even at the smallest loss scale ({self.skipped} steps '
+                    'skipped); lower --lr, or train with --dtype float32'
                 )
             return
         self._steady += 1
