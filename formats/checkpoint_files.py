@@ -87,7 +87,7 @@ def prefix_of(name: str) -> str:
 
 
 def last_checkpoint(prefix: str) -> Optional[Checkpoint]:
-    """The furthest checkpoint of ``prefix`` that is whole: its parameters are those that its manifest says, where it
+    """The last undamaged checkpoint of ``prefix``: its parameters are those that its manifest says, where it
     has a manifest. None where there are no parameters. Raises CheckpointError where none is whole.
     """
     problems: List[str] = []

@@ -58,7 +58,7 @@ class Pointwise(Opaque):
 
 
 class Like(Pointwise):
-    """zeros_like and ones_like: the shape of the input, and nothing else of it."""
+    """zeros_like and ones_like, which take only the shape from their input."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class SliceAxis(Opaque):
 
 
 class Elementwise(Opaque):
-    """Two or more operands position by position, small ones broadcast: channels that meet must stay or go together."""
+    """Operands combined position by position, small ones broadcast: channels that are combined stay or go together."""
 
     def __init__(self, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
         self.combine = combine
@@ -255,7 +255,7 @@ class Multiply(Elementwise):
 
 
 def own_axis(source: Output, shape: Shape, axis: int, net: Net) -> Optional[int]:
-    """The axis of ``source`` that meets ``axis`` of an output of ``shape``; None where it is broadcast along that."""
+    """The axis of ``source`` that becomes ``axis`` of an output of ``shape``; None where it is broadcast there."""
     own = axis - len(shape) + len(net.shapes[source])
     return own if own >= 0 and net.shapes[source][own] == shape[axis] else None
 

@@ -1,4 +1,4 @@
-"""The layer that a network tells its classes apart by: which it is, and the same network with other classes."""
+"""The classifier of a network: finding it, and the same network with another number of classes."""
 
 from typing import Optional, Tuple
 
@@ -21,7 +21,7 @@ def classifier_parameters(symbol: mx.sym.Symbol) -> Tuple[str, ...]:
 
 
 def with_classes(symbol: mx.sym.Symbol, num_classes: int) -> mx.sym.Symbol:
-    """``symbol`` with a classifier of ``num_classes``; as it is where it has so many, or no such layer is found."""
+    """``symbol`` with a classifier of ``num_classes``; unchanged where it has so many classes, or no classifier."""
     graph = Graph.from_symbol(symbol)
     node = _classifier(graph)
     if node is None or node.attrs[NUMBER_OF_CLASSES[node.op]] == str(num_classes):

@@ -64,7 +64,7 @@ def default_tolerance(arg_params: Params) -> float:
 
 
 def noise(count: int, data_shapes: Mapping[str, Shape], seed: int = 0) -> Dict[str, np.ndarray]:
-    """``count`` images of normal noise for each input, the range of normalised data: a dict name → array.
+    """``count`` images of normal noise for each input, in the range of normalised data: a dict name → array.
 
     ``data_shapes`` maps names to shapes, the batch first. The same seed gives the same images.
     """

@@ -122,7 +122,7 @@ def _not_learned(node):
 def macs_of(node: Node, shapes: Shapes) -> int:
     """Multiply-accumulates of one operator on the whole batch.
 
-    Each position of the output (of a transposed convolution: the input) meets each weight.
+    Each position of the output (of a transposed convolution: the input) is multiplied by each weight.
     """
     if node.op not in MULTIPLIERS:
         return 0

@@ -229,7 +229,7 @@ def labels(graph: Graph) -> Set[str]:
 
 
 def fed(graph: Graph, inputs: Container[str] = ('data',)) -> Set[Node]:
-    """The nodes that images enter, directly or through others, as a set.
+    """The nodes that are computed from the images, as a set.
 
     Those are all but parameters, labels and what is computed of parameters alone.
     """

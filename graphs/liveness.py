@@ -66,8 +66,8 @@ class Liveness:
     def kept(self, round_to: int = 1) -> Dict[Output, np.ndarray]:
         """A mask over the channels of every followed tensor: those that stay.
 
-        No tensor is left without a channel unless a concatenation drops it whole. Every layer keeps dead channels up to
-        a multiple of ``round_to``, or all it has.
+        Every tensor keeps at least one channel unless a concatenation drops it whole. Every layer keeps dead channels
+        up to a multiple of ``round_to``, or all it has.
         """
         label = self.labels()
         stays = np.zeros(self._ids, bool)
@@ -98,10 +98,10 @@ class Liveness:
             None if ids is None or self._stays[ids].all() else self._stays[ids] for ids in self.axes.get(parameter, ())
         ]
 
-    # What rules ask and tell.
+    # The methods of ``rule_interface.Net``.
 
     def fresh(self, count: int) -> np.ndarray:
-        """``count`` ids that nobody has."""
+        """``count`` new ids."""
         self._ids += count
         return np.arange(self._ids - count, self._ids)
 

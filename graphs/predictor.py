@@ -55,7 +55,7 @@ class Predictor:
 
     def __init__(self, network: Network, graph: Optional[Graph] = None, context: Optional[mx.Context] = None) -> None:
         graph = logits(Graph.from_symbol(network.symbol)) if graph is None else graph
-        guard_sums(graph)  # lest a right network be blamed for MXNet's wrong sum
+        guard_sums(graph)  # MXNet's wrong sum would look like an error of the network
         graph.replace({Output(node): node.inputs[0] for node in graph.nodes() if node.op in CASTS})
         self.symbol = network.symbol
         self._context = context or mx.cpu()

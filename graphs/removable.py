@@ -88,7 +88,7 @@ class Structures:
         return sum(self._macs[layer] for layer in layers)
 
     def map_size(self, node: Node) -> Shape:
-        """(height, width) of what ``node`` puts out; whatever it has instead of them."""
+        """(height, width) of the output of ``node``; for other outputs, all sides behind the first two."""
         return tuple(self.shapes[Output(node)][2:])
 
     def _of(self, node):
@@ -140,7 +140,7 @@ class Structures:
         return [node for node in nodes if all(fates[node, one] for one in self._of(node))]
 
     def _fates(self, tried):
-        """For each (node, structure) of ``tried``: whether the structure goes when all these have λ = 0 there."""
+        """For each (node, structure) of ``tried``: whether the structure is removed when all of these have λ = 0."""
         dead = {}
         for node, structure in tried:
             dead[node] = dead.get(node, False) | (self._structures[node] == structure)

@@ -133,7 +133,7 @@ class FullyConnected(Weighted):
         return 1
 
     def repeats(self, node: Node, net: Net) -> int:
-        """Positions of a map that flattening puts behind one another for each channel."""
+        """How many entries flattening makes of each channel: the positions of its map."""
         return math.prod(net.shapes[node.inputs[0]][2:]) if flag(node, 'flatten', True) else 1
 
     def is_padded(self, node: Node) -> bool:
@@ -167,7 +167,7 @@ class BatchNorm(Opaque):
         return [wanted & (self.gamma(node, net) != 0), None, None, None, None]
 
     def gamma(self, node: Node, net: Net) -> np.ndarray:
-        """The gamma that counts: MXNet takes a fixed one for 1, whatever the file holds."""
+        """The gamma that MXNet computes with: 1 where it is fixed, whatever the file holds."""
         gamma = net.weights.vector(node.inputs[1])
         return np.ones_like(gamma) if flag(node, 'fix_gamma', True) else gamma
 

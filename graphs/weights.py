@@ -23,7 +23,7 @@ class Weights:
         return name in self.arrays
 
     def vector(self, source: Output) -> np.ndarray:
-        """All entries behind one another, float64."""
+        """All entries as a vector of float64."""
         return self._array(source).astype(np.float64).ravel()
 
     def along(self, source: Output, axis: int) -> np.ndarray:

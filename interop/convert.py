@@ -1,4 +1,4 @@
-"""Weights of our families between MXNet, GluonCV and PyTorch, by the name rules of ``names``.
+"""Weights of our families between MXNet, GluonCV and PyTorch, by the rules of ``naming_styles``.
 
 symbol, arg_params, aux_params = to_mxnet('resnet20-12fca82f.th')
 state = to_torch_state(arg_params, aux_params)
@@ -58,9 +58,9 @@ def to_torch_state(arg_params: Params, aux_params: Params, style: Optional[str] 
     """A network of ours, full or stripped, as a PyTorch state dict: name → NumPy array, λ folded into the parameters
     beside it.
 
-    ``style`` is that of one of ``names.STYLES`` with PyTorch's roles ('torchvision', 'akamaster', 'pytorchcv'); None is
-    the family's usual one. A full network fits the module of that name there, a stripped one a module that was cut
-    alike. Raises CheckpointError for a family that the style does not name.
+    ``style`` is that of one of ``naming_styles.STYLES`` with PyTorch's roles ('torchvision', 'akamaster', 'pytorchcv');
+    None is the family's usual one. A full network fits the module of that name there, a stripped one a
+    module that was cut alike. Raises CheckpointError for a family that the style does not name.
     """
     arguments = without_lambda(arg_params, aux_params)
     family = family_of(arguments)
@@ -85,8 +85,8 @@ def to_gluoncv_params(arg_params: Params, aux_params: Params) -> Params:
 
 
 def _renamed(params, family, style_name):
-    """``params`` under the names of a style: of those of that name, the one of the smallest stem that has a name for
-    everything.
+    """``params`` under the names of a style. Several styles have one name; the one with the fewest layers outside units
+    that names every parameter is taken.
     """
     styles = sorted(
         (style for style in STYLES if (style.network, style.name) == (family, style_name)),

@@ -68,8 +68,8 @@ def zoo_file_on_disk(name: str) -> Optional[str]:
 
 
 def _model_zoo():
-    """``gluoncv.model_zoo``. GluonCV refuses to be imported where it finds PyTorch 2, which it has no need of here: it
-    does not get to see it.
+    """``gluoncv.model_zoo``. GluonCV refuses to be imported where it finds PyTorch 2, which it does not need here: the
+    import of PyTorch is made to fail meanwhile.
     """
     try:
         with _hidden('torch'):

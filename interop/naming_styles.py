@@ -151,7 +151,7 @@ STYLES = (
         _torch_unit,
         {'sc': 'downsample.0', 'sc_bn': 'downsample.1'},
     ),
-    # Behind CIFAR's single classifier is the VGG of kuangliu/pytorch-cifar, whose convolutions are named alike.
+    # With CIFAR's single classifier it is the VGG of kuangliu/pytorch-cifar, which has torchvision's names.
     Style(
         'torchvision',
         'vgg',

@@ -1,4 +1,4 @@
-"""Which of our networks a file of named parameters is, and which of its tensors is which of ours."""
+"""Recognises which of our networks a file of named tensors holds, and what each tensor is called here."""
 
 import functools
 from typing import Dict, KeysView, List, Mapping, NamedTuple, Optional
@@ -14,7 +14,7 @@ from .naming_styles import OWN_STYLES, STYLES, Style
 # PyTorch counts batches in every BN; nothing reads the count.
 _BOOKKEEPING = 'num_batches_tracked'
 _SHOWN = 5
-# A number of classes that no file means in earnest, and MXNet can still count to.
+# More classes than any network has, and few enough for MXNet.
 _MOST_CLASSES = 1 << 24
 
 

@@ -1,4 +1,4 @@
-"""Networks in PyTorch and ONNX Runtime as functions from images to outputs, like ``Predictor`` in MXNet."""
+"""Networks in PyTorch and ONNX Runtime as functions from images to outputs, as ``Predictor`` is in MXNet."""
 
 import importlib
 from typing import Any, Dict, List, Optional

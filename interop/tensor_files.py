@@ -1,6 +1,4 @@
-"""Files of named tensors, whoever wrote them, as dicts name → NumPy array. Everything is read by the checked readers of
-``runtime``.
-"""
+"""Files of named tensors of MXNet, PyTorch and safetensors, as dicts name → NumPy array, read by ``formats``."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Other rules by which a network may select its structure, to set APG against: ``--lambda-rule``.
+"""Other rules that select structures, to compare with APG: ``--lambda-rule``.
 
 Each is the optimizer APG with another step in the place of equations 10 to 12; weights that have no part in the
 selection follow the authors' NAG under every rule. η is the learning rate, γ the weight of the penalty, μ the momentum,
@@ -48,8 +48,8 @@ class SubGradient(APG):
 
         g ← ∇G(λ) + γ sign(λ);    m ← μ m + g;    λ ← λ - η (g + μ m)
 
-    λ oscillates around 0 and is never exactly 0 but by chance, so nothing is dead until ``tools/strip_params.py
-    --threshold`` draws the line. λ may be negative. The state of λ is m.
+    λ oscillates around 0 and is exactly 0 only by chance, so nothing is dead without ``tools/strip_params.py
+    --threshold``. λ may be negative. The state of λ is m.
     """
 
     def _update_lambda(self, lambda_, grad, m, eta, gamma, gradient):

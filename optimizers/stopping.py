@@ -18,7 +18,7 @@ KVSTORE_CALLBACK = 'updater_handle'  # the function of mxnet.kvstore that C++ ca
 
 
 def stops_training(method: Method) -> Method:
-    """Decorate a method of an optimizer so that its errors end the training, whoever calls it.
+    """Decorate a method of an optimizer so that its errors end the training, from wherever it is called.
 
     Called from Python, the error is raised as it is. Called back by a kvstore, the Python function that called the
     kvstore raises a TrainingError as soon as C++ has returned to it. A parameter server, which no Python function

@@ -1,8 +1,8 @@
-"""The ground floor: MXNet, imported once and with all cores, under the name ``mx``.
+"""MXNet, imported once and with all cores, under the name ``mx``.
 
 Every module of this project takes MXNet from here (``from runtime import mx``), because the one setting that decides
 its speed is read only once, while the library loads. It loads when ``mx`` is first asked for: processes that only
-decode images do without its second and its 150 MB.
+decode images save its second and its 150 MB.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What can go wrong for reasons a user can mend.
+"""Errors that a user can correct.
 
 Library code raises these; ``runtime.cli.run`` turns them into one line on stderr and exit code 2. Each message names
 the thing that is wrong and what to do about it.

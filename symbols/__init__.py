@@ -1,5 +1,5 @@
-"""Networks as MXNet symbols, with the scaling factors of Sparse Structure Selection in them. :func:`get_symbol` is the
-one door.
+"""Networks as MXNet symbols, with the scaling factors of Sparse Structure Selection in them. :func:`get_symbol` builds
+all of them.
 """
 
 import re

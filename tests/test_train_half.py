@@ -277,9 +277,8 @@ def test_recomputation_is_mxnets(tmp_path, capfd):
 
 
 def test_a_loss_that_cannot_be_scaled_is_refused(tmp_path, capfd):
-    loss = mx.sym.LogisticRegressionOutput(
-        mx.sym.FullyConnected(mx.sym.Variable('data'), num_hidden=10), mx.sym.Variable('softmax_label')
-    )
+    scores = mx.sym.FullyConnected(mx.sym.Variable('data'), num_hidden=10)
+    loss = mx.sym.SVMOutput(scores, mx.sym.Variable('softmax_label'))
     loss.save(str(tmp_path / 'other-symbol.json'))
     line = refused(capfd, tmp_path, '--network', tmp_path / 'other-symbol.json', '--optimizer', 'nag', *NOISE, *HALF)
     assert 'scales the loss of a SoftmaxOutput' in line

@@ -98,7 +98,7 @@ class Checkpoints:
         write_text(self._path(label, 'json'), json.dumps(sealed(manifest), indent=1, sort_keys=True) + '\n')
 
     def load(self, epoch: Optional[int] = None) -> State:
-        """The State after ``epoch`` epochs, or the furthest one that is whole.
+        """The State after ``epoch`` epochs, or of the last undamaged checkpoint.
 
         Raises CheckpointError naming the file when there is none, or the one asked for is damaged.
         """

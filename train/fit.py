@@ -168,7 +168,7 @@ class Run:
         return True
 
     def is_stopped_by(self, interruption: Interruption) -> bool:
-        """Whether a signal has come to any worker; all of them hear of it here."""
+        """Whether a signal has come to any worker; every worker is told."""
         interruption.signal = max(self._group.exchange(interruption.signal or 0))
         return bool(interruption.signal)
 
@@ -261,7 +261,7 @@ class Run:
         return tally.averages(), tally.count
 
     def _may_stop(self) -> bool:
-        """Whether all workers are at the same batch and can agree: asynchronous ones meet only now and then."""
+        """Whether all workers can agree on whether to stop; asynchronous ones are asked every ``--disp-batches``."""
         return self._group.is_synchronous or self.batch % self._args.disp_batches == 0
 
     def _save(self) -> None:

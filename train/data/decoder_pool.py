@@ -191,7 +191,7 @@ class DecoderProcess:
         self.chunks, self.is_ready, self._started = deque(), False, time.monotonic()
         self.connection, theirs = Pipe()
         fds = theirs.fileno(), memory.descriptor, readers_fd
-        with _deaf():
+        with _signals_blocked():
             self.popen = subprocess.Popen(
                 [sys.executable, '-c', START, json.dumps(sys.path), str(number), *map(str, fds)],
                 pass_fds=fds,
@@ -207,7 +207,7 @@ class DecoderProcess:
         return sum(len(places) for _, _, places in self.chunks)
 
     def hangs(self):
-        """Whether it should long have said something, which nobody has for a while."""
+        """Whether it has been silent for longer than it may be."""
         return bool(self.chunks) and (self.is_ready or time.monotonic() - self._started > 3 * PATIENCE)
 
     def give(self, reader, batch, places):
@@ -220,9 +220,9 @@ class DecoderProcess:
 
 
 @contextlib.contextmanager
-def _deaf():
-    """What is started within never hears of Ctrl-C, nor of the SIGTERM of a scheduler that sends it to everybody: both
-    are the trainer's to answer.
+def _signals_blocked():
+    """Processes started within have SIGINT and SIGTERM blocked: a terminal or a scheduler sends them to every process,
+    and the trainer alone answers them.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:

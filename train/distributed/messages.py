@@ -1,6 +1,6 @@
 """What the workers of one run tell each other besides gradients, and what ends a worker whose run has stopped.
 
-Parameter servers wait for everybody without end. Here whoever waits says for whom, and a ``Watchdog`` ends a worker in
+Parameter servers wait without end. Here a worker records which peer it waits for, and a ``Watchdog`` ends a worker in
 which nothing happens any more.
 """
 

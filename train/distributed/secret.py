@@ -1,4 +1,4 @@
-"""The secret of a run, which all its processes know and nobody else: what tells their messages from a stranger's.
+"""The secret of a run, which only its processes know: it tells their messages from those of others.
 
 ``train/launch.py`` makes a new one for every run, so that no message of an earlier run is valid in it.
 """

@@ -226,7 +226,7 @@ class TorchEngine:
             tensor = torch.as_tensor(bound, dtype=torch.float32, device=self._device)
             if known is None:
                 self._optimizer.bounds[name] = tensor
-                self._record_anew()
+                self._record_again()
             else:
                 known.copy_(tensor)
 
@@ -241,18 +241,18 @@ class TorchEngine:
                 name: torch.as_tensor(weight, dtype=torch.float32, device=self._device)
                 for name, weight in weights.items()
             }
-        self._record_anew()
+        self._record_again()
 
     def note_importance(self, is_on: bool) -> None:
         """Add up (λ ∂G/∂λ)² over the steps to come, or stop it."""
         self._optimizer.importance = {} if is_on else None
-        self._record_anew()
+        self._record_again()
 
     def importance(self) -> LambdaArrays:
         """The sums of (λ ∂G/∂λ)² so far: dict from name to NumPy array."""
         return {name: effect.cpu().numpy() for name, effect in (self._optimizer.importance or {}).items()}
 
-    def _record_anew(self):
+    def _record_again(self):
         """A recorded step holds numbers and tensors as they were; the next steps are computed, and recorded again."""
         self._learn = Replayed(self._learned, self._recorder)
 
