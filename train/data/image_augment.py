@@ -7,6 +7,7 @@ for many images at once, and what is done to one follows from its row.
 """
 
 import itertools
+import math
 from typing import NamedTuple, Tuple
 
 import cv2
@@ -25,11 +26,9 @@ MIRROR, COLOURS, ORDER, NOISE = LEFT + 1, LEFT + 2, LEFT + 5, LEFT + 6
 DRAWS = NOISE + 3
 # The principal components of ImageNet's colours (Krizhevsky et al. 2012), each times its eigenvalue; rows are red,
 # green, blue.
-COMPONENTS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]) * (
-    55.46,
-    4.794,
-    1.148,
-)
+EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+EIGENVALUES = np.array([55.46, 4.794, 1.148])
+COMPONENTS = EIGENVECTORS * EIGENVALUES
 ORDERS = tuple(itertools.permutations(range(3)))
 
 
@@ -52,6 +51,9 @@ def draw(generator, count):
 
 class RandomView:
     """Training images, augmented; ``image_shape`` is (3, height, width)."""
+
+    # Nothing of what the network sees is lost at half the size, and decoding takes half the time.
+    reductions: Tuple[int, ...] = (4, 2)
 
     def __init__(self, image_shape, augmentation=None, mean=RGB_MEAN, std=RGB_STD):
         _, self._height, self._width = image_shape
@@ -78,10 +80,10 @@ class RandomView:
         if box is None:
             return self._resized(decode(data, frame), None)
         top, left, height, width = box
-        # Nothing of what the network sees is lost at half the size, and decoding takes half the time.
-        reduction = next(
-            (factor for factor in (4, 2) if height >= factor * self._height and width >= factor * self._width), 1
+        fitting = (
+            factor for factor in self.reductions if height >= factor * self._height and width >= factor * self._width
         )
+        reduction = next(fitting, 1)
         image = decode(data, frame, top + height, reduction)
         return self._resized(image, tuple(side // reduction for side in box))
 
@@ -90,7 +92,7 @@ class RandomView:
 
     def _resized(self, image, box):
         if box is None:
-            return _centre(_at_least(image, self._height, self._width), self._height, self._width)
+            return centre(_at_least(image, self._height, self._width), self._height, self._width)
         top, left, height, width = box
         return _resize(image[top : top + height, left : left + width], self._height, self._width)
 
@@ -99,10 +101,15 @@ class RandomView:
         limits = recipe.brightness, recipe.contrast, recipe.saturation
         if not any(limits):
             return image
-        magnitudes = [1 + limit * (2 * draws[COLOURS + which] - 1) for which, limit in enumerate(limits)]
         for which in ORDERS[int(6 * draws[ORDER])]:
-            image = CHANGES[which](image, magnitudes[which])
+            image = self._changes()[which](image, self._strength(limits[which], draws[COLOURS + which]))
         return image
+
+    def _strength(self, limit, draw):
+        return 1 + limit * (2 * draw - 1)
+
+    def _changes(self):
+        return CHANGES
 
     def _table(self, normals):
         """What each of the 256 levels of red, green and blue becomes: three float32 (256,)."""
@@ -130,19 +137,22 @@ class CentreView:
         image = decode(data)
         height, width = image.shape[:2]
         shorter = min(height, width)
-        image = _resize(image, self._resize * height // shorter, self._resize * width // shorter)
-        _normalise(_centre(image, self._height, self._width), self._table, out)
+        image = self._resized(image, self._resize * height // shorter, self._resize * width // shorter)
+        _normalise(centre(image, self._height, self._width), self._table, out)
+
+    def _resized(self, image, height, width):
+        return _resize(image, height, width)
 
 
-def random_box(height, width, draws, augmentation):
+def random_box(height, width, draws, augmentation, number=float):
     """(top, left, height, width) of a crop of an image, by a row of ``draws``; None where no attempt fitted in, and the
-    centre is to be taken.
+    centre is to be taken. ``number`` is the type that it is computed in.
     """
-    (least, most), (flattest, steepest) = augmentation.area, augmentation.aspect
+    least, most, flattest, steepest = map(number, augmentation.area + augmentation.aspect)
     for attempt in range(ATTEMPTS):
-        area = height * width * (least + (most - least) * draws[AREA + attempt])
-        aspect = flattest + (steepest - flattest) * draws[ASPECT + attempt]
-        rows, columns = int((area / aspect) ** 0.5 + 0.5), int((area * aspect) ** 0.5 + 0.5)
+        area = number(height * width) * (least + (most - least) * number(draws[AREA + attempt]))
+        aspect = flattest + (steepest - flattest) * number(draws[ASPECT + attempt])
+        rows, columns = (int(number(math.sqrt(square)) + 0.5) for square in (area / aspect, area * aspect))
         if draws[SWAP + attempt] > 0.5:
             rows, columns = columns, rows
         if 0 < rows <= height and 0 < columns <= width:
@@ -184,7 +194,8 @@ def _at_least(image, height, width):
     return image
 
 
-def _centre(image, height, width):
+def centre(image, height, width):
+    """The middle of ``image``, (height, width, 3)."""
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 
