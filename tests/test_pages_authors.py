@@ -7,6 +7,7 @@ import pytest
 from helpers.pages import ROOT, text_of
 
 from train import launch, train_cifar, train_imagenet
+from train.data.image_exact import ExactRandomView
 
 PAGE = os.path.join('docs', 'authors.md')
 
@@ -48,6 +49,18 @@ def test_their_settings_are_the_recipe():
     assert found == (0.1, 1e-4, 0.9, [30, 60, 90], 0.1, 100, 0.01)
     # Theirs is 32 a card on 4 cards.
     assert args.batch_size == 32 * len(args.gpus.split(','))
+
+
+def test_what_the_exact_pipeline_turns_off():
+    """The differences that the page says it ends; tests/test_data_image_exact.py holds the option to it."""
+    rows = re.findall(r'^\| ([^|]+?) \|.*--exact-pipeline 1', text_of(PAGE), re.MULTILINE)
+    assert rows == [
+        'first update after a drop of η',
+        'random crop that does not fit in ten tries',
+        'decoding',
+        'rounding of pixels',
+    ]
+    assert ExactRandomView.reductions == ()
 
 
 def test_the_files_it_names_exist():

@@ -107,6 +107,7 @@ def test_command_line(refusal, tmp_path, monkeypatch, flags, said):
         ('--benchmark 1 --num-classes x', '--num-classes'),
         ('--benchmark 1 --image-shape 3,224', "--image-shape 3,224: give 'channels,height,width'"),
         ('--benchmark 1 --mom 1.0', 'momentum is 1.0'),
+        ('--benchmark 1 --exact-pipeline 1 --engine torch', '--exact-pipeline 1 needs --engine mxnet'),
     ],
 )
 def test_imagenet_command_line(refusal, tmp_path, flags, said):

@@ -129,6 +129,35 @@ def test_another_augmentation_is_no_continuation(data, trained, refusal):
     assert '--pca-noise 0.1 (now 0.0)' in line
 
 
+@pytest.fixture(scope='module')
+def trained_exactly(data, tmp_path_factory):
+    """The prefix of a run of one epoch with --exact-pipeline 1."""
+    prefix = str(tmp_path_factory.mktemp('exact') / 'run')
+    assert train(data, prefix, '--num-epochs', 1, '--exact-pipeline', 1) == 0
+    return prefix
+
+
+def test_a_run_with_the_exact_pipeline_goes_on_only_so(data, trained_exactly, refusal):
+    with open(f'{trained_exactly}-0001.json') as file:
+        arguments = json.load(file)['arguments']
+    assert (arguments['exact_pipeline'], arguments['first_rate_late']) == (1, True)
+    files = ['--network', data / 'net-symbol.json', '--data-train', data / 'train.rec', '--data-val', data / 'val.rec']
+    flags = [*files, '--model-prefix', trained_exactly, *FLAGS, '--num-epochs', 2, '--resume']
+    line = refusal(*flags, script=train_imagenet, is_unchanged=False)
+    assert '--exact-pipeline 1 (now 0), --first-rate-late True (now False)' in line
+    assert train(data, trained_exactly, '--num-epochs', 2, '--resume', '--exact-pipeline', 1) == 0
+
+
+def test_evaluation_with_the_exact_pipeline_agrees_with_the_run(data, trained_exactly, capsys):
+    found = [
+        score(capsys, '--prefix', trained_exactly, '--epoch', 1, '--data-val', data / 'val.rec', *flags)
+        for flags in (['--exact-pipeline', 1], [])
+    ]
+    exact, plain = (scores['cross-entropy'] for scores in found)
+    assert exact == pytest.approx(metrics(trained_exactly)[0]['validation']['cross-entropy'], rel=1e-6)
+    assert exact != pytest.approx(plain, rel=1e-6)
+
+
 def test_folders(data, trained, tmp_path):
     prefix = str(tmp_path / 'run')
     files = ['--network', data / 'net-symbol.json', '--data-dir', data, '--model-prefix', prefix]

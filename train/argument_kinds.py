@@ -26,6 +26,7 @@ IDENTITY = {
     'random_mirror',
     'min_random_area',
     'resize',
+    'exact_pipeline',
     'batch_size',
     'num_epochs',
     'finetune',
@@ -95,6 +96,7 @@ ADDED_LATER = {
     'target_params': None,
     'gamma_weight': 'none',
     'first_rate_late': False,
+    'exact_pipeline': 0,
     'stem': None,
 }
 

@@ -178,13 +178,11 @@ def check_arguments(args: argparse.Namespace, image_shape: Sequence[int], num_cl
             f'--model-prefix {args.model_prefix}: give a name after the folder, for example '
             f'{os.path.join(args.model_prefix, "resnet")}'
         )
-    if args.first_rate_late and args.kv_store not in ('local', 'device'):
-        raise UserError(f'--first-rate-late needs --kv-store local or device: {args.kv_store} has no first parameter')
+    if args.first_rate_late:
+        _check_first_rate(args)
     if args.engine == 'torch':
         if args.memonger:
             raise UserError('--memonger 1 needs --engine mxnet')
-        if args.first_rate_late:
-            raise UserError('--first-rate-late needs --engine mxnet')
         _torch_engine().check(args.gpus, _arithmetic(args))
     else:
         _check_torch_only(args)
@@ -206,6 +204,14 @@ def check_arguments(args: argparse.Namespace, image_shape: Sequence[int], num_cl
     if args.dtype == 'float16' and args.engine == 'mxnet':
         half(symbol)
     make_optimizer(args, symbol, batches_per_epoch=1)
+
+
+def _check_first_rate(args):
+    flag = '--exact-pipeline 1' if getattr(args, 'exact_pipeline', 0) else '--first-rate-late'
+    if args.engine != 'mxnet':
+        raise UserError(f'{flag} needs --engine mxnet')
+    if args.kv_store not in ('local', 'device'):
+        raise UserError(f'{flag} needs --kv-store local or device: {args.kv_store} has no first parameter')
 
 
 def _check_selection(args):

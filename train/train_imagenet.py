@@ -68,6 +68,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Train as the command line ``argv`` says; returns the exit code."""
     serve()  # does not return in a parameter server
     args = parser().parse_args(argv)
+    args.first_rate_late |= bool(args.exact_pipeline)
     by_the_images = bool(args.data_dir) and not args.benchmark
     sources, notes = None, []
     if not args.benchmark:

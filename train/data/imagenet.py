@@ -16,6 +16,7 @@ from runtime.errors import DataError
 from .augment import RGB_MEAN, RGB_STD
 from .decoder_pool import DecoderPool
 from .image_augment import DRAWS, CentreView, ImageAugmentation, RandomView
+from .image_exact import ExactCentreView, ExactRandomView
 from .image_iterators import Damage, ImageEvalIterator, ImageTrainIterator
 from .image_sources import FolderSource, ImageReader, RecordSource, named
 
@@ -57,6 +58,20 @@ def add_imagenet_args(parser: argparse.ArgumentParser, with_training: bool = Tru
         metavar='SHARE',
         help='more damaged images than this share of a data set end the run; fewer '
         'are left out and named in the log (default: %(default)s)',
+    )
+    group.add_argument(
+        '--exact-pipeline',
+        type=int,
+        choices=(0, 1),
+        default=0,
+        help="1: pixels to the last bit as in the authors' iterator: JPEGs are decoded at full size, OpenCV rounds as "
+        'in MXNet 1.9.1'
+        + (
+            ', and an image that no random crop fits in is scaled before its centre is cut out; sets '
+            '--first-rate-late. Slower'
+            if with_training
+            else ', for a network that was trained so'
+        ),
     )
     if with_training:
         _add_training(group)
@@ -131,11 +146,12 @@ def imagenet_from_args(
     for part, source in found.items():
         _check_classes(args, part, source, num_classes)
     normalisation = args.rgb_mean, args.rgb_std
+    centre_view, random_view = (ExactCentreView, ExactRandomView) if args.exact_pipeline else (CentreView, RandomView)
     views: Dict[str, Union[CentreView, RandomView]] = {
-        'validation': CentreView(image_shape, resize_of(args, image_shape), *normalisation)
+        'validation': centre_view(image_shape, resize_of(args, image_shape), *normalisation)
     }
     if with_training:
-        views['training'] = RandomView(image_shape, _augmentation(args), *normalisation)
+        views['training'] = random_view(image_shape, _augmentation(args), *normalisation)
     readers = [ImageReader(source, views[part], num_classes) for part, source in found.items()]
     pool = DecoderPool(readers, image_shape, batch_size, DRAWS, args.data_nthreads or usable_cores())
     damage = {part: Damage(part, len(source), args.max_bad) for part, source in found.items()}
