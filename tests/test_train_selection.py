@@ -284,6 +284,23 @@ def test_blocks_die_one_after_the_other(target):
     assert shares[-2] > target
 
 
+def test_the_last_block_to_die_is_the_one_the_loss_needs_least():
+    """The fifth contributes less for its MACs than the second, but more: either reaches the target."""
+    args = SimpleNamespace(
+        target_macs=0.6,
+        target_params=None,
+        freeze_dead=False,
+        optimizer='apg',
+        gamma=0.001,
+        gamma_weight='none',
+        num_epochs=60,
+    )
+    chosen = Selection(args, get_symbol('resnet', 20, 10, (3, 32, 32), 'block'), {'data': (1, 3, 32, 32)})
+    rises = np.array([0, 0.46, 0, 0.78, 0.48, 0.59])
+    chosen.end_epoch(18, {'lambda_block': np.array([0.0, 1, 0, 1, 1, 1])}, lambda: {'lambda_block': rises})
+    assert np.flatnonzero(np.isfinite(chosen._dying['lambda_block'])).tolist() == [1]
+
+
 def test_selection_takes_the_first_third():
     assert schedule_of(60) == Schedule(3, 20)
     assert schedule_of(3) == Schedule(1, 2)

@@ -9,6 +9,7 @@ What contributes how much is measured by ``train.contribution``.
 """
 
 import argparse
+import itertools
 import logging
 import math
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
@@ -27,7 +28,8 @@ from .latency import latency_weights
 BEGIN, END = 0.05, 1 / 3
 # The share of an epoch in which chosen λ fall to 0. In the rest of it the weights and moving statistics settle.
 FADE = 0.5
-
+# Of so many structures all sets are compared when the last ones are chosen: 1,023 of them.
+FEW = 10
 
 # A structure: the name of its λ, and its place in it, counted through. By name of λ: numbers, and what is dead.
 Structure = Tuple[str, int]
@@ -239,7 +241,8 @@ class Selection:
 
     def _choose(self, epoch: int, share: float, lambdas: Arrays, contributions: Arrays) -> None:
         """Let the structures of the least contribution per cost die: until ``share`` is left, or as near to it as can
-        be without falling below the target; the last time, until no more than the target is left.
+        be without falling below the target. The last time, until no more than the target is left; of few structures,
+        those then die that contribute least together, whatever they cost.
         """
         if self.share_left() <= share:
             return
@@ -254,7 +257,8 @@ class Selection:
             middle = (low + high) // 2
             low, high = (low, middle) if left(middle) <= share else (middle, high)
         if epoch == self._schedule.end - 2:
-            chosen = self._without_needless(order[:high], share)
+            few = len(order) <= FEW
+            chosen = self._cheapest(order, share, contributions) if few else self._without_needless(order[:high], share)
         else:
             is_nearer = share - left(high) < left(low) - share and left(high) >= self._target
             chosen = order[: high if is_nearer else low]
@@ -269,6 +273,19 @@ class Selection:
         for name, place in structures:
             frozen[name].flat[place] = True
         return frozen
+
+    def _cheapest(self, order: List[Structure], share: float, contributions: Arrays) -> List[Structure]:
+        """Those of ``order`` whose contributions have the smallest sum, of all sets without which no more than
+        ``share`` is left; of equal ones the set that leaves most.
+        """
+
+        def rank(structures):
+            effects = (contributions[name].flat[place] for name, place in structures)
+            return sum(max(0.0, float(effect)) for effect in effects), -left[structures]
+
+        sets = itertools.chain.from_iterable(itertools.combinations(order, size) for size in range(1, len(order) + 1))
+        left = {structures: self.share_left(self._frozen_with(list(structures))) for structures in sets}
+        return list(min((one for one in left if left[one] <= share), key=rank))
 
     def _without_needless(self, chosen: List[Structure], share: float) -> List[Structure]:
         """``chosen`` without those that the target does not need, the most important first; at most 64 are tried."""
