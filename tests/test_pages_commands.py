@@ -29,7 +29,7 @@ ONLY_PARSED = {
     'python -m bootstrap.cuda_links': 'it writes links into the environment; tests/test_setup_links.py runs it',
     'horovodrun': 'Horovod has to be built; tests/test_train_horovod.py runs it where it is',
     'python train/launch.py': 'it starts servers; tests/test_train_servers.py runs it',
-    'python train/train_*.py --help': 'it prints what tests/test_tools_tables.py compares',
+    'python train/train_*.py --help': 'it prints what tests/test_tools_pages.py compares',
     'python train/train_cifar.py --network resnet --num-layers 164': 'an epoch takes minutes',
     'python train/train_cifar.py --network vgg': 'VGG-16 does not take the small images of this test',
     'python train/train_imagenet.py * --data-train': 'it needs ImageNet',
@@ -41,7 +41,7 @@ ONLY_PARSED = {
     'python tools/benchmark.py': 'it measures for minutes; tests/test_tools_benchmark.py runs it',
     'python tools/sweep.py': 'it trains for hours; tests/test_tools_sweep.py runs it',
     'python tools/gpu_runs.py': 'it trains for a minute at least; tests/test_tools_gpu_runs.py runs its parts',
-    'python tools/reproduce_tables.py': 'tests/test_tools_tables.py runs it',
+    'python tools/reproduce_tables.py': 'tests/test_tools_pages.py runs it',
     'python tools/* resnet20-12fca82f.th': 'the file is on the web; tests/test_tools_convert.py runs it with another',
 }
 ONE_EPOCH = ['--num-epochs', '1', '--lr-step-epochs', '1']

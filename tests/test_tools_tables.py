@@ -7,21 +7,18 @@ import os
 import re
 
 import pytest
+from helpers.run_results import write_epochs, write_result
 
 from graphs.complexity import complexity
 from runtime.errors import DataError
 from symbols import get_symbol
 from tools import reproduce_tables, sweep
-from tools.tables import figures, plotting, run_figures
 from tools.tables.cells import COLUMNS, Cell, lines_of
 from tools.tables.gammas import gammas_json
-from tools.tables.options import options_markdown
-from tools.tables.pages import refreshed
 from tools.tables.published import Value, find_row, read_tables
 from tools.tables.render import longest_runs_markdown, runs_markdown
 from tools.tables.results import Point, baseline_of, points_of, read_results
 from tools.tables.structures import structure_cost
-from train import train_cifar, train_imagenet
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SECOND = 'imagenet-resnet-second-source'
@@ -34,42 +31,6 @@ def tables():
 
 def rows_of(tables):
     return [row for table in tables.values() for row in table.rows]
-
-
-def result(**changes):
-    """What a run leaves behind, as far as tables read it."""
-    arguments = {
-        'network': 'resnet',
-        'num_layers': 20,
-        'dataset': 'cifar10',
-        'optimizer': 'apg',
-        'lambda_rule': 'apg',
-        'gamma': 0.02,
-        'num_epochs': 30,
-        'scale': 'block',
-        **changes.pop('arguments', {}),
-    }
-    full = {'params_without_bn': 200_000, 'macs': 40_000_000, 'bias_adds': 10}
-    return {
-        'recipe': 'train/recipes/cifar10/resnet20-sss.args',
-        'overrides': [],
-        'date': '2020-01-01T00:00:00+00:00',
-        'arguments': arguments,
-        'full': full,
-        'left': {'params_without_bn': 150_000, 'macs': 20_000_000, 'bias_adds': 10},
-        'blocks': [1, 2, 2],
-        'error': {'top1': 9.25, 'unstripped': 9.25, 'top5': 0.5},
-        'alive': {'block': {'alive': 5, 'total': 6}},
-        **changes,
-    }
-
-
-def write_result(folder, name, **changes):
-    path = os.path.join(str(folder), name)
-    os.makedirs(path)
-    with open(os.path.join(path, 'result.json'), 'w') as out:
-        json.dump(result(**changes), out)
-    return path
 
 
 def test_every_structure_that_is_certain_agrees_to_every_printed_digit(tables):
@@ -259,45 +220,6 @@ def test_json_holds_the_same(capsys):
         reproduce_tables.main(['nothing'])
 
 
-def test_figures_are_drawn_the_same_twice(tables, tmp_path):
-    write_result(tmp_path, 'a', arguments={'optimizer': 'nag'}, error={'top1': 8.0, 'unstripped': 8.0})
-    write_epochs(write_result(tmp_path, 'b'), [0.6, 0.7])
-    write_epochs(write_result(tmp_path, 'c', arguments={'lambda_rule': 'ista'}), [0.5, 0.6])
-    made = figures.all_figures(tables, read_results(str(tmp_path)))
-    assert set(made) == {'imagenet', 'cifar', 'structure', 'runs', 'lambda', 'rules'} == set(reproduce_tables.CAPTIONS)
-    for name in ('runs', 'lambda', 'rules', 'imagenet'):
-        for twin in ('one', 'two'):
-            plotting.save(made[name](), str(tmp_path / twin))
-        for ending in ('png', 'svg'):
-            assert (tmp_path / f'one.{ending}').read_bytes() == (tmp_path / f'two.{ending}').read_bytes()
-
-
-def test_the_published_points_of_a_network_are_beside_its_runs(tables, tmp_path):
-    """ResNet-20 on CIFAR-10: 7.47 % whole, and 9.15 % with 45.16 % of the MACs; our run kept half of them."""
-    write_result(tmp_path, 'a')
-    (panel,) = run_figures.frontier(read_results(str(tmp_path)), tables).axes
-    drawn = [[tuple(map(float, point)) for point in line.get_xydata()] for line in panel.lines]
-    assert [(45.16, 9.15), (100.0, 7.47)] in drawn
-    assert [(50.0, 9.25)] in drawn
-
-
-def test_rules_are_compared_by_one_network_schedule_and_gamma(tmp_path):
-    write_epochs(write_result(tmp_path, 'baseline', arguments={'optimizer': 'nag'}), [0.7, 0.9])
-    write_epochs(write_result(tmp_path, 'same'), [0.6, 0.85])
-    write_epochs(write_result(tmp_path, 'another-gamma', arguments={'gamma': 0.5}), [0.6, 0.85])
-    write_epochs(write_result(tmp_path, 'longer', arguments={'num_epochs': 99}), [0.6, 0.85])
-    assert run_figures.comparable_rules(read_results(str(tmp_path))) == []
-    write_epochs(write_result(tmp_path, 'ista', arguments={'lambda_rule': 'ista'}), [0.5, 0.8])
-    compared = run_figures.comparable_rules(read_results(str(tmp_path)))
-    assert [os.path.basename(run['folder']) for run in compared] == ['same', 'ista', 'baseline']
-    error, macs = run_figures.rules(read_results(str(tmp_path))).axes
-    assert ([1, 2], [50.0, 20.0]) in [
-        (list(x), [round(y, 6) for y in ys]) for x, ys in (line.get_data() for line in error.lines)
-    ]
-    assert (2, 9.25) in {(x[0], y[0]) for x, y in (line.get_data() for line in error.lines) if len(x) == 1}
-    assert ([1, 2], [75.0, 75.0]) in [(list(x), list(y)) for x, y in (line.get_data() for line in macs.lines)]
-
-
 @pytest.mark.parametrize(
     ('changes', 'needed'),
     [
@@ -322,113 +244,3 @@ def test_a_run_is_told_when_gamma_alone_would_have_taken_everything(tmp_path, ch
         row['alive (%)'],
         row['MACs kept (%)'],
     ) == (needed, '67', '83', '50.0')
-
-
-def write_epochs(folder, accuracies):
-    """The metrics of a run of 100 batches of 128 images an epoch, whose λ did not move."""
-    with open(os.path.join(folder, 'run-metrics.jsonl'), 'w') as out:
-        for epoch, accuracy in enumerate(accuracies):
-            values = {'lambda_block': {'stages': [1, 1, 2], 'values': [0, 0.5, 1]}}
-            record = {
-                'epoch': epoch,
-                'validation': {'accuracy': accuracy},
-                'lambda_values': values,
-                'alive': {'macs': 3},
-                'full': {'macs': 4},
-                'lambda': {'block': {'alive': 2, 'total': 3}},
-                'seconds': 6.4,
-                'samples_per_second': 2000.0,
-            }
-            out.write(json.dumps(record) + '\n')
-
-
-def test_every_point_of_a_curve_is_on_the_picture(tables, tmp_path):
-    ours = {'dataset': 'imagenet', 'num_layers': 50}
-    write_result(tmp_path, 'a', arguments=ours, overrides=['--gamma', '0.5'], error={'top1': 25.5, 'unstripped': 25.5})
-    write_result(
-        tmp_path, 'shorter', arguments=ours, overrides=['--num-epochs', '3'], error={'top1': 66.0, 'unstripped': 66.0}
-    )
-    figure = figures.imagenet(tables, read_results(str(tmp_path)))
-    drawn = {(x, y) for line in figure.axes[1].lines for x, y in zip(*line.get_data())}
-    assert {(4.0892, 23.88), (2.3294, 28.18), (1.549, 26.83), (2.726, 27.7), (0.02, 25.5)} <= drawn
-    assert (0.02, 66.0) not in drawn
-    assert [axes.get_xlabel() for axes in figure.axes] == ['parameters without batch normalisation (M)', 'MACs (G)']
-
-
-def test_passages_are_made_anew():
-    text = 'before\n<!-- table: a -->\nold\n<!-- /table -->\nbetween\n<!-- table: b -->\n<!-- /table -->\n'
-    expected = 'before\n<!-- table: a -->\n\nA\n\n<!-- /table -->\nbetween\n<!-- table: b -->\n\nB\n\n<!-- /table -->\n'
-    make = {'a': lambda: 'A', 'b': lambda: 'B'}
-    assert refreshed(text, make) == expected
-    assert refreshed(expected, make) == expected
-    with pytest.raises(DataError, match='table: b.*unknown table; known are a'):
-        refreshed(text, {'a': make['a']})
-    with pytest.raises(DataError, match='table: a --> has no'):
-        refreshed('<!-- table: a -->\n<!-- table: b -->\n<!-- /table -->\n', make)
-
-
-def test_update_writes_the_table_and_links_from_its_folder(tmp_path, capsys):
-    path = tmp_path / 'README.md'
-    path.write_text('<!-- table: imagenet-vgg -->\n<!-- /table -->\n<!-- table: runs -->\n<!-- /table -->\n')
-    write_result(tmp_path / 'results', 'a')
-    flags = ['--update', str(path), '--results', str(tmp_path / 'results')]
-    assert reproduce_tables.main(flags) == 0
-    assert '138.36 (= cut)' in path.read_text()
-    assert '[results/a](results/a)' in path.read_text()
-    assert reproduce_tables.main(flags) == 0
-    assert capsys.readouterr().out.endswith('unchanged\n')
-
-
-PAGES = [
-    'README.md',
-    os.path.join('results', 'README.md'),
-    *sorted(os.path.join('docs', name) for name in os.listdir(os.path.join(ROOT, 'docs'))),
-]
-
-
-@pytest.mark.parametrize('name', PAGES)
-def test_the_passages_of_our_own_pages_are_not_stale(tables, name, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    with open(name, encoding='utf-8') as source:
-        text = source.read()
-    make = reproduce_tables.makers(tables, read_results(), 'results/figures', os.path.dirname(name) or '.')
-    assert refreshed(text, make) == text, f'python tools/reproduce_tables.py --update {name}'
-
-
-def test_no_run_that_is_shown_is_a_short_one():
-    """Selection in a few epochs says nothing about selection in a whole schedule."""
-    epochs = [found['arguments']['num_epochs'] for found in read_results(os.path.join(ROOT, 'results'))]
-    assert epochs
-    assert min(epochs) >= 20
-
-
-def test_the_longest_run_of_each_network_that_lost_something_is_shown(tmp_path):
-    baseline = {'optimizer': 'nag', 'scale': 'none'}
-    write_result(tmp_path, 'baseline', arguments=baseline, error={'top1': 8.0, 'unstripped': 8.0})
-    write_result(
-        tmp_path, 'long-baseline', arguments={**baseline, 'num_epochs': 240}, error={'top1': 7.0, 'unstripped': 7.0}
-    )
-    write_result(tmp_path, 'long', arguments={'num_epochs': 240}, error={'top1': 9.5, 'unstripped': 9.5})
-    write_result(
-        tmp_path,
-        'long-and-whole',
-        arguments={'num_epochs': 240, 'gamma': 0.001},
-        error={'top1': 7.1, 'unstripped': 7.1},
-        left=result()['full'],
-    )
-    write_result(tmp_path, 'without-baseline', arguments={'num_epochs': 300}, error={'top1': 6.0, 'unstripped': 6.0})
-    write_result(tmp_path, 'short')
-    *_, line = longest_runs_markdown(read_results(str(tmp_path)), str(tmp_path)).splitlines()
-    assert line == (
-        '| resnet-20 on cifar10 | blocks | γ = 0.02 | 240 | 50.0 | 75.0 | 9.50 | 7.00 | +2.50 | [long](long) |'
-    )
-
-
-def test_every_flag_is_among_the_options():
-    text = options_markdown()
-    for script in (train_cifar, train_imagenet):
-        for action in script.parser()._actions:
-            for flag in action.option_strings:
-                assert f'`{flag}' in text or flag in ('-h', '--help')
-    assert '| `--batch-size VALUE` | 64; ImageNet 128 |' in text
-    assert '| `--resume` | off |' in text

@@ -23,7 +23,7 @@ import threading
 import time
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
-# Nothing of the project is imported: that would load MXNet, which starts no processes.
+# Nothing of the project is imported: runtime sets OMP_NUM_THREADS, which the processes started here would inherit.
 AFTER_ANOTHER = 3  # exit code of who ended because another process did: that of runtime.errors.AnotherEndedError
 SUPERVISOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'distributed', 'supervisor.py')
 PASSED_ON = (
