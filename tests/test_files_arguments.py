@@ -1,5 +1,5 @@
-"""Special files in the place of every file that a script reads: one line that ends the script with exit code 2, and no
-hanging.
+"""Special files in the place of every file that a script reads: one line that ends the script with exit code 2, in
+bounded time and in 1 GB of memory.
 """
 
 import os
@@ -7,7 +7,8 @@ import signal
 
 import numpy as np
 import pytest
-from helpers.tiny_runs import NOISE, save_network
+from helpers.limits import GB, HungError, limited
+from helpers.tiny_runs import LOG_LINE, NOISE, save_network
 
 from formats.checkpoint_files import load_checkpoint, save_model
 from formats.symbol_file import load_symbol
@@ -27,8 +28,6 @@ from tools import (
 )
 from train import launch, train_cifar, train_imagenet
 
-# Far above what any case takes: it only keeps a test that hangs from hanging for ever.
-SECONDS = 60
 # What no script can read, whatever it expects.
 UNREADABLE = {
     'pipe': os.mkfifo,
@@ -87,10 +86,6 @@ ARGUMENTS = {
 }
 
 
-class HungError(BaseException):
-    """Not an Exception, so that no script takes it for an error of its own."""
-
-
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
     """The prefix of a network and parameters that fit it."""
@@ -121,14 +116,8 @@ def place(checkpoint, tmp_path, monkeypatch):
         with open(name, 'wb'):
             pass
 
-    def stop(*_):
-        raise HungError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    yield tmp_path
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with limited():
+        yield tmp_path
 
 
 def put(path, kind):
@@ -153,10 +142,17 @@ def test_a_special_file_is_one_line(argument, kind, place, capfd):
     capfd.readouterr()
     with pytest.raises(SystemExit) as end:
         cli.run(script.main, argv)
-    lines = capfd.readouterr().err.splitlines()
-    assert end.value.code == 2, lines
-    assert not any(line.startswith('Traceback') for line in lines)
-    assert 'error: ' in lines[-1]
-    assert len(lines[-1]) < 2000
+    *others, line = capfd.readouterr().err.splitlines()
+    assert end.value.code == 2, line
+    assert all(LOG_LINE.match(other) for other in others), others
+    assert line.startswith('error: ')
+    assert len(line) < 2000
     if kind in ('pipe', 'zeros'):
-        assert os.path.basename(path) in lines[-1]
+        assert os.path.basename(path) in line
+
+
+def test_the_limits_stop_what_takes_too_much():
+    with limited(memory=GB // 4), pytest.raises(MemoryError):
+        bytearray(GB // 2)
+    with limited(seconds=1), pytest.raises(HungError):
+        signal.pause()
