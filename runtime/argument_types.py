@@ -6,25 +6,42 @@ import argparse
 import math
 from typing import Callable, List, Tuple
 
+# What MXNet counts with.
+MOST = 2**31 - 1
+PICTURES = ('.png', '.svg', '.pdf')
+# Of processes, threads or devices. A number beyond it was not meant, and lists of so many fill the memory.
+MOST_PROCESSES = 4096
+MOST_IMAGES = 1 << 20  # that are held in memory at once
 
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
-    return int(text)
+
+def up_to(most: int) -> Callable[[str], int]:
+    """The type of whole numbers from 1 to ``most``."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < 1:
+            raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
+        return _at_most(most, text)
+
+    return number
+
+
+positive = up_to(MOST)  # a whole number above 0
+processes = up_to(MOST_PROCESSES)
+image_count = up_to(MOST_IMAGES)
+side = up_to(1 << 14)  # pixels of an image
 
 
 def whole(text: str) -> int:
     """A whole number of at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 0')
-    return int(text)
+    return _at_most(MOST, text)
 
 
 def seed(text: str) -> int:
     """A whole number from 0 to 2³¹ - 1."""
-    if not text.isdecimal() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 to 2147483647')
+    if not text.isdecimal() or int(text) > MOST:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 to {MOST}')
     return int(text)
 
 
@@ -77,12 +94,24 @@ def numbers(text: str) -> Tuple[float, ...]:
     return found
 
 
+def not_negative_numbers(text: str) -> Tuple[float, ...]:
+    """Numbers of at least 0 with commas between."""
+    return _each(text, lambda value: value >= 0, 'must be at least 0')
+
+
+def seeds(text: str) -> Tuple[int, ...]:
+    """Seeds with commas between."""
+    return tuple(seed(number) for number in text.split(','))
+
+
+def shares(text: str) -> Tuple[float, ...]:
+    """Shares with commas between, each above 0, and 1 at most."""
+    return _each(text, lambda value: 0 < value <= 1, 'must be above 0, and 1 at most')
+
+
 def divisors(text: str) -> Tuple[float, ...]:
     """Numbers above 0 with commas between."""
-    found = numbers(text)
-    if min(found) <= 0:
-        raise argparse.ArgumentTypeError(f'{text!r}: each number must be above 0, pixels are divided by it')
-    return found
+    return _each(text, lambda value: value > 0, 'must be above 0, pixels are divided by it')
 
 
 def shape_of(text: str) -> Tuple[int, ...]:
@@ -91,6 +120,26 @@ def shape_of(text: str) -> Tuple[int, ...]:
         return tuple(int(size) for size in text.split(','))
     except ValueError:
         raise argparse.ArgumentTypeError(f'{text!r} is not channels,height,width') from None
+
+
+def picture(text: str) -> str:
+    """The name of a file that a figure is drawn into."""
+    if not text.endswith(PICTURES):
+        raise argparse.ArgumentTypeError(f'{text!r} does not end in {" or ".join(PICTURES)}, which says the format')
+    return text
+
+
+def _at_most(most: int, digits: str) -> int:
+    if int(digits) > most:
+        raise argparse.ArgumentTypeError(f'{digits} is too much; {most} is the most')
+    return int(digits)
+
+
+def _each(text: str, is_possible: Callable[[float], bool], description: str) -> Tuple[float, ...]:
+    found = numbers(text)
+    if not all(map(is_possible, found)):
+        raise argparse.ArgumentTypeError(f'{text!r}: each number {description}')
+    return found
 
 
 def _number(text: str, is_possible: Callable[[float], bool], description: str) -> float:

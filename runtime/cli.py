@@ -37,6 +37,12 @@ class Parser(argparse.ArgumentParser):
             message += did_you_mean(unknown.group(1), self._option_string_actions)
         raise UserError(f'{message} (--help explains)')
 
+    def _get_values(self, action: argparse.Action, arg_strings: List[str]) -> Any:
+        # An empty word is mostly a variable of the shell that is not set. What may be empty has a type that says so.
+        if action.type is None and '' in arg_strings:
+            raise argparse.ArgumentError(action, 'is empty')
+        return super()._get_values(action, arg_strings)  # type: ignore[misc]  # argparse has no public name for it
+
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
@@ -56,8 +62,9 @@ def run(main, argv=None):
     """Run ``main(argv)`` as a script: its return value is the exit code, and a user's mistake is one line on stderr and
     exit code 2.
 
-    ``OSError`` (a full disk, a file without permission) counts as a user's matter too. Ctrl-C and SIGTERM are one line,
-    and exit code 128 + the signal's number. Anything else is a defect of ours and keeps its traceback.
+    ``OSError`` (a full disk, a file without permission) and ``MemoryError`` count as a user's matter too. Ctrl-C and
+    SIGTERM are one line, and exit code 128 + the signal's number. Anything else is a defect of ours and keeps its
+    traceback.
     """
     before = signal.getsignal(signal.SIGTERM)
     if before is signal.SIG_DFL:
@@ -68,7 +75,7 @@ def run(main, argv=None):
         # Whoever read our output (head, less) has left; Python must not complain about it while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except (UserError, OSError, KeyboardInterrupt) as error:
+    except (UserError, OSError, MemoryError, KeyboardInterrupt) as error:
         sys.exit(report(error))
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -84,6 +91,8 @@ def report(error):
     message = error
     if isinstance(error, OSError):
         message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror or error
+    elif isinstance(error, MemoryError):
+        message = f'there is not enough memory for this: {error or "less at a time may fit"}'
     elif isinstance(error, KeyboardInterrupt):
         number = error.args[0] if error.args else signal.SIGINT
         print(f'Stopped by signal {int(number)}', file=sys.stderr, flush=True)

@@ -76,7 +76,7 @@ ARGUMENTS = {
     },
     'sweep': (sweep, 'x.args', ['--recipe', 'x.args', '--out', 'out'], ''),
     'tables result': (reproduce_tables, 'results/a/result.json', ['runs', '--results', 'results'], ''),
-    'tables page': (reproduce_tables, 'x.md', ['--results', 'none', '--update', 'x.md'], 'empty deep'),
+    'tables page': (reproduce_tables, 'x.md', ['--results', 'results', '--update', 'x.md'], 'empty deep'),
     'record source': (make_record, 'x.tar', ['x.tar', 'out/set'], ''),
     'record classes': (make_record, 'x.txt', ['images', 'out/set', '--classes', 'x.txt'], ''),
     'record class manifest': (make_record, 'x.json', ['images', 'out/set', '--classes', 'x.json'], ''),

@@ -23,6 +23,7 @@ from graphs.predictor import Network
 from graphs.proof import prove
 from interop.networks import initialised, read_network
 from runtime import mx
+from runtime.argument_types import positive
 from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser, run
 from runtime.errors import UserError
@@ -58,7 +59,10 @@ def parser():
     made.add_argument('--list', action='store_true', help='show what would get λ, and write nothing')
     made.add_argument('--image-shape', help='channels,height,width, where the network does not say it')
     made.add_argument(
-        '--num-classes', type=int, metavar='N', help="classes of a network of GluonCV (default: GluonCV's own number)"
+        '--num-classes',
+        type=positive,
+        metavar='N',
+        help="classes of a network of GluonCV (default: GluonCV's own number)",
     )
     return made
 

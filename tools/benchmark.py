@@ -10,12 +10,15 @@ Candidates alternate, each in a process of its own with all cores, and are compa
 """
 
 import argparse
+import os
 import sys
 
 from runtime import usable_cores
-from runtime.argument_types import positive
+from runtime.argument_types import picture, positive, processes, seed
 from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser, run
+from runtime.errors import UserError
+from symbols import NETWORKS, get_symbol
 from tools.benchmarks import data_pipeline, inference, optimizer, record_files, scaling, training
 from tools.benchmarks.alternating import CLOCKS, ROUNDS, STEPS
 from tools.benchmarks.report import report
@@ -38,8 +41,17 @@ def parser():
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
+    _check(args)
     report(args.title, argv, args.measure(args), args.json)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what would end the measurement at its beginning or, worse, at its end."""
+    if args.json and os.path.isdir(args.json):
+        raise UserError(f'--json {args.json} is a folder; name a file')
+    if args.what in ('train', 'optimizer', 'scaling'):
+        get_symbol(args.network, args.num_layers, args.num_classes, args.image_shape)
 
 
 def _add_train(commands):
@@ -130,7 +142,9 @@ def _add_inference(commands):
         help='1 is latency, large ones are throughput (default: 1,8,32)',
     )
     command.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
-    command.add_argument('--plot', metavar='FILE', help='draw speed-up against the ratio of MACs: png, svg, pdf')
+    command.add_argument(
+        '--plot', type=picture, metavar='FILE', help='draw speed-up against the ratio of MACs: png, svg, pdf'
+    )
     return _add_turns(command)
 
 
@@ -157,7 +171,7 @@ def _add_io(commands):
         metavar='FOLDER',
         help='where to make them, 105 KB each, and to find them next time (default: where scratch files go)',
     )
-    command.add_argument('--seed', type=int, default=0, help='of the order and the augmentation')
+    command.add_argument('--seed', type=seed, default=0, help='of the order and the augmentation')
     command.add_argument(
         '--network',
         help="also how many images a second this network takes in training, as 'train' measures it, to compare",
@@ -176,7 +190,7 @@ def _add_records(commands):
         '--images', type=positive, default=2000, help='how many JPEGs of 300 to 500 pixels (default: 2000)'
     )
     command.add_argument(
-        '--jobs', type=positive, default=usable_cores(), help='processes (default: the cores of this machine)'
+        '--jobs', type=processes, default=usable_cores(), help='processes (default: the cores of this machine)'
     )
     command.add_argument(
         '--folder',
@@ -192,13 +206,13 @@ def _add_scaling(commands):
     command.add_argument('--batch-size', type=positive, default=32, help='images a step of each worker')
     command.add_argument(
         '--workers',
-        type=_numbers,
+        type=_processes,
         default=[1, 2, 4],
         metavar='N,N',
         help='how many, one table row each (default: 1,2,4)',
     )
-    command.add_argument('--servers', type=positive, default=1, help='parameter servers (default: 1)')
-    command.add_argument('--threads', type=positive, default=1, help='threads of each worker (default: 1)')
+    command.add_argument('--servers', type=processes, default=1, help='parameter servers (default: 1)')
+    command.add_argument('--threads', type=processes, default=1, help='threads of each worker (default: 1)')
     command.add_argument(
         '--kv-store', choices=SERVER_STORES, default='dist_sync', help='how they work together (default: dist_sync)'
     )
@@ -218,7 +232,7 @@ def _command(commands, name, measure, title):
 
 
 def _add_network(command):
-    command.add_argument('--network', default='resnet', help='a family of symbols.get_symbol (default: resnet)')
+    command.add_argument('--network', choices=NETWORKS, default='resnet', help='a family (default: resnet)')
     command.add_argument('--num-layers', type=positive, default=50, help='its depth (default: 50)')
     command.add_argument('--num-classes', type=positive, default=1000, help='width of its classifier (default: 1000)')
     command.add_argument('--image-shape', default='3,224,224', help='channels,height,width (default: 3,224,224)')
@@ -261,6 +275,10 @@ def _choices(known):
 
 def _numbers(text):
     return [positive(number) for number in text.split(',')]
+
+
+def _processes(text):
+    return [processes(number) for number in text.split(',')]
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ from typing import Optional, Sequence
 
 from interop.compare import ONLY_A, ONLY_B, OTHER_SHAPE, SAME_SHAPE, comparable_params, compare_models, compare_tensors
 from interop.models import Model, read_model
-from runtime.argument_types import divisors, not_negative, numbers, positive
+from runtime.argument_types import divisors, image_count, not_negative, numbers, seed
 from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser, run
 from runtime.errors import UserError
@@ -44,9 +44,9 @@ def parser():
         help='let the outputs alone decide: full against stripped, BN folded against not',
     )
     made.add_argument(
-        '--num-inputs', type=positive, default=16, metavar='N', help='images of noise to compute on (default: 16)'
+        '--num-inputs', type=image_count, default=16, metavar='N', help='images of noise to compute on (default: 16)'
     )
-    made.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
+    made.add_argument('--seed', type=seed, default=0, help='of the noise (default: 0)')
     made.add_argument('--image-shape', help='channels,height,width of the noise (default: what A says, or else B)')
     made.add_argument(
         '--data',
@@ -74,6 +74,7 @@ def parser():
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Compare as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
+    args.image_shape = parse_image_shape(args.image_shape) if args.image_shape else None
     a, b = read_model(args.a), read_model(args.b)
     report = compared(a.by_graph_of(b), b.by_graph_of(a), args)
     if args.outputs_only and not report['outputs']:
@@ -201,7 +202,7 @@ def _accuracy_lines(found):
 
 
 def _noise_shape(a, b, args):
-    shape = parse_image_shape(args.image_shape) if args.image_shape else a.image_shape or b.image_shape
+    shape = args.image_shape or a.image_shape or b.image_shape
     if not shape:
         raise UserError('neither A nor B says which images it takes; give --image-shape')
     return tuple(shape)

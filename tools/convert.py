@@ -26,8 +26,10 @@ from graphs.preprocessing import preprocessing_of, with_preprocessing
 from interop import convert
 from interop.conversion_proof import prove_conversion
 from interop.models import read_model
+from interop.naming_styles import PYTORCH_STYLE
 from interop.onnx_export import export_onnx
 from interop.quantize import quantize
+from runtime.argument_types import image_count
 from runtime.checkpoint_argument import add_old_epoch, checkpoint_name
 from runtime.cli import Parser, run
 from runtime.errors import MissingDependencyError, UserError
@@ -59,6 +61,7 @@ def parser():
     made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
     made.add_argument(
         '--style',
+        choices=sorted(set(PYTORCH_STYLE.values())),
         help='for --to state-dict: whose names to give the tensors (torchvision, akamaster, pytorchcv; default: the '
         'usual ones)',
     )
@@ -70,7 +73,7 @@ def parser():
     made.add_argument('--data-dir', help='where that data set lies')
     made.add_argument(
         '--calibration-images',
-        type=int,
+        type=image_count,
         default=512,
         help='how many of them set the range of each feature map (default: 512)',
     )

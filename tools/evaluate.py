@@ -14,6 +14,7 @@ from formats.checkpoint_files import load_checkpoint, named_checkpoint
 from graphs.graph import data_shape_of, only_input
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import IMAGES, Preprocessing, preprocessing_of
+from runtime.argument_types import positive
 from runtime.checkpoint_argument import add_checkpoint
 from runtime.cli import Parser, run
 from runtime.devices import contexts
@@ -103,12 +104,18 @@ def parser() -> Parser:
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_checkpoint(made)
     made.add_argument(
-        '--batch-size', type=int, default=100, help='images at a time; the result does not depend on it (default: 100)'
+        '--batch-size',
+        type=positive,
+        default=100,
+        help='images at a time; the result does not depend on it (default: 100)',
     )
     made.add_argument(
-        '--top-k', type=int, default=5, help='also count images whose class is among the k most probable (default: 5)'
+        '--top-k',
+        type=positive,
+        default=5,
+        help='also count images whose class is among the k most probable (default: 5)',
     )
-    made.add_argument('--gpus', help='a card to use, for example 0; left out: the CPU')
+    made.add_argument('--gpus', type=str, help='a card to use, for example 0; left out: the CPU')
     made.add_argument('--json', action='store_true', help='print one JSON object')
     add_data_args(made, more=(IMAGENET,))
     add_imagenet_args(made, with_training=False)

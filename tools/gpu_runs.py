@@ -28,7 +28,7 @@ from contextlib import contextmanager
 
 from formats.json_shape import misfit
 from formats.metrics_file import read_metrics
-from runtime.argument_types import numbers
+from runtime.argument_types import above_zero, not_negative_numbers
 from runtime.cli import Parser, run
 from runtime.errors import DataError, MissingDependencyError, TrainingError
 from runtime.files import write_text
@@ -51,19 +51,23 @@ def parser():
     made.add_argument('--gpu', default='0', help='number of the card (default: 0)')
     made.add_argument(
         '--minutes',
-        type=float,
+        type=above_zero,
         default=25.0,
         help='stop after this time; the same command continues (default: 25)',
     )
     made.add_argument(
         '--gamma',
-        type=numbers,
+        type=not_negative_numbers,
         default=(0.0003, 0.001, 0.003, 0.01),
         metavar='G1,G2,...',
         help='γ of ResNet-20 (default: 0.0003,0.001,0.003,0.01)',
     )
     made.add_argument(
-        '--deep-gamma', type=numbers, default=(0.001,), metavar='G1,...', help='γ of ResNet-164 (default: 0.001)'
+        '--deep-gamma',
+        type=not_negative_numbers,
+        default=(0.001,),
+        metavar='G1,...',
+        help='γ of ResNet-164 (default: 0.001)',
     )
     made.add_argument('--out', help='where to write (default: results/torch-NAME-OF-THE-CARD)')
     made.add_argument('--data-dir', metavar='FOLDER', help='CIFAR-10, where it is not to be fetched')
@@ -201,7 +205,8 @@ def alarm(deadline):
     A shell starts background commands with Ctrl-C ignored, which would be ignored here too.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    timer = threading.Timer(max(0.0, deadline - time.monotonic()), os.kill, (os.getpid(), signal.SIGINT))
+    seconds = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     timer.daemon = True
     timer.start()
     try:

@@ -8,6 +8,7 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
 
 from formats.metrics_file import read_metrics  # noqa: E402
+from runtime.argument_types import picture
 from runtime.cli import Parser, run  # noqa: E402
 from runtime.files import written_whole  # noqa: E402
 
@@ -21,7 +22,7 @@ def parser():
     made = Parser(description=__doc__)
     made.add_argument('metrics', help='PREFIX-metrics.jsonl, or PREFIX')
     made.add_argument(
-        '--out', help='file to write, its ending the format: png, svg, pdf (default: PREFIX-training.png)'
+        '--out', type=picture, help='file to write, its ending the format: png, svg, pdf (default: PREFIX-training.png)'
     )
     return made
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from graphs.preprocessing import Preprocessing
 from interop.models import Model, read_model
-from runtime.argument_types import divisors, numbers, positive
+from runtime.argument_types import divisors, numbers, positive, side
 from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser, run
 from runtime.errors import DataError, UserError
@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument('--rgb-mean', type=numbers, metavar='R,G,B', help='subtracted from pixels of 0..255')
     group.add_argument('--rgb-std', type=divisors, metavar='R,G,B', help='what pixels are then divided by')
     group.add_argument(
-        '--resize', type=positive, metavar='N', help='the shorter side becomes N pixels, and the centre is cut out'
+        '--resize', type=side, metavar='N', help='the shorter side becomes N pixels, and the centre is cut out'
     )
     return made
 

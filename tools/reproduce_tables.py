@@ -52,6 +52,8 @@ def main(argv=None):
         if not row.recipe:
             raise DataError(f'{row.name}: no recipe is known for it')
         return sweep.main(['--recipe', row.recipe, '--no-baseline', '--out', args.results])
+    if not os.path.isdir(args.results):
+        raise DataError(f'--results {args.results}: no such folder; name the one that holds the runs')
     results = read_results(args.results)
     if args.update:
         for page in args.update:

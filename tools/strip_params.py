@@ -16,13 +16,14 @@ from formats.checkpoint_files import Checkpoint, load_checkpoint, named_checkpoi
 from formats.symbol_fit import image_shapes
 from graphs.comparison import compare_outputs, noise
 from graphs.graph import only_input
+from graphs.lambdas import is_lambda
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import preprocessing_of
 from graphs.proof import outputs_of
 from graphs.speed import fastest_rounding, full_network, milliseconds
 from graphs.strip import strip
 from graphs.stripped_files import PROOF_INPUTS, strip_with_proof, stripped_paths, write_stripped
-from runtime.argument_types import not_negative, positive, shape_of
+from runtime.argument_types import image_count, not_negative, positive, shape_of
 from runtime.checkpoint_argument import add_checkpoint
 from runtime.cli import Parser, run
 from runtime.errors import UserError
@@ -31,6 +32,7 @@ from train.data.datasets import DATASETS, eval_iterator, load_dataset
 from train.evaluation import accuracy, normalisation
 
 AUTO = 'auto'
+LAMBDA = 'lambda'
 
 
 def parser():
@@ -54,7 +56,7 @@ def parser():
     )
     made.add_argument(
         '--proof-inputs',
-        type=positive,
+        type=image_count,
         default=PROOF_INPUTS,
         help='how many images both networks run on before anything is written (default: 8)',
     )
@@ -93,7 +95,7 @@ def parser():
         'batch normalisation folded, and of what is written',
     )
     made.add_argument(
-        '--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)'
+        '--lambda-name', default=LAMBDA, help='what the names of scaling factors contain (default: lambda)'
     )
     made.add_argument('--json', action='store_true', help='print one object in place of the table')
     return made
@@ -105,6 +107,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     checkpoint = named_checkpoint(args.checkpoint)
     check_options(args, checkpoint)
     before = Network(*load_checkpoint(*checkpoint))
+    if args.lambda_name != LAMBDA and not any(is_lambda(name, args.lambda_name) for name in before.arg_params):
+        raise UserError(f'--lambda-name {args.lambda_name}: no parameter of the network is called so')
     shapes = data_shapes(args, Predictor(before))
     preprocessing = preprocessing_of(before.symbol, checkpoint.prefix)
     images, dataset = proof_images(args, shapes, preprocessing)

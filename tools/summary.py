@@ -12,6 +12,7 @@ from formats.checkpoint_files import find_checkpoint, load_checkpoint, symbol_pa
 from formats.symbol_file import load_symbol
 from graphs.complexity import complexity
 from graphs.graph import data_shape_of
+from runtime.argument_types import positive
 from runtime.checkpoint_argument import add_checkpoint
 from runtime.cli import Parser, run
 from runtime.errors import UserError
@@ -30,9 +31,9 @@ def parser():
     made.add_argument(
         '--network', choices=sorted(NETWORKS), help='count one of our networks, as training would build it'
     )
-    made.add_argument('--num-layers', type=int, help='its depth')
+    made.add_argument('--num-layers', type=positive, help='its depth')
     made.add_argument(
-        '--num-classes', type=int, help='width of its classifier (default: 1000, or 10 for a CIFAR depth)'
+        '--num-classes', type=positive, help='width of its classifier (default: 1000, or 10 for a CIFAR depth)'
     )
     made.add_argument(
         '--scale',

@@ -18,7 +18,7 @@ import signal
 import tqdm
 
 from runtime import usable_cores
-from runtime.argument_types import numbers
+from runtime.argument_types import not_negative, not_negative_numbers, processes, seeds, shares
 from runtime.cli import Parser, run
 from runtime.errors import UserError
 from runtime.files import write_text
@@ -52,31 +52,33 @@ def parser():
     made.add_argument('--recipe', nargs='+', required=True, help='files of flags, such as those of train/recipes/')
     made.add_argument(
         '--gamma',
-        type=numbers,
+        type=not_negative_numbers,
         default=(),
         metavar='G1,G2,...',
         help='train each recipe with each of these in place of its own',
     )
     made.add_argument(
         '--target-macs',
-        type=numbers,
+        type=shares,
         default=(),
         metavar='S1,S2,...',
         help='train each recipe with each of these budgets',
     )
     made.add_argument(
-        '--seed', type=numbers, default=(), metavar='N1,N2,...', help='train everything with each of these seeds'
+        '--seed', type=seeds, default=(), metavar='N1,N2,...', help='train everything with each of these seeds'
     )
     made.add_argument('--out', default=OUT, help=f'a folder for each run is made below this one (default: {OUT})')
     made.add_argument('--no-baseline', action='store_true', help='do not train the baselines of the recipes')
     made.add_argument(
         '--jobs',
-        type=int,
+        type=processes,
         default=1,
         help='runs at a time; each has its share of the cores (small networks use two threads badly)',
     )
     made.add_argument(
-        '--strip-threshold', type=float, help='strip with this --threshold: rules that leave no λ exactly 0 need it'
+        '--strip-threshold',
+        type=not_negative,
+        help='strip with this --threshold: rules that leave no λ exactly 0 need it',
     )
     made.add_argument(
         '--onnx', action='store_true', help='also export each stripped network to ONNX, and score it in ONNX Runtime'
@@ -87,8 +89,6 @@ def parser():
 
 def main(argv=None):
     args = parser().parse_args(argv)
-    if args.jobs < 1:
-        raise UserError('--jobs must be at least 1')
     plans = make_plans(args)
     for plan in plans:
         script_of(plan.recipe)

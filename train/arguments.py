@@ -8,13 +8,25 @@ from typing import Any, Optional, Sequence
 
 from formats.recipe_file import expanded
 from optimizers.rules import RULES
-from runtime.argument_types import above_zero, below_one, factor, increasing, not_negative, positive, share, whole
+from runtime.argument_types import (
+    above_zero,
+    below_one,
+    factor,
+    increasing,
+    not_negative,
+    positive,
+    share,
+    up_to,
+    whole,
+)
 from runtime.checkpoint_argument import checkpoint_name
 from runtime.cli import Parser
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS, in_papers_words
 
 from .compute_arguments import Group, add_run, add_torch
+
+MOST_EPOCHS = 100_000
 
 
 def training_parser(description: Optional[str]) -> 'RecipeParser':
@@ -46,7 +58,7 @@ def _add_network(group: Group) -> None:
         help=f'a family ({", ".join(NETWORKS)}); or a checkpoint, PREFIX:EPOCH, or PREFIX for the last whole one, '
         'whose parameters the run starts from; or a -symbol.json file alone',
     )
-    group.add_argument('--num-layers', type=int, default=20, help='depth of the network')
+    group.add_argument('--num-layers', type=positive, default=20, help='depth of the network')
     group.add_argument(
         '--scale',
         type=in_papers_words,
@@ -133,7 +145,7 @@ def _add_optimizer(group: Group) -> None:
         '--batch-size', type=positive, default=64, help='images per step, over all devices of this machine together'
     )
     group.add_argument(
-        '--num-epochs', type=positive, default=240, help='epochs in total, those before a resume counted in'
+        '--num-epochs', type=up_to(MOST_EPOCHS), default=240, help='epochs in total, those before a resume counted in'
     )
 
 

@@ -21,6 +21,7 @@ from runtime import mx
 from runtime.devices import contexts
 from runtime.errors import GraphError, MissingDependencyError, TrainingError, UserError
 from symbols import get_symbol
+from symbols.scaling import KINDS, parse_kinds
 
 from .compute_arguments import TORCH_ONLY
 from .distributed.group import ALONE, Alone, check_group
@@ -41,6 +42,7 @@ def network(args: argparse.Namespace, image_shape: Sequence[int], num_classes: i
     the data.
     """
     if args.network.endswith('.json'):
+        parse_kinds(args.scale or '', KINDS, args.network)
         symbol = with_data_input(load_symbol(args.network))
         if args.finetune:
             symbol = with_classes(symbol, num_classes)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from runtime.argument_types import above_zero, positive, seed
+from runtime.argument_types import above_zero, positive, processes, seed
 
 Group = argparse._ArgumentGroup  # what add_argument_group returns; argparse has no public name for it
 
@@ -43,10 +43,10 @@ def add_run(group: Group) -> None:
         'backward pass: less memory for '
         'more time, and the same results; only with --engine mxnet',
     )
-    group.add_argument('--gpus', help='cards to use, for example 0 or 0,1; left out: the CPU')
+    group.add_argument('--gpus', type=str, help='cards to use, for example 0 or 0,1; left out: the CPU')
     group.add_argument(
         '--threads',
-        type=positive,
+        type=processes,
         metavar='N',
         help='threads on the CPU; left out: OMP_NUM_THREADS or, where that is not set, one for each core that other '
         'processes leave '
@@ -54,7 +54,7 @@ def add_run(group: Group) -> None:
     )
     group.add_argument(
         '--cpus',
-        type=positive,
+        type=processes,
         default=1,
         help='without --gpus: cut the batch over so many contexts on the CPU, as over cards, to try it',
     )

@@ -39,6 +39,7 @@ PASSED_ON = (
 )  # to other machines: beginnings of names
 GRACE_SECONDS = 3  # in which the others may say what the end of one means to them
 MAX_HOST_BYTES, MAX_HOST_NAME = 1 << 20, 300
+MOST_PROCESSES = 4096
 TIME_TO_SAVE = 120  # seconds from a signal to the end
 TIME_TO_CLOSE = 20  # seconds that servers have to end after the workers
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -51,7 +52,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             'give the command that every worker runs, for example: -n 2 python train/train_cifar.py --kv-store '
             'dist_sync'
         )
-    hosts = _hosts(args.hosts) if args.hosts else [None]
+    hosts = [None] if args.hosts is None else _hosts(args.hosts)
     with Run(args.num_workers, args.num_servers or args.num_workers, hosts, args.command) as processes:
         return processes.watch()
 
@@ -257,7 +258,7 @@ def _hosts(text):
     else:
         hosts = text.split(',')
     hosts = [host for host in hosts if host]
-    if not hosts or any(host.startswith('-') or len(host) > MAX_HOST_NAME for host in hosts):
+    if not hosts or any(host.startswith('-') or len(host) > MAX_HOST_NAME or ' ' in host for host in hosts):
         _refuse(f'-H {text}: give names of machines separated by commas, or a file with one a line')
     return hosts
 
@@ -302,8 +303,8 @@ def _say(text, name=''):
 
 
 def _positive(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above 0')
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 1 to {MOST_PROCESSES}')
     return int(text)
 
 

@@ -45,7 +45,7 @@ class Preprocessor:
     def __init__(self, image_shape, mean=RGB_MEAN, std=RGB_STD, augmentation=None):
         self._channels, self._height, self._width = image_shape
         self.mean = self._per_channel(mean, 'mean')
-        self.std = self._per_channel(std, 'standard deviation')
+        self.std = self._per_channel(std, 'std')
         if not (self.std > 0).all():
             raise DataError(f'the standard deviation of every channel must be above 0, not {std}')
         self.augmentation = augmentation or Augmentation()
@@ -96,6 +96,6 @@ class Preprocessor:
         values = np.array(values, np.float32).reshape(-1)
         if len(values) not in (1, self._channels) or not np.isfinite(values).all():
             raise DataError(
-                f'the {what} needs one number, or one for each of the {self._channels} channels, not {values.tolist()}'
+                f'--rgb-{what}: give one number, or one for each of {self._channels} channels, not {values.tolist()}'
             )
         return values.reshape(-1, 1, 1)

@@ -210,5 +210,8 @@ def _normalise(image, table, out):
 
 def _normalised(levels, mean, std):
     """``levels`` (N,) less the mean, over the deviation, of red, green and blue: float32 (3, N)."""
+    for option, values in (('mean', mean), ('std', std)):
+        if np.size(values) not in (1, 3):
+            raise DataError(f'--rgb-{option}: give one number, or one for each of the 3 channels, not {list(values)}')
     mean, std = (np.array(values, float).reshape(-1, 1) * np.ones((3, 1)) for values in (mean, std))
     return ((levels - mean) / std).astype(np.float32)

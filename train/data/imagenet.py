@@ -10,7 +10,7 @@ import numpy as np
 
 from graphs.preprocessing import IMAGES, Preprocessing
 from runtime import usable_cores
-from runtime.argument_types import divisors, from_zero_to_one, numbers, positive
+from runtime.argument_types import divisors, from_zero_to_one, numbers, processes, side
 from runtime.errors import DataError
 
 from .augment import RGB_MEAN, RGB_STD
@@ -43,13 +43,13 @@ def add_imagenet_args(parser: argparse.ArgumentParser, with_training: bool = Tru
     group.add_argument('--data-val-idx', metavar='IDX', help='its index, where that is elsewhere')
     group.add_argument(
         '--resize',
-        type=positive,
+        type=side,
         metavar='N',
         help='validation: the shorter side becomes N pixels, and the centre is cut out (left out: 256 '
         'for 224 pixels, in proportion for other shapes)',
     )
     group.add_argument(
-        '--data-nthreads', type=positive, metavar='N', help='processes that decode images (left out: one a core)'
+        '--data-nthreads', type=processes, metavar='N', help='processes that decode images (left out: one a core)'
     )
     group.add_argument(
         '--max-bad',
