@@ -28,8 +28,8 @@ from .latency import latency_weights
 BEGIN, END = 0.05, 1 / 3
 # The share of an epoch in which chosen λ fall to 0. In the rest of it the weights and moving statistics settle.
 FADE = 0.5
-# Of so many structures all sets are compared when the last ones are chosen: 1,023 of them.
-FEW = 10
+# Of so many structures all sets are compared when the last ones are chosen: 255 of them.
+FEW = 8
 
 # A structure: the name of its λ, and its place in it, counted through. By name of λ: numbers, and what is dead.
 Structure = Tuple[str, int]
