@@ -8,6 +8,8 @@ import os
 import re
 from typing import List, NamedTuple, Optional, Tuple, Union
 
+import numpy as np
+
 from runtime.cli import did_you_mean
 from runtime.errors import CheckpointError
 from runtime.files import written_together
@@ -117,7 +119,8 @@ def load_checkpoint(prefix: str, epoch: Epoch):
     together.
 
     Raises CheckpointError (or GraphError, for the symbol) naming file, tensor, expected and found shape. Arguments that
-    the parameters do not hold must be inputs of the network, that is the data or a label.
+    the parameters do not hold must be inputs of the network, that is the data or a label. Weights that lie in 8 bits in
+    the file become float32.
     """
     graph, params = symbol_path(prefix), params_path(prefix, epoch)
     for path in (graph, params):
@@ -130,7 +133,12 @@ def load_checkpoint(prefix: str, epoch: Epoch):
     check_shapes(symbol, known, graph, lacks_inputs)
     check_sizes(symbol, known, graph, lacks_inputs)
     check_fit(symbol, arg_params, aux_params, params)
-    return symbol, arg_params, aux_params
+    return symbol, {name: _widened(array) for name, array in arg_params.items()}, aux_params
+
+
+def _widened(array):
+    """An NDArray of int8 as float32, others as they are."""
+    return array.astype(np.float32) if array.dtype == np.int8 else array
 
 
 def save_model(prefix: str, epoch: int, symbol, arg_params: dict, aux_params: dict) -> None:

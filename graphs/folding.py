@@ -82,8 +82,8 @@ def evaluate(expressions: Dict[str, Output], values: Params) -> Params:
 
 
 def widened(array: mx.nd.NDArray) -> mx.nd.NDArray:
-    """The NDArray, in single precision if it is in half."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    """The NDArray, in single precision if it is in half or in 8 bits."""
+    return array.astype(np.float32) if array.dtype in (np.float16, np.int8) else array
 
 
 def _constants(graph, parameters):

@@ -17,6 +17,7 @@ from runtime.errors import UserError
 from .attributes import flag, integers
 from .folding import widened
 from .graph import NORMALISERS, Graph, Output, Shape, input_names, only_input
+from .int8 import has_integer_operators, integer_symbol, is_int8
 from .losses import logits
 from .onednn_workaround import guard_sums
 from .values import Params
@@ -48,7 +49,8 @@ class Predictor:
 
     ``symbol`` is that of the network, ``inputs`` holds the names of its inputs, ``outputs`` those of its outputs.
 
-    Half-precision networks run in single precision, since MXNet lacks half-precision operators on a CPU.
+    Half-precision networks run in single precision, since MXNet lacks half-precision operators on a CPU. A network in
+    8 bits runs on integer operators there; see ``graphs.int8``.
 
     Raises CheckpointError where a state is missing.
     """
@@ -59,7 +61,9 @@ class Predictor:
         graph.replace({Output(node): node.inputs[0] for node in graph.nodes() if node.op in CASTS})
         self.symbol = network.symbol
         self._context = context or mx.cpu()
-        self._symbol = graph.to_symbol()
+        self._symbol = self._computed = graph.to_symbol()
+        if is_int8(graph) and self._context.device_type == 'cpu' and has_integer_operators():
+            self._computed = integer_symbol(self._symbol)
         # A forward pass under way elsewhere may be moving weights to another memory layout; read meanwhile, they are
         # wrong.
         mx.nd.waitall()
@@ -166,7 +170,7 @@ class Predictor:
                 check_bound(self._symbol, {**self._arguments, **batch})
             inputs = {name: mx.nd.zeros(shape, self._context, dtype) for name, shape in shapes.items()}
             arguments = {**self._arguments, **inputs}
-            self._executor = self._symbol.bind(self._context, arguments, aux_states=self._states, grad_req='null')
+            self._executor = self._computed.bind(self._context, arguments, aux_states=self._states, grad_req='null')
             self._shapes = shapes
         for name, array in batch.items():
             self._executor.arg_dict[name][:] = array

@@ -12,6 +12,8 @@ from helpers.trained_digits import trained_network
 from formats.checkpoint_files import load_checkpoint, save_model
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import Preprocessing, preprocessing_of, with_preprocessing
+from interop.models import read_model
+from interop.quantize_onnx import onnx_quantization
 from runtime import mx
 from runtime.errors import GraphError, MissingDependencyError, UserError
 from runtime.files import sha256
@@ -73,9 +75,36 @@ def test_int8(tmp_path, monkeypatch, capsys):
     assert before > 0.9
     assert after == pytest.approx(before, abs=0.02)
     assert os.path.exists('small-0000.params')
-    with open('small-symbol.json') as graph:
+    with open('small-onednn-symbol.json') as graph:
         assert '_sg_mkldnn' in graph.read()
     assert preprocessing_of(mx.sym.load('small-symbol.json')) == given
+    with pytest.raises(UserError, match='small is in 8 bits; start from the network that it was made from'):
+        main(['small', '--to', 'onnx', '--out', 'small'])
+
+
+def test_int8_for_onnx_runtime(tmp_path, monkeypatch, capsys):
+    try:
+        onnx_quantization()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    monkeypatch.chdir(tmp_path)
+    symbol, *weights = trained_network()
+    given = Preprocessing((123.68, 116.28, 103.53), (58.395, 57.12, 57.375), 32, tuple('0123456789'), 'digits')
+    save_model('digits', 1, with_preprocessing(symbol, given), *weights)
+    assert main(['digits', '--to', 'onnx', '--out', 'large']) == 0
+    capsys.readouterr()
+    assert main(['digits', '--to', 'int8-onnx', '--out', 'small', '--data', 'digits']) == 0
+    words = capsys.readouterr().out.replace(',', '').split()
+    assert float(words[words.index('before') - 1]) > 0.9
+    assert float(words[words.index('in') - 1]) == pytest.approx(float(words[words.index('before') - 1]), abs=0.02)
+    assert os.path.getsize('small.onnx') < 0.4 * os.path.getsize('large.onnx')
+    assert read_model('small.onnx').preprocessing == given
+
+
+def test_onnx_runtime_without_quantisation_is_named(checkpoint, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime.quantization', None)
+    with pytest.raises(MissingDependencyError, match='onnxruntime.quantization cannot be used.*pip install onnx=='):
+        main(['net', '--to', 'int8-onnx', '--out', 'small', '--data', 'digits'])
 
 
 def test_a_state_dict_and_back(checkpoint, capsys):
@@ -127,10 +156,10 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(checkpoint, argument
 
 def test_the_input_is_never_overwritten(checkpoint):
     sums = {name: sha256(name) for name in os.listdir()}
-    with pytest.raises(UserError, match='what is to be read'):
+    with pytest.raises(UserError, match='is an input'):
         main(['net:3', '--to', 'gluoncv', '--out', './net-0003.params', '--force'])
     save_model('zero', 0, *checkpoint)
-    with pytest.raises(UserError, match='what is to be read'):
+    with pytest.raises(UserError, match='is an input'):
         main(['zero:0', '--to', 'int8', '--out', 'zero', '--data', 'digits', '--force'])
     assert {name: sha256(name) for name in sums} == sums
 

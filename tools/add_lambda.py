@@ -17,6 +17,7 @@ from graphs.comparison import default_tolerance, noise
 from graphs.complexity import complexity
 from graphs.graph import Graph
 from graphs.insertion import KINDS, add_lambda, plain_name
+from graphs.int8 import require_float
 from graphs.lambdas import is_lambda
 from graphs.losses import with_loss
 from graphs.predictor import Network
@@ -72,6 +73,7 @@ def main(argv=None):
     if not args.list and not args.out:
         raise UserError('give --out PREFIX to write the network, or --list to see what would get λ')
     network = read_network(args.network, args.num_classes)
+    require_float(network.symbol, args.network)
     if args.out:
         check_targets(args, network)
     shape = parse_image_shape(args.image_shape) if args.image_shape else network.image_shape

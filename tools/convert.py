@@ -4,6 +4,7 @@ printed.
     python tools/convert.py run/stripped --to onnx --out resnet20.onnx
     python tools/convert.py run/stripped --to torch --out resnet20
     python tools/convert.py run/stripped --to int8 --out resnet20-int8 --data cifar10
+    python tools/convert.py run/stripped --to int8-onnx --out resnet20-int8.onnx --data cifar10
     python tools/convert.py resnet20-12fca82f.th --to mxnet --out resnet20
 
 The source is a checkpoint of MXNet, PREFIX:EPOCH, or PREFIX for the last whole one; for --to mxnet it is a PyTorch
@@ -13,22 +14,29 @@ The source is a checkpoint of MXNet, PREFIX:EPOCH, or PREFIX for the last whole 
 import argparse
 import importlib
 import os
-from typing import Any, List, Optional, Sequence
+import shutil
+import tempfile
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, named_checkpoint, save_model
+from formats.onnx_file import load_onnx
 from formats.params_file import save_arrays
 from graphs.comparison import Difference
-from graphs.graph import image_shape_of
+from graphs.graph import image_shape_of, only_input
+from graphs.int8 import require_float
 from graphs.predictor import Network, Predictor
-from graphs.preprocessing import preprocessing_of, with_preprocessing
+from graphs.preprocessing import Preprocessing, preprocessing_of, with_preprocessing
+from graphs.strip import strip
 from interop import convert
 from interop.conversion_proof import prove_conversion
 from interop.models import read_model
 from interop.naming_styles import PYTORCH_STYLE
 from interop.onnx_export import export_onnx
-from interop.quantize import quantize
+from interop.quantize import quantize, save_int8
+from interop.quantize_onnx import onnx_quantization, quantize_onnx
+from interop.runners import OnnxRunner
 from runtime.argument_types import image_count
 from runtime.checkpoint_argument import add_old_epoch, checkpoint_name
 from runtime.cli import Parser, run
@@ -68,7 +76,8 @@ def parser():
     made.add_argument(
         '--data',
         choices=sorted(DATASETS),
-        help='for --to int8: calibrate on training images of this data set, and print what accuracy it costs',
+        help='for --to int8 and int8-onnx: calibrate on training images of this data set, and print what accuracy it '
+        'costs',
     )
     made.add_argument('--data-dir', help='where that data set lies')
     made.add_argument(
@@ -90,7 +99,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def to_onnx(args):
     """OUT.onnx, for ONNX Runtime and others"""
     (path,) = claimed(args, '.onnx')
-    network = load_checkpoint(*named_checkpoint(args.checkpoint))
+    network = source_network(args)
     return wrote(path, export_onnx(*network, image_shape(args, network[0]), path))
 
 
@@ -98,27 +107,40 @@ def to_torch(args):
     """OUT.pt, a TorchScript file for torch.jit.load in PyTorch or C++, without this project"""
     (path,) = claimed(args, '.pt')
     torch_export = optional('interop.torch_export', 'PyTorch', 'torch==2.13.0')
-    network = load_checkpoint(*named_checkpoint(args.checkpoint))
+    network = source_network(args)
     return wrote(path, torch_export.export_torch(*network, image_shape(args, network[0]), path))
 
 
 def to_int8(args):
-    """OUT-symbol.json and OUT-0000.params in 8 bits, for MXNet with oneDNN on a CPU"""
-    if not args.data:
-        raise UserError('--to int8 calibrates on real images: give their data set, --data')
-    graph, params = claimed(args, '-symbol.json', '-0000.params')
-    network = load_checkpoint(*named_checkpoint(args.checkpoint))
-    dataset = load_dataset(args.data, args.data_dir, image_shape(args, network[0]))
-    known = preprocessing_of(network[0], args.checkpoint)
-    symbol, *in_8_bits = quantize(*network, calibration_images(dataset, args.calibration_images, known))
-    quantized = (with_preprocessing(symbol, known, image_shape(args, network[0])), *in_8_bits)
-    before, after = (accuracy(Predictor(Network(*one)), dataset, preprocessing=known) for one in (network, quantized))
-    save_model(args.out, 0, *quantized)
-    return (
-        f'wrote {graph} and {params}\naccuracy on the test images of {dataset.name}: {before:.4f} before, {after:.4f} '
-        'in int8 '
-        f'({100 * (after - before):+.2f} points)'
-    )
+    """OUT-symbol.json and OUT-0000.params in 8 bits, and OUT-onednn-symbol.json for stock MXNet with oneDNN on a CPU"""
+    _check_calibration(args)
+    written = claimed(args, '-symbol.json', '-0000.params', '-onednn-symbol.json')
+    network = source_network(args)
+    calibration = calibration_of(args, network.symbol)
+    quantized = quantize(*network, calibration.images)
+    symbol = with_preprocessing(quantized.symbol, calibration.preprocessing, calibration.image_shape)
+    quantized = quantized._replace(symbol=symbol)
+    cost = accuracy_cost(network, Predictor(quantized), calibration)
+    save_int8(args.out, quantized)
+    return f'wrote {", ".join(written)}\n{cost}'
+
+
+def to_int8_onnx(args):
+    """OUT.onnx in 8 bits, by ONNX Runtime's quantisation"""
+    _check_calibration(args)
+    (path,) = claimed(args, '.onnx')
+    onnx_quantization()
+    network = source_network(args)
+    calibration = calibration_of(args, network.symbol)
+    with tempfile.TemporaryDirectory() as folder:
+        whole, made = (os.path.join(folder, name) for name in ('float.onnx', 'int8.onnx'))
+        folded = strip(*network, {only_input(Predictor(network).inputs): (1, *calibration.image_shape)}, fold_bn=True)
+        export_onnx(folded.symbol, folded.arg_params, folded.aux_params, calibration.image_shape, whole)
+        quantize_onnx(whole, made, calibration.images)
+        cost = accuracy_cost(network, OnnxRunner(load_onnx(made), path), calibration)
+        with written_whole(path) as scratch:
+            shutil.copyfile(made, scratch)
+    return f'wrote {path}\n{cost}'
 
 
 def to_mxnet(args):
@@ -153,6 +175,7 @@ FORMATS = {
     'onnx': to_onnx,
     'torch': to_torch,
     'int8': to_int8,
+    'int8-onnx': to_int8_onnx,
     'mxnet': to_mxnet,
     'state-dict': to_state_dict,
     'gluoncv': to_gluoncv,
@@ -199,9 +222,53 @@ def claimed(args, *endings: str) -> List[str]:
     return targets
 
 
+def source_network(args) -> Network:
+    """The checkpoint to convert. Raises UserError for one in 8 bits."""
+    network = Network(*load_checkpoint(*named_checkpoint(args.checkpoint)))
+    require_float(network.symbol, args.checkpoint)
+    return network
+
+
+def _check_calibration(args):
+    if not args.data:
+        raise UserError(f'--to {args.to} calibrates on real images: give their data set, --data')
+
+
 def image_shape(args, symbol) -> tuple:
     """What the network eats, as (channels, height, width)."""
     return image_shape_of(symbol, parse_image_shape(args.image_shape) if args.image_shape else None)
+
+
+class Calibration(NamedTuple):
+    """The ``images`` that ranges are set by, float32 (N, C, H, W), and the ``dataset`` that they and the test images
+    are from; how it is prepared for the network.
+    """
+
+    images: np.ndarray
+    dataset: Any
+    preprocessing: Optional[Preprocessing]
+    image_shape: tuple
+
+
+def calibration_of(args, symbol) -> Calibration:
+    """The ``Calibration`` that the command line asks for, for a network of this symbol."""
+    shape, known = image_shape(args, symbol), preprocessing_of(symbol, args.checkpoint)
+    dataset = load_dataset(args.data, args.data_dir, shape)
+    return Calibration(calibration_images(dataset, args.calibration_images, known), dataset, known, shape)
+
+
+def accuracy_cost(network: Network, converted, calibration: Calibration) -> str:
+    """A line about the accuracy on the test images of ``network`` and of ``converted``, a function from images to
+    outputs.
+    """
+    before, after = (
+        accuracy(predict, calibration.dataset, preprocessing=calibration.preprocessing)
+        for predict in (Predictor(network), converted)
+    )
+    return (
+        f'accuracy on the test images of {calibration.dataset.name}: {before:.4f} before, {after:.4f} in int8 '
+        f'({100 * (after - before):+.2f} points)'
+    )
 
 
 def calibration_images(dataset, count, preprocessing=None):

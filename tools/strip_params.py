@@ -16,6 +16,7 @@ from formats.checkpoint_files import Checkpoint, load_checkpoint, named_checkpoi
 from formats.symbol_fit import image_shapes
 from graphs.comparison import compare_outputs, noise
 from graphs.graph import only_input
+from graphs.int8 import require_float
 from graphs.lambdas import is_lambda
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import preprocessing_of
@@ -109,6 +110,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     before = Network(*load_checkpoint(*checkpoint))
     if args.lambda_name != LAMBDA and not any(is_lambda(name, args.lambda_name) for name in before.arg_params):
         raise UserError(f'--lambda-name {args.lambda_name}: no parameter of the network is called so')
+    require_float(before.symbol, args.checkpoint)
     shapes = data_shapes(args, Predictor(before))
     preprocessing = preprocessing_of(before.symbol, checkpoint.prefix)
     images, dataset = proof_images(args, shapes, preprocessing)
