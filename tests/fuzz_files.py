@@ -2,14 +2,20 @@
 takes too much memory.
 
     python tests/fuzz_files.py --count 100000
+    python tests/fuzz_files.py --seconds 90 --seed 7            # a part; the last line says how to go on
+    python tests/fuzz_files.py --seconds 90 --seed 7 --begin 5400
 
-Each case follows from ``--seed`` and its number; the files that found something are kept in ``--keep``.
+Each case follows from ``--seed`` and its number; the files that found something are kept in ``--keep``. Without
+``--seed`` every call makes other files.
 """
 
 import argparse
+import contextlib
 import glob
 import json
+import math
 import os
+import random
 import shutil
 import struct
 import subprocess
@@ -21,6 +27,7 @@ from helpers.fuzz_worker import CASE
 from tqdm import tqdm
 
 from runtime import usable_cores
+from runtime.argument_types import MOST, above_zero, positive, processes, seed, whole
 from runtime.cli import run
 
 TESTS = os.path.dirname(os.path.abspath(__file__))
@@ -82,6 +89,11 @@ class Worker:
         self.start(self.place + self.step)
         return False
 
+    def stop(self):
+        """End the process, if it has not ended yet."""
+        self.process.kill()
+        self.process.wait()
+
     def findings(self):
         path = os.path.join(self.folder, 'findings.jsonl')
         if not os.path.exists(path):
@@ -90,18 +102,29 @@ class Worker:
             return self.deaths + [json.loads(line) for line in lines]
 
 
-def fuzz(count, seed, workers, run_share, folder):
-    """Judge ``count`` cases in ``workers`` processes; the list of findings, by case number."""
+def fuzz(count, seed, workers, run_share, folder, begin=0, seconds=math.inf):
+    """Judge the cases from ``begin`` up to ``count`` in ``workers`` processes, until ``seconds`` are over or Ctrl-C.
+
+    Returns the list of findings, by case number, and the number of the first case that was not judged.
+    """
     crew = [
-        Worker(os.path.join(folder, str(number)), seed, number, workers, count, run_share) for number in range(workers)
+        Worker(os.path.join(folder, str(number)), seed, begin + number, workers, count, run_share)
+        for number in range(workers)
     ]
-    with tqdm(total=count, unit='file', disable=None) as bar:
+    end = time.monotonic() + seconds
+    reached = begin
+    with tqdm(total=count, initial=begin, unit='file', disable=None) as bar, contextlib.suppress(KeyboardInterrupt):
         done = [False] * workers
-        while not all(done):
+        while not all(done) and time.monotonic() < end:
             time.sleep(0.2)
             done = [finished or worker.is_done() for finished, worker in zip(done, crew)]
-            bar.update(sum(max(worker.place or 0, 0) for worker in crew) // workers - bar.n)
-    return sorted((finding for worker in crew for finding in worker.findings()), key=lambda finding: finding['index'])
+            under_way = [worker.place or begin for finished, worker in zip(done, crew) if not finished]
+            reached = max(reached, min(under_way, default=count))
+            bar.update(reached - bar.n)
+    for worker in crew:
+        worker.stop()
+    findings = [finding for worker in crew for finding in worker.findings()]
+    return sorted(findings, key=lambda finding: finding['index']), reached
 
 
 def keep_files(folder, keep):
@@ -113,10 +136,15 @@ def keep_files(folder, keep):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--count', type=int, default=100_000, help='how many damaged files to try')
-    parser.add_argument('--seed', type=int, default=0, help='another seed makes other files')
+    parser.add_argument('--count', type=positive, default=100_000, help='how many damaged files there are to try')
+    parser.add_argument('--begin', type=whole, default=0, help='the number of the first one, to go on with a seed')
+    parser.add_argument('--seconds', type=above_zero, default=math.inf, help='stop after this time')
+    parser.add_argument('--seed', type=seed, help='the same seed makes the same files (default: another each time)')
     parser.add_argument(
-        '--workers', type=int, default=usable_cores(), help='processes; more than there are cores only slows them down'
+        '--workers',
+        type=processes,
+        default=usable_cores(),
+        help='processes; no more than there are cores',
     )
     parser.add_argument(
         '--run-share',
@@ -128,16 +156,23 @@ def main(argv=None):
         '--keep', default='fuzz-findings', help='folder for the files that found something; made only if one does'
     )
     options = parser.parse_args(argv)
-    begin = time.time()
+    number = random.SystemRandom().randrange(MOST) if options.seed is None else options.seed
+    start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        findings = fuzz(options.count, options.seed, options.workers, options.run_share, folder)
+        findings, end = fuzz(
+            options.count, number, options.workers, options.run_share, folder, options.begin, options.seconds
+        )
         if findings:
             keep_files(folder, options.keep)
-    print(f'{options.count} files in {time.time() - begin:.0f} s, {len(findings)} findings')
+    seconds = time.monotonic() - start
+    files = end - options.begin
+    print(f'{files} files in {seconds:.0f} s ({files / seconds:.0f} a second), seed {number}, {len(findings)} findings')
     for finding in findings:
         print(f'{finding["index"]} {finding["kind"]}: {finding["reason"]}')
     if findings:
         print(f'the files are in {options.keep}')
+    if end < options.count:
+        print(f'go on with --seed {number} --begin {end}')
     return 1 if findings else 0
 
 

@@ -23,7 +23,7 @@ for index in range(first, count, step):
 
 
 def test_a_few_hundred_damaged_files(tmp_path):
-    assert fuzz_files.fuzz(count=400, seed=1000, workers=1, run_share=25, folder=str(tmp_path)) == []
+    assert fuzz_files.fuzz(count=400, seed=1000, workers=1, run_share=25, folder=str(tmp_path)) == ([], 400)
 
 
 def test_cases_can_be_made_again(tmp_path):
@@ -64,5 +64,22 @@ def test_deaths_are_findings_and_the_rest_is_still_tried(tmp_path, monkeypatch):
     script = tmp_path / 'suicidal.py'
     script.write_text(SUICIDAL)
     monkeypatch.setattr(fuzz_files, 'WORKER', str(script))
-    findings = fuzz_files.fuzz(count=10, seed=0, workers=2, run_share=100, folder=str(tmp_path))
+    findings, end = fuzz_files.fuzz(count=10, seed=0, workers=2, run_share=100, folder=str(tmp_path))
     assert [(finding['index'], finding['kind']) for finding in findings] == [(3, 'death'), (5, 'params'), (8, 'death')]
+    assert end == 10
+
+
+ENDLESS = """
+import os, struct, sys, time
+with open(os.path.join(sys.argv[1], 'place'), 'wb') as place:
+    place.write(struct.pack('<q', 40 + int(sys.argv[3])))
+time.sleep(60)
+"""
+
+
+def test_it_stops_in_time_and_says_where(tmp_path, monkeypatch):
+    script = tmp_path / 'endless.py'
+    script.write_text(ENDLESS)
+    monkeypatch.setattr(fuzz_files, 'WORKER', str(script))
+    found = fuzz_files.fuzz(count=99, seed=0, workers=2, run_share=1, folder=str(tmp_path), begin=4, seconds=1)
+    assert found in (([], 44), ([], 4))  # 4: a busy machine has not started a worker yet
