@@ -25,11 +25,11 @@ from train.distributed.secret import signed
 FLAGS = [
     *DIGITS,
     '--num-epochs',
-    '3',
+    '2',
     '--batch-size',
     '32',
     '--lr-step-epochs',
-    '2',
+    '1',
     '--gamma',
     '0.05',
     '--disp-batches',
@@ -65,16 +65,6 @@ class Runs:
 @pytest.fixture(scope='module')
 def network(tmp_path_factory):
     return save_network(tmp_path_factory.mktemp('network'))
-
-
-def test_a_pickle_that_is_sent_to_a_parameter_server_does_not_run(network, tmp_path):
-    with cluster(network, tmp_path / 'run', *FLAGS, servers=2) as run:
-        run.wait_for('Epoch[0] Batch [0-5]')
-        for pid in run.alive('server'):
-            for port in listening_ports(pid):
-                send_command(port, pickle.dumps(Runs(tmp_path / 'ran'), 0))
-        assert run.ends() == 0, run.said
-    assert not (tmp_path / 'ran').exists()
 
 
 def bodies(folder):
@@ -163,7 +153,7 @@ def test_strangers_change_nothing(network, tmp_path):
     for line in silent:
         line.close()
     assert not (tmp_path / 'ran').exists()
-    assert checkpoint(str(tmp_path / 'disturbed'), 3) == checkpoint(str(tmp_path / 'undisturbed'), 3)
+    assert checkpoint(str(tmp_path / 'disturbed'), 2) == checkpoint(str(tmp_path / 'undisturbed'), 2)
     for line, expected in zip(metrics(str(tmp_path / 'disturbed')), metrics(str(tmp_path / 'undisturbed'))):
         assert line['train'] == expected['train']
         assert line['validation'] == expected['validation']
