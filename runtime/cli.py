@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         # An empty word is mostly a variable of the shell that is not set. What may be empty has a type that says so.
         if action.type is None and '' in arg_strings:
             raise argparse.ArgumentError(action, 'is empty')
-        return super()._get_values(action, arg_strings)  # type: ignore[misc]  # argparse has no public name for it
+        return super()._get_values(action, arg_strings)  # argparse has no public name for it
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:

@@ -52,7 +52,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             'give the command that every worker runs, for example: -n 2 python train/train_cifar.py --kv-store '
             'dist_sync'
         )
-    hosts = [None] if args.hosts is None else _hosts(args.hosts)
+    hosts: List[Optional[str]] = [None] if args.hosts is None else _hosts(args.hosts)
     with Run(args.num_workers, args.num_servers or args.num_workers, hosts, args.command) as processes:
         return processes.watch()
 
