@@ -63,8 +63,6 @@ KNOWN = frozenset(
 # underscores, perhaps after an input's name.
 _NODE_ATTRIBUTES = ('ctx_group', 'lr_mult', 'wd_mult', 'force_mirroring', 'mirror_stage')
 
-_lib = mx.base._LIB
-
 
 def lone_node(operator, attrs):
     """A symbol of one node of ``operator`` with these attributes (dict str → str): its inputs, auxiliary states
@@ -89,7 +87,7 @@ def _lone_node(operator, attrs):
     handle = ctypes.c_void_p()
     try:
         mx.base.check_call(
-            _lib.MXSymbolCreateAtomicSymbol(_creator(operator), size, keys, values, ctypes.byref(handle))
+            mx.base._LIB.MXSymbolCreateAtomicSymbol(_creator(operator), size, keys, values, ctypes.byref(handle))
         )
         node = mx.sym.Symbol(handle)
         # Composed with nothing, a node gets a variable for each of its inputs.
@@ -109,14 +107,14 @@ def canonical_name(operator):
     that MXNet does not have.
     """
     name = ctypes.c_char_p()
-    mx.base.check_call(_lib.MXSymbolGetAtomicSymbolName(_creator(operator), ctypes.byref(name)))
+    mx.base.check_call(mx.base._LIB.MXSymbolGetAtomicSymbolName(_creator(operator), ctypes.byref(name)))
     return name.value.decode()
 
 
 @functools.lru_cache(maxsize=4096)
 def _creator(operator):
     handle = ctypes.c_void_p()
-    if _lib.NNGetOpHandle(operator.encode(), ctypes.byref(handle)) != 0:
+    if mx.base._LIB.NNGetOpHandle(operator.encode(), ctypes.byref(handle)) != 0:
         raise GraphError(f'there is no operator {operator!r} in MXNet')
     return handle
 

@@ -4,6 +4,8 @@ alive = AliveCounter(symbol, {'data': (1, 3, 32, 32)})
 alive({'lambda_block': array}).macs         # as often as you like
 """
 
+from __future__ import annotations
+
 from typing import Dict, Mapping, Optional, Tuple
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The classifier of a network: finding it, and the same network with another number of classes."""
 
+from __future__ import annotations
+
 from typing import Optional, Tuple
 
 from runtime import mx

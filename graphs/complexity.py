@@ -13,6 +13,8 @@ What counts:
 * **bias_adds** — the additions of biases, which the MACs leave out.
 """
 
+from __future__ import annotations
+
 from typing import Container, Dict, Mapping, NamedTuple, Tuple
 
 from runtime import mx

@@ -1,5 +1,7 @@
 """Arithmetic that can be done once and for all: what only parameters enter becomes a parameter."""
 
+from __future__ import annotations
+
 from typing import Collection, Dict
 
 import numpy as np

@@ -1,5 +1,7 @@
 """A network from a file as the trainer takes it: its input is called ``data``, and no layer waits for other devices."""
 
+from __future__ import annotations
+
 from formats.symbol_fit import is_learnt
 from runtime import mx
 

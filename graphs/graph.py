@@ -9,6 +9,8 @@
 Nothing here knows any network: all structure is read from the symbol itself.
 """
 
+from __future__ import annotations
+
 import json
 from typing import Any, Container, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -45,7 +47,7 @@ class Node:
         op: str,
         name: str,
         attrs: Optional[Mapping[str, str]] = None,
-        inputs: Iterable['Output'] = (),
+        inputs: Iterable[Output] = (),
         subgraphs: Optional[List[Any]] = None,
     ) -> None:
         self.op = op
@@ -62,7 +64,7 @@ class Node:
         return self.op == 'null'
 
     @property
-    def sources(self) -> List['Node']:
+    def sources(self) -> List[Node]:
         """The nodes that this one reads, in order."""
         return [source.node for source in self.inputs]
 
@@ -88,7 +90,7 @@ class Graph:
         self.attrs = dict(attrs or MADE_BY)
 
     @classmethod
-    def from_symbol(cls, symbol: mx.sym.Symbol) -> 'Graph':
+    def from_symbol(cls, symbol: mx.sym.Symbol) -> Graph:
         """Read a graph out of an ``mx.sym.Symbol``."""
         plan = json.loads(symbol.tojson())
         nodes: List[Node] = []
@@ -177,7 +179,7 @@ class Graph:
             node.inputs = [settled(source) for source in node.inputs]
         self.heads = [settled(head) for head in self.heads]
 
-    def copy(self) -> 'Graph':
+    def copy(self) -> Graph:
         """The same graph with nodes of its own."""
         twins: Dict[Node, Node] = {}
         for node in self.nodes():

@@ -9,6 +9,8 @@ MXNet's own ``contrib.amp`` casts by lists of operators and would round λ and W
 only parameters enter is computed in float32 and rounded once.
 """
 
+from __future__ import annotations
+
 from typing import Collection, Dict, Set, Tuple
 
 from runtime import mx

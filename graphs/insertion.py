@@ -9,6 +9,8 @@ has none to take it (a batch normalisation with ``fix_gamma``, the product of a 
 the feature map.
 """
 
+from __future__ import annotations
+
 import fnmatch
 import math
 from typing import Iterable, List, NamedTuple, Tuple

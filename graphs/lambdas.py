@@ -1,5 +1,7 @@
 """The scaling factors λ of any network: which variables they are, and which structures each one scales."""
 
+from __future__ import annotations
+
 from collections import namedtuple
 from typing import List
 

@@ -1,5 +1,7 @@
 """What stands at the end of a network: the loss that it is trained on, or the prediction that is used."""
 
+from __future__ import annotations
+
 from runtime import mx
 from runtime.errors import GraphError
 

@@ -6,6 +6,8 @@ inputs, and needs *more* memory than without. What helps is to mark convolutions
 together: between one kept map and the next, nothing is kept.
 """
 
+from __future__ import annotations
+
 from typing import Container
 
 from runtime import mx

@@ -4,6 +4,8 @@ run = Predictor(Network(symbol, arg_params, aux_params))
 (logits,) = run(images)                             # one array for each output of the network
 """
 
+from __future__ import annotations
+
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Union
 
 import numpy as np

@@ -5,6 +5,8 @@ conversion keep the attributes of the input, so nothing has to be told twice. ON
 as metadata.
 """
 
+from __future__ import annotations
+
 import copy
 import json
 import math

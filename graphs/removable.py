@@ -9,6 +9,8 @@ is a layer behind which one λ for each structure would remove exactly that stru
 last one: a depthwise convolution shares the λ of the convolution before it.
 """
 
+from __future__ import annotations
+
 from typing import Iterable, List, Mapping, NamedTuple, Set, Tuple
 
 import numpy as np

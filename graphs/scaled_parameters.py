@@ -1,5 +1,7 @@
 """λ multiplied into parameters: how that is written, and which parameters each λ multiplies in a symbol."""
 
+from __future__ import annotations
+
 from typing import Dict, Iterable
 
 import numpy as np

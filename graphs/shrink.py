@@ -10,6 +10,8 @@ the dead λ alone, so that the smaller network is a function of the network and 
 many steps led there.
 """
 
+from __future__ import annotations
+
 from typing import Dict, Mapping, NamedTuple, Tuple
 
 import numpy as np

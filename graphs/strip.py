@@ -8,6 +8,8 @@ what is left, until nothing more can go. The function of the network stays the s
 any graph.
 """
 
+from __future__ import annotations
+
 from typing import Any, Dict, Mapping, NamedTuple
 
 import numpy as np

@@ -10,9 +10,9 @@ import numpy as np
 
 from runtime import mx
 
-Array = Union[np.ndarray, mx.nd.NDArray]
+Array = Union[np.ndarray, 'mx.nd.NDArray']
 # Parameters or auxiliary states by name.
-Params = Dict[str, mx.nd.NDArray]
+Params = Dict[str, 'mx.nd.NDArray']
 
 
 def stand_in(shape: Tuple[int, ...], number: float = 1.0) -> np.ndarray:

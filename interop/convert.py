@@ -5,6 +5,8 @@ state = to_torch_state(arg_params, aux_params)
 save_arrays('resnet50_v2.params', to_gluoncv_params(arg_params, aux_params))
 """
 
+from __future__ import annotations
+
 from typing import Dict, Mapping, Optional, Tuple
 
 import numpy as np

@@ -5,6 +5,8 @@ It cannot be folded into the first convolution: that one pads with zeros *behind
 images changes the borders. It is kept, as a layer ``bn_data`` in the symbol, wherever it does anything.
 """
 
+from __future__ import annotations
+
 from typing import Dict, Mapping
 
 import numpy as np

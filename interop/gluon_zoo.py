@@ -1,5 +1,7 @@
 """GluonCV's networks, whether PyTorch is installed beside it or not."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import sys

@@ -1,5 +1,7 @@
 """Networks with scaling factors for frameworks and files that have none: λ multiplied into the parameters beside it."""
 
+from __future__ import annotations
+
 from typing import Dict, Iterable, Mapping, Tuple
 
 from graphs.factors import absorb_factors, cancel_repetitions

@@ -5,6 +5,8 @@ model.params['conv0_weight']                    # a NumPy array, under the autho
 model.outputs(images)                           # one array for each output, before its softmax
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 from typing import Callable, Dict, List, Optional
@@ -89,7 +91,7 @@ class Model:
         """Whether its scaling factors are still variables."""
         return has_lambda(self.params)
 
-    def by_graph_of(self, other: 'Model') -> 'Model':
+    def by_graph_of(self, other: Model) -> Model:
         """This model, made to compute by the symbol of ``other`` where it cannot compute alone and holds exactly the
         parameters, by name and shape, that ``other`` has: a stripped network in PyTorch beside the same one in MXNet.
         """

@@ -4,6 +4,8 @@ network = read_network('run/resnet20:160')      # a checkpoint, an export of Glu
 network = read_network('mobilenetv2_0.25')      # a network of GluonCV
 """
 
+from __future__ import annotations
+
 import os
 from typing import NamedTuple, Optional, Tuple
 

@@ -6,6 +6,8 @@ is computed by MXNet at export time, and constant factors move into the layer be
 placement, leaves no trace in the file.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from graphs import attributes

@@ -3,6 +3,8 @@
 What comes out is described in ``graphs.int8``.
 """
 
+from __future__ import annotations
+
 from typing import List, Tuple
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Recognises which of our networks a file of named tensors holds, and what each tensor is called here."""
 
+from __future__ import annotations
+
 import functools
 from typing import Dict, KeysView, List, Mapping, NamedTuple, Optional
 

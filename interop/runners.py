@@ -1,5 +1,7 @@
 """Networks in PyTorch and ONNX Runtime as functions from images to outputs, as ``Predictor`` is in MXNet."""
 
+from __future__ import annotations
+
 import importlib
 from typing import Any, Dict, List, Optional
 
@@ -18,7 +20,7 @@ class TorchRunner:
         self._torch, self._network = importlib.import_module('torch'), network.eval()
 
     @classmethod
-    def of_symbol(cls, symbol: mx.sym.Symbol, arg_params: Params, aux_params: Params) -> 'TorchRunner':
+    def of_symbol(cls, symbol: mx.sym.Symbol, arg_params: Params, aux_params: Params) -> TorchRunner:
         """The runner of the network that a symbol describes. Raises MissingDependencyError without PyTorch."""
         try:
             importlib.import_module('torch')

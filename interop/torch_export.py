@@ -11,6 +11,8 @@ of one shape; the batch is free. Parameters keep MXNet's names (``arg.conv0_weig
 ``graphs.preprocessing`` is the extra file ``preprocessing``.
 """
 
+from __future__ import annotations
+
 import warnings
 
 import torch

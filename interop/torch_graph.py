@@ -7,6 +7,8 @@ net.loss(logits, labels).backward()             # the gradients that MXNet's Sof
 arg_params, aux_params = net.to_mxnet()
 """
 
+from __future__ import annotations
+
 from typing import List, NamedTuple, Optional, Tuple
 
 import torch

@@ -5,6 +5,8 @@ That is how an optimizer travels to the parameter servers. What is built from su
 as a pickle would name them.
 """
 
+from __future__ import annotations
+
 from typing import Any, Dict
 
 import numpy as np

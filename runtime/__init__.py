@@ -1,12 +1,16 @@
 """MXNet, imported once and with all cores, under the name ``mx``.
 
 Every module of this project takes MXNet from here (``from runtime import mx``), because the one setting that decides
-its speed is read only once, while the library loads. It loads when ``mx`` is first asked for: processes that only
-decode images save its second and its 150 MB.
+its speed is read only once, while the library loads. It loads when something of ``mx`` is first used: ``--help`` and
+processes that only decode images save its second and its 150 MB. So that an import of ours does not use it,
+modules with ``mx`` in annotations begin with ``from __future__ import annotations``.
 """
 
 import importlib
 import os
+from typing import TYPE_CHECKING
+
+from .lazy import LazyModule
 
 
 def usable_cores():
@@ -26,18 +30,21 @@ os.environ.setdefault('OMP_NUM_THREADS', str(usable_cores()))
 os.environ.setdefault('MXNET_SUBGRAPH_VERBOSE', '0')
 
 
-def __getattr__(name):
-    if name != 'mx':
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    # Started as a parameter server or scheduler, MXNet would serve inside its import, with a server that unpickles what
-    # the network sends. Ours is train.distributed.server, which the training scripts start.
+def _load_mxnet(name):
+    """MXNet. Started as a parameter server or scheduler, it would serve inside its import, with a server that unpickles
+    what the network sends. Ours is train.distributed.server, which the training scripts start.
+    """
     role = os.environ.pop('DMLC_ROLE', None)
     try:
-        mx = globals()['mx'] = importlib.import_module('mxnet')
+        return importlib.import_module(name)
     finally:
         if role is not None:
             os.environ['DMLC_ROLE'] = role
-    return mx
 
+
+if TYPE_CHECKING:
+    import mxnet as mx
+else:
+    mx = LazyModule('mxnet', _load_mxnet)
 
 __all__ = ['THREADS_GIVEN', 'mx', 'usable_cores']

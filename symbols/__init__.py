@@ -2,6 +2,8 @@
 all of them.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Optional, Sequence, Tuple, Union
 

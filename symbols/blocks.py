@@ -8,6 +8,8 @@ print(net.report())                             # structures alive, and what the
 net.strip('runs/smaller')                       # without what is dead, for stock MXNet
 """
 
+from __future__ import annotations
+
 from typing import Iterable, Optional, Sequence, Tuple, Union
 
 import numpy as np

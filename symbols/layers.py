@@ -1,5 +1,7 @@
 """The layers that every family is built of, named as in the authors' checkpoints. Feature maps are (N, C, H, W)."""
 
+from __future__ import annotations
+
 from typing import Dict, Sequence, Tuple
 
 from graphs.graph import Shape

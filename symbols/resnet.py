@@ -4,6 +4,8 @@ before each convolution.
 A residual block computes ``x + λ · F(x)``; with λ = 0 the block is its shortcut (equation 6 of the paper).
 """
 
+from __future__ import annotations
+
 from typing import Callable, Optional, Sequence
 
 from graphs.graph import Shape

@@ -1,5 +1,7 @@
 """The CIFAR ResNets of He et al. 2015 (v1, post-activation) with the parameter-free shortcut, option A."""
 
+from __future__ import annotations
+
 from typing import Sequence
 
 from graphs.graph import Shape

@@ -4,6 +4,8 @@
 λ_block multiplies the whole branch. ResNeXt-18 and 34 are the authors' too: two 3×3 convolutions without groups.
 """
 
+from __future__ import annotations
+
 from typing import Callable, Optional, Sequence
 
 from graphs.graph import Shape

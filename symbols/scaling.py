@@ -15,6 +15,8 @@ convolution is linear in its weight and
              are left alone.
 """
 
+from __future__ import annotations
+
 from typing import Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from graphs.graph import Shape
@@ -72,11 +74,11 @@ class Scaling:
         self._blocks = self._rows('block', (len(stages),), stages)
         self._groups = self._rows('group', (len(stages), num_group), stages)
 
-    def block(self, index: int) -> List['Factor']:
+    def block(self, index: int) -> List[Factor]:
         """The factor of the whole residual block ``index``, counted from 0 through all stages."""
         return [self._place.whole(self._blocks[index])] if 'block' in self._kinds else []
 
-    def group(self, index: int, channels: int) -> List['Factor']:
+    def group(self, index: int, channels: int) -> List[Factor]:
         """The factor of the groups of block ``index``: one λ a group, repeated over its ``channels / num_group``
         channels.
         """
@@ -85,7 +87,7 @@ class Scaling:
         row = mx.sym.repeat(self._groups[index].reshape((-1,)), repeats=channels // self._num_group, axis=0)
         return [self._place.by_group(row)]
 
-    def neuron(self, layer: str, channels: int, stage: int) -> List['Factor']:
+    def neuron(self, layer: str, channels: int, stage: int) -> List[Factor]:
         """The factor of the channels of ``layer``: the vector ``lambda_<layer>``, shape (channels,)."""
         if 'neuron' not in self._kinds:
             return []
@@ -100,7 +102,7 @@ class Scaling:
 
 
 def scaled(
-    layer: Callable[..., mx.sym.Symbol], factors: Iterable['Factor'], **parameters: Tuple[str, Shape]
+    layer: Callable[..., mx.sym.Symbol], factors: Iterable[Factor], **parameters: Tuple[str, Shape]
 ) -> mx.sym.Symbol:
     """The output of ``layer``, a function of its parameters, with every factor of ``factors`` multiplied in where it
     belongs.
@@ -130,15 +132,15 @@ class OnFeatures(NamedTuple):
     channels_last: bool
 
     @classmethod
-    def whole(cls, factor: mx.sym.Symbol) -> 'OnFeatures':
+    def whole(cls, factor: mx.sym.Symbol) -> OnFeatures:
         return cls(factor.reshape((1, 1, 1, 1)), False)
 
     @classmethod
-    def by_channel(cls, factor: mx.sym.Symbol) -> 'OnFeatures':
+    def by_channel(cls, factor: mx.sym.Symbol) -> OnFeatures:
         return cls(factor.reshape((1, -1, 1, 1)), False)
 
     @classmethod
-    def by_group(cls, factor: mx.sym.Symbol) -> 'OnFeatures':
+    def by_group(cls, factor: mx.sym.Symbol) -> OnFeatures:
         return cls(factor.reshape((1, 1, 1, -1)), True)
 
     def parameter(self, symbol: Optional[mx.sym.Symbol], name: str, shape: Shape) -> Optional[mx.sym.Symbol]:
@@ -160,15 +162,15 @@ class OnParameters(NamedTuple):
     is_scalar: bool
 
     @classmethod
-    def whole(cls, factor: mx.sym.Symbol) -> 'OnParameters':
+    def whole(cls, factor: mx.sym.Symbol) -> OnParameters:
         return cls(factor.reshape((1, 1)), True)
 
     @classmethod
-    def by_channel(cls, factor: mx.sym.Symbol) -> 'OnParameters':
+    def by_channel(cls, factor: mx.sym.Symbol) -> OnParameters:
         return cls(factor, False)
 
     @classmethod
-    def by_group(cls, factor: mx.sym.Symbol) -> 'OnParameters':
+    def by_group(cls, factor: mx.sym.Symbol) -> OnParameters:
         return cls(factor, False)
 
     def parameter(self, symbol: Optional[mx.sym.Symbol], name: str, shape: Shape) -> mx.sym.Symbol:

@@ -2,6 +2,8 @@
 thirteen convolutions.
 """
 
+from __future__ import annotations
+
 from typing import Sequence
 
 from graphs.graph import Shape

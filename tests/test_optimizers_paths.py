@@ -107,7 +107,7 @@ def test_module_resumes_right_where_the_learning_rate_drops(contexts, on_kvstore
 
 
 DIST_WORKER = """
-from train.distributed.server import serve
+from train.distributed.role import serve
 serve()  # a server or the scheduler stays in here
 import json, sys
 from train.distributed.parameter_servers import ParameterServers

@@ -85,7 +85,7 @@ def test_a_script_ends_with_exit_code_2_and_says_why(tmp_path):
 
 
 DIST_WORKER = """
-from train.distributed.server import serve
+from train.distributed.role import serve
 serve()  # a server or the scheduler stays in here
 from runtime import mx
 import optimizers

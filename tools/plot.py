@@ -2,15 +2,11 @@
 
 import os
 
-import matplotlib
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
-
-from formats.metrics_file import read_metrics  # noqa: E402
+from formats.metrics_file import read_metrics
 from runtime.argument_types import picture
-from runtime.cli import Parser, run  # noqa: E402
-from runtime.files import written_whole  # noqa: E402
+from runtime.cli import Parser, run
+from runtime.files import written_whole
+from tools.pyplot import plt
 
 # Stages in colours that stay apart for colour-blind readers (Okabe & Ito).
 STAGE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
@@ -75,7 +71,7 @@ def _draw_loss(panel, epochs, records):
     panel.set_yscale('log')
     panel.yaxis.set_major_formatter('{x:g}')
     low, high = panel.get_ylim()
-    panel.yaxis.set_minor_formatter('{x:g}' if high < 30 * low else matplotlib.ticker.NullFormatter())
+    panel.yaxis.set_minor_formatter('{x:g}' if high < 30 * low else plt.NullFormatter())
     panel.legend(frameon=False)
 
 

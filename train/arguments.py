@@ -7,7 +7,6 @@ import sys
 from typing import Any, Optional, Sequence
 
 from formats.recipe_file import expanded
-from optimizers.rules import RULES
 from runtime.argument_types import (
     above_zero,
     below_one,
@@ -27,6 +26,8 @@ from symbols.scaling import PLACEMENTS, in_papers_words
 from .compute_arguments import Group, add_run, add_torch
 
 MOST_EPOCHS = 100_000
+# The keys of optimizers.rules.RULES, which cannot be imported without MXNet.
+LAMBDA_RULES = ('apg', 'ista', 'subgradient', 'group-lasso')
 
 
 def training_parser(description: Optional[str]) -> 'RecipeParser':
@@ -83,7 +84,7 @@ def _add_optimizer(group: Group) -> None:
     )
     group.add_argument(
         '--lambda-rule',
-        choices=tuple(RULES),
+        choices=LAMBDA_RULES,
         default='apg',
         help='how λ moves under apg; the others are there to compare with: ista has no momentum, subgradient is '
         'network slimming (strip with '

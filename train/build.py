@@ -1,5 +1,7 @@
 """What a run is made of: the network, the optimizer and the engine that the command line asks for."""
 
+from __future__ import annotations
+
 import argparse
 import itertools
 import os
@@ -16,7 +18,6 @@ from graphs.half import half
 from graphs.lambdas import lambda_layout, with_initial_lambda
 from graphs.losses import smoothed
 from graphs.memonger import recomputed
-from optimizers import rules
 from runtime import mx
 from runtime.devices import contexts
 from runtime.errors import GraphError, MissingDependencyError, TrainingError, UserError
@@ -77,6 +78,8 @@ def make_optimizer(
 ) -> mx.optimizer.Optimizer:
     """APG with the authors' step schedule; ``--optimizer nag`` is APG without its penalty."""
     rate = args.lr * group.size if args.scale_lr else args.lr
+    from optimizers import rules  # loads MXNet, so not before the command line is read
+
     scheduler = _schedule(args, rate, batches_per_epoch * group.updates_per_step)
     images = args.batch_size * group.size // group.updates_per_step
     optimizer = rules.create(
@@ -249,7 +252,7 @@ def _check_selection(args):
         raise UserError(f'{wish} needs --lambda-rule apg or ista: {args.lambda_rule} does not let λ fall to 0')
 
 
-def _torch_engine() -> Type['TorchEngine']:
+def _torch_engine() -> Type[TorchEngine]:
     try:
         from .engines.torch import TorchEngine
     except ImportError as error:
@@ -259,7 +262,7 @@ def _torch_engine() -> Type['TorchEngine']:
     return TorchEngine
 
 
-def _arithmetic(args: argparse.Namespace) -> 'Arithmetic':
+def _arithmetic(args: argparse.Namespace) -> Arithmetic:
     # Never imported before _torch_engine has said that PyTorch is there.
     from .engines.torch_arithmetic import Arithmetic
 

@@ -7,6 +7,8 @@ batches later has the same files under the name ``PREFIX-stopped-0007-40``. A go
 each has a name of its own, and the old ones are removed when the new one is complete.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import logging
@@ -27,7 +29,7 @@ from runtime.reading import read_text
 
 from .state_json import flatten, unflatten
 
-Arrays = Dict[str, mx.nd.NDArray]
+Arrays = Dict[str, 'mx.nd.NDArray']
 
 
 class State(NamedTuple):

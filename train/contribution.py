@@ -8,6 +8,8 @@ root mean square over the steps of an epoch (Molchanov et al. 2017, equation 7).
 behind it trade scale, which λ alone does.
 """
 
+from __future__ import annotations
+
 import itertools
 import logging
 from typing import Callable, Dict, Iterable

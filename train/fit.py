@@ -1,5 +1,7 @@
 """The one training loop. From top to bottom: a run, where it starts, an epoch, what is kept after it."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging

@@ -4,6 +4,8 @@ The network is timed with and without a structure, in MXNet on the CPU, on one i
 time; of a layer of channels, and of each row of groups, half is taken out at once, and all of it counts alike.
 """
 
+from __future__ import annotations
+
 import time
 from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 

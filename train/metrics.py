@@ -1,5 +1,7 @@
 """Metrics of training: accuracy and loss, the scaling factors, and the structures alive."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from typing import Any, Dict, Mapping
 
@@ -48,7 +50,7 @@ class Tally:
         """Whether a loss was not finite."""
         return not np.isfinite(self.sums['loss'])
 
-    def averages(self) -> 'OrderedDict[str, float]':
+    def averages(self) -> OrderedDict[str, float]:
         """The averages so far by MXNet's names of them; nan before the first image."""
         count = self.count or np.nan
         found = OrderedDict(accuracy=self.sums['correct'] / count)
@@ -58,7 +60,7 @@ class Tally:
         return found
 
 
-def lambda_statistics(symbol: mx.sym.Symbol, lambdas: Mapping[str, np.ndarray]) -> 'OrderedDict[str, Dict[str, Any]]':
+def lambda_statistics(symbol: mx.sym.Symbol, lambdas: Mapping[str, np.ndarray]) -> OrderedDict[str, Dict[str, Any]]:
     """λ by kind, from ``lambdas``, a dict from name to array.
 
     Returns a dict from kind to {'alive', 'total', 'stages': {stage: [alive, total]}, 'min', 'median', 'max'}; alive is

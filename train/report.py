@@ -1,5 +1,7 @@
 """What a run says about its λ: how many are alive, what the network alive costs, and what γ can do."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 from typing import Any, Dict, List, Mapping

@@ -6,6 +6,8 @@ A checkpoint always holds the whole network, dead structures included. So every 
 alone.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -46,7 +48,7 @@ class WholeArrays:
 
         return cut(self.arg_params), cut(self.aux_params), cut(self.states or {})
 
-    def updated(self, smaller: Shrunk, arg_params: Params, aux_params: Params, states: Dict[str, Any]) -> 'WholeArrays':
+    def updated(self, smaller: Shrunk, arg_params: Params, aux_params: Params, states: Dict[str, Any]) -> WholeArrays:
         """The whole arrays with those of the smaller network in their places."""
 
         def expanded(small: Dict, whole: Dict):

@@ -1,5 +1,7 @@
 """The files of a run: the weights or the checkpoint that it starts from, and what it keeps."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging

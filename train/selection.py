@@ -8,6 +8,8 @@ bound]. After a third of the epochs the target is reached; γ is 0 from there, a
 What contributes how much is measured by ``train.contribution``.
 """
 
+from __future__ import annotations
+
 import argparse
 import itertools
 import logging

@@ -2,6 +2,8 @@
 an epoch, and a smaller network after it.
 """
 
+from __future__ import annotations
+
 import argparse
 from typing import Any, Callable, Dict, Optional
 

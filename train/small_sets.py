@@ -9,14 +9,13 @@ import io
 import statistics
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from PIL import Image
-
 from formats.checkpoint_files import prefix_of, symbol_path
 from formats.symbol_file import load_symbol
 from graphs.graph import Graph, data_shape_of
 from graphs.preprocessing import Preprocessing, preprocessing_of
 from runtime.devices import contexts
 from runtime.errors import DataError
+from runtime.packages import Image
 from symbols import has_imagenet_stem, parse_image_shape
 
 from .build import cumulative_shrinkage, make_optimizer, network

@@ -1,5 +1,7 @@
 """The optimizer's states as JSON, for the manifest of a checkpoint."""
 
+from __future__ import annotations
+
 from typing import Any, Dict
 
 from runtime import mx

@@ -19,7 +19,7 @@ from train.data.datasets import (
     train_iterator,
 )
 from train.distributed.group import group_of
-from train.distributed.server import serve
+from train.distributed.role import serve
 from train.fit import fit
 from train.log import open_log
 

@@ -22,7 +22,7 @@ from train.data.imagenet import (
     preprocessing_for,
 )
 from train.distributed.group import group_of
-from train.distributed.server import serve
+from train.distributed.role import serve
 from train.finetune import name_checkpoint
 from train.fit import fit
 from train.log import open_log

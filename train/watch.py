@@ -1,5 +1,7 @@
 """Signs that a run has collapsed, said at once and with a remedy."""
 
+from __future__ import annotations
+
 import logging
 from typing import Dict, Optional, Set, Tuple
 

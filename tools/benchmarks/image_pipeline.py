@@ -5,14 +5,13 @@ and do nothing with them.
 import tempfile
 from functools import partial
 
-import cv2
 import numpy as np
 
 from runtime import mx, usable_cores
+from runtime.packages import cv2
 from train.data.augment import RGB_MEAN, RGB_STD
 from train.data.decoder_pool import DecoderPool
 from train.data.image_augment import DRAWS, ImageAugmentation, RandomView
-from train.data.image_iterators import Damage, ImageTrainIterator
 from train.data.image_sources import ImageReader, RecordSource
 
 from . import training
@@ -97,6 +96,11 @@ def ours(rec, batch_size, seed):
 
 
 def iterator(source, reader, batch_size, seed):
+    from train.data.image_iterators import (
+        Damage,
+        ImageTrainIterator,
+    )  # load MXNet
+
     pool = DecoderPool([reader], SHAPE, batch_size, DRAWS, usable_cores())
     return ImageTrainIterator(pool, 0, SHAPE, batch_size, Damage('training', len(source), 0.0), len(source), seed)
 

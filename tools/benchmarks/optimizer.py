@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from optimizers import APG
 from runtime import mx
 from symbols import get_symbol, parse_image_shape
 
@@ -44,6 +43,8 @@ def updates(name, network, num_layers, num_classes, image_shape):
         'rescale_grad': 1 / 32,
         'param_idx2name': dict(enumerate(shapes)),
     }
+    from optimizers import APG  # loads MXNet, so not before the command line is read
+
     updater = mx.optimizer.get_updater(APG(**settings) if name == 'apg' else mx.optimizer.create(name, **settings))
     weights = [mx.nd.ones(shape) for shape in shapes.values()]
     gradients = [mx.nd.random.normal(scale=0.01, shape=shape) for shape in shapes.values()]

@@ -6,10 +6,10 @@ import resource
 import tempfile
 import time
 
-import cv2
 import numpy as np
 
 from formats.record_file import RecordFile
+from runtime.packages import cv2
 from tools.records.labels import label_images
 from tools.records.sources import find_images
 from tools.records.verifying import faults

@@ -1,11 +1,7 @@
 """The picture of an inference benchmark: how much of the saving in multiplications arrives as speed."""
 
-import matplotlib
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
-
-from runtime.files import written_whole  # noqa: E402
+from runtime.files import written_whole
+from tools.pyplot import plt
 
 # Okabe & Ito's colours, which stay apart for colour-blind readers.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')

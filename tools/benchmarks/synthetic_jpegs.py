@@ -5,11 +5,11 @@ where ImageNet is not at hand.
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import cv2
 import numpy as np
 
 from formats.record_file import RecordWriter
 from runtime import usable_cores
+from runtime.packages import cv2
 from tools.records.progress import Progress
 from tools.records.workers import in_order
 

@@ -3,7 +3,6 @@
 import importlib
 from functools import partial
 
-from optimizers import APG
 from runtime import mx
 from runtime.errors import MissingDependencyError, UserError
 from symbols import get_symbol, parse_image_shape
@@ -91,6 +90,8 @@ def training(
     )
     data = synthetic_data(batch_size, shape, num_classes)
     parameters = [name for name in symbol.list_arguments() if name not in ('data', 'softmax_label')]
+    from optimizers import APG  # loads MXNet, so not before the command line is read
+
     engine.start(APG(param_idx2name=dict(enumerate(parameters)), sym=symbol, rescale_grad=1 / batch_size, **OPTIMIZER))
     batch, tally = next(data), engine.tally(top_k=0)
 

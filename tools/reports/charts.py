@@ -4,12 +4,8 @@ import base64
 import io
 from typing import Callable, Dict, List, Tuple
 
-import matplotlib
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
-
-from tools import plot  # noqa: E402
+from tools import plot
+from tools.pyplot import plt
 
 # Text and lines, for a light and a dark background.
 INKS = {'light': '#24292f', 'dark': '#e6edf3'}

@@ -2,15 +2,11 @@
 
 from typing import List, Tuple
 
-import matplotlib
+from tools.pyplot import plt
+from train.selection import schedule_of
 
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
-
-from train.selection import schedule_of  # noqa: E402
-
-from .plotting import COLOURS  # noqa: E402
-from .results import epochs_of  # noqa: E402
+from .plotting import COLOURS
+from .results import epochs_of
 
 GREY = '#666666'
 

@@ -4,7 +4,6 @@ the end.
 
 from types import SimpleNamespace
 
-from optimizers.rules import RULES
 from train.argument_kinds import ADDED_LATER
 from train.build import cumulative_shrinkage
 
@@ -43,6 +42,8 @@ def epochs_of_gamma_alone(result):
 
     Section 3.3 of the paper: APG takes ηγ / (1 - μ) a step in the long run.
     """
+    from optimizers.rules import RULES  # loads MXNet, so not before the command line is read
+
     arguments, first = SimpleNamespace(**{**ADDED_LATER, **result['arguments']}), epochs_of(result)[0]
     optimizer = RULES[arguments.lambda_rule](gamma=arguments.gamma, momentum=arguments.mom, learning_rate=arguments.lr)
     batches = round(first['samples_per_second'] * first['seconds'] / arguments.batch_size)

@@ -1,11 +1,7 @@
 """What every figure shares: colours, axes, and how it is saved."""
 
-import matplotlib
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # noqa: E402  (the backend must be chosen first: there may be no screen)
-
-from runtime.files import written_whole  # noqa: E402
+from runtime.files import written_whole
+from tools.pyplot import plt
 
 # Colours that stay apart for colour-blind readers (Okabe & Ito).
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#666666')

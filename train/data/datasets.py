@@ -15,12 +15,13 @@ from graphs.preprocessing import Preprocessing
 from runtime.argument_types import divisors, numbers, positive, shape_of
 from runtime.errors import DataError
 
+from .arrays import Recycled
 from .augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, RGB_MEAN, RGB_STD, Augmentation, Preprocessor
 from .cifar import CIFAR10, CIFAR100
 from .cifar_cache import load_cifar
 from .class_names import CLASS_NAMES
 from .digits import load_digits_split
-from .iterators import EvalIterator, Recycled, SyntheticIterator, TrainIterator, measure_throughput, test_io
+from .speed import measure_throughput, test_io
 
 __all__ = [
     'DATASETS',
@@ -107,6 +108,8 @@ def train_iterator(dataset, batch_size, seed, augment=True, mean=RGB_MEAN, std=R
 
     Raises ``DataError`` when there are too few images for one step, or no such part.
     """
+    from .iterators import TrainIterator  # loads MXNet, so not before the command line is read
+
     augmentation = DATASETS[dataset.name].augmentation if augment else None
     preprocessor = Preprocessor(dataset.image_shape, mean, std, augmentation)
     return TrainIterator(
@@ -120,6 +123,8 @@ def eval_iterator(dataset, batch_size, mean=RGB_MEAN, std=RGB_STD, part_index=0,
 
     Worker ``part_index`` of ``num_parts`` gets images of its own; together they get all.
     """
+    from .iterators import EvalIterator
+
     return EvalIterator(
         dataset.test_images,
         dataset.test_labels,
@@ -134,6 +139,8 @@ def synthetic_data(batch_size, image_shape=(3, 224, 224), num_classes=1000, num_
     """A ``DataIter`` that hands out one fixed batch of noise as often as ``num_examples`` images need it, at no cost:
     for benchmarks of the network.
     """
+    from .iterators import SyntheticIterator
+
     return SyntheticIterator(batch_size, tuple(image_shape), num_classes, num_examples, seed)
 
 

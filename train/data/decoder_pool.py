@@ -20,9 +20,9 @@ from multiprocessing.connection import wait
 from runtime import mx
 from runtime.errors import TrainingError
 
+from .arrays import NO_CLASS
 from .decoder_memory import NOBODY, DecoderMemory, Layout, pack_shared
 from .decoder_worker import MAX_PIXELS
-from .iterators import NO_CLASS
 
 AHEAD = 3  # batches that are prepared while one is in use
 CHUNK = 8  # images that a process is told of at once

@@ -6,9 +6,8 @@ import os
 import sys
 from multiprocessing.connection import Connection
 
-import cv2
-
 from runtime.errors import DataError
+from runtime.packages import cv2
 
 from .decoder_memory import NOBODY, DecoderMemory, unpack_shared
 

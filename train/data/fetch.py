@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 
-import requests
 from tqdm import tqdm
 
 from runtime.errors import DataError
+from runtime.packages import requests
 
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 60

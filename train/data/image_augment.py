@@ -10,10 +10,10 @@ import itertools
 import math
 from typing import NamedTuple, Tuple
 
-import cv2
 import numpy as np
 
 from runtime.errors import DataError
+from runtime.packages import cv2
 
 from .augment import RGB_MEAN, RGB_STD
 from .image_decode import decode, inspect

@@ -7,10 +7,10 @@ which takes a hundredth of the time.
 
 from typing import Literal, NamedTuple, Optional, Union
 
-import cv2
 import numpy as np
 
 from runtime.errors import DataError
+from runtime.packages import cv2
 
 JPEG, PNG = b'\xff\xd8', b'\x89PNG\r\n\x1a\n'
 PNG_END = b'IEND\xaeB`\x82'
@@ -19,7 +19,7 @@ START_OF_SCAN, EXIF = 0xDA, 0xE1
 BASELINE = (0xC0, 0xC1)
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers that nothing follows
-REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+REDUCED = {1: 'IMREAD_COLOR', 2: 'IMREAD_REDUCED_COLOR_2', 4: 'IMREAD_REDUCED_COLOR_4'}  # names of OpenCV's flags
 
 
 class Frame(NamedTuple):
@@ -59,7 +59,7 @@ def decode(data, frame=None, bottom=None, reduction=1):
             data = bytearray(data)
             data[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, 'big')
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[reduction])
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), getattr(cv2, REDUCED[reduction]))
     except cv2.error as error:
         raise DataError(f'cannot be decoded: {error.err}') from None
     if image is None:

@@ -8,8 +8,9 @@ fits in, the image is scaled as in the authors' fork of MXNet, which stock MXNet
 
 from typing import Any, Tuple
 
-import cv2
 import numpy as np
+
+from runtime.packages import cv2
 
 from .augment import RGB_MEAN, RGB_STD
 from .image_augment import EIGENVALUES, EIGENVECTORS, CentreView, RandomView, centre, random_box

@@ -14,8 +14,9 @@ from runtime import mx
 from runtime.errors import DataError
 
 from . import image_augment
+from .arrays import NO_CLASS
 from .decoder_pool import AHEAD
-from .iterators import NO_CLASS, BatchIterator, Shuffle
+from .iterators import BatchIterator, Shuffle
 
 REPLACEMENTS = 20  # in a row, for one place; the share of damaged images that is allowed ends a run long before
 

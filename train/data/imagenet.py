@@ -17,7 +17,6 @@ from .augment import RGB_MEAN, RGB_STD
 from .decoder_pool import DecoderPool
 from .image_augment import DRAWS, CentreView, ImageAugmentation, RandomView
 from .image_exact import ExactCentreView, ExactRandomView
-from .image_iterators import Damage, ImageEvalIterator, ImageTrainIterator
 from .image_sources import FolderSource, ImageReader, RecordSource, named
 
 RECIPE = ImageAugmentation()
@@ -138,6 +137,8 @@ def imagenet_from_args(
     and of the validation images. Raises DataError where there is no such data, or it does not fit ``image_shape`` or
     ``num_classes``; OSError for a file that cannot be opened.
     """
+    from .image_iterators import Damage, ImageEvalIterator, ImageTrainIterator  # load MXNet, so not before it is needed
+
     if len(image_shape) != 3 or image_shape[0] != 3:
         raise DataError(
             f'images have three channels, not the {image_shape[0]} of --image-shape {",".join(map(str, image_shape))}'

@@ -5,8 +5,6 @@ asynchronously meanwhile, and on a machine whose cores MXNet already uses a seco
 means that nothing is ever half prepared when a run is stopped or resumed.
 """
 
-import logging
-import time
 from typing import Any, Dict, Optional
 
 import numpy as np
@@ -14,12 +12,9 @@ import numpy as np
 from runtime import mx
 from runtime.errors import DataError
 
-from .augment import Draws, Preprocessor
+from .arrays import NO_CLASS, Recycled
+from .augment import Draws
 from .fingerprint import fingerprint
-
-# A label that no class has, for what only fills up a batch: who forgets to leave it out gets a worse score, never a
-# better one.
-NO_CLASS = -1
 
 
 class BatchIterator(mx.io.DataIter):
@@ -186,62 +181,3 @@ class SyntheticIterator(BatchIterator):
 
     def _batch(self, number):
         return self._only
-
-
-class Recycled:
-    """``count`` images that are a few of them, ``pool`` (K, C, H, W), again and again: a data set of any size in little
-    memory.
-    """
-
-    def __init__(self, pool, count):
-        self.pool = pool
-        self.shape = (count, *pool.shape[1:])
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, index):
-        return self.pool[np.asarray(index) % len(self.pool)]
-
-
-def test_io(iterator, frequent=20):  # noqa: PT028  (the name is that of MXNet's option, it is no test)
-    """Run through one epoch of ``iterator`` with no network and log its speed every ``frequent`` batches, as MXNet's
-    ``--test-io 1`` does.
-
-    Returns images per second over the whole epoch.
-    """
-    start = tick = time.perf_counter()
-    batches = 0
-    for batches, batch in enumerate(iterator, 1):
-        # Waiting for the copy into MXNet's memory is part of the price.
-        batch.data[0].wait_to_read()
-        if batches % frequent == 0:
-            now = time.perf_counter()
-            logging.info(
-                'Epoch[%d] Batch [%d]\tSpeed: %.2f samples/sec',
-                iterator.epoch,
-                batches,
-                frequent * iterator.batch_size / (now - tick),
-            )
-            tick = now
-    return batches * iterator.batch_size / (time.perf_counter() - start)
-
-
-# Where a test file imports it, pytest must not take it for a test either.
-test_io.__test__ = False  # type: ignore[attr-defined]
-
-
-def measure_throughput(dataset, augmentation, batch_size=64, batches=2000):
-    """Images that one core turns into shuffled, augmented, normalised float32 batches in MXNet's memory, per second of
-    processor time.
-
-    Processor time is what the network does without, whatever else the machine is busy with.
-    """
-    preprocessor = Preprocessor(dataset.train_images.shape[1:], augmentation=augmentation)
-    iterator = TrainIterator(dataset.train_images, dataset.train_labels, batch_size, 0, preprocessor)
-    done, start = 0, time.process_time()
-    while done < batches:
-        test_io(iterator, frequent=len(iterator) + 1)
-        iterator.reset()
-        done += len(iterator)
-    return done * batch_size / (time.process_time() - start)

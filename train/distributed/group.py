@@ -12,7 +12,6 @@ from runtime.errors import UserError
 from train.compute_arguments import SERVER_STORES
 
 from .horovod import Horovod, require_horovod
-from .parameter_servers import ParameterServers
 from .secret import run_secret
 from .workers import ALONE, Alone, Workers, compression_of
 
@@ -38,6 +37,8 @@ def group_of(args: argparse.Namespace) -> Iterator[Alone]:
 def _group_of_several(args: argparse.Namespace) -> Workers:
     if args.kv_store == 'horovod':
         return Horovod(args.dist_timeout)
+    from .parameter_servers import ParameterServers  # loads MXNet, so not before the command line is read
+
     return ParameterServers(args.kv_store, args.dist_timeout, compression_of(args))
 
 

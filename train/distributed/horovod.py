@@ -1,5 +1,7 @@
 """Workers that sum gradients with Horovod: ``--kv-store horovod``."""
 
+from __future__ import annotations
+
 from types import ModuleType
 from typing import List
 

@@ -1,5 +1,7 @@
 """The worker's side of MXNet's parameter servers: ``--kv-store dist_sync``, ``dist_device_sync`` and ``dist_async``."""
 
+from __future__ import annotations
+
 import os
 from typing import Any, Dict, List, Optional, Tuple, Union
 

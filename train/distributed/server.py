@@ -6,7 +6,8 @@ then asks the first worker for everything else: the optimizer, as plain data, an
 gives no way to read or set.
 """
 
-import os
+from __future__ import annotations
+
 import sys
 import threading
 import traceback
@@ -22,11 +23,8 @@ from .secret import RefusedError, Warnings, run_secret
 from .server_states import Updater, to_numpy
 
 
-def serve() -> None:
-    """Serve, and end the process, where its environment says that it is no worker. A worker returns at once."""
-    role = os.environ.get('DMLC_ROLE')
-    if role not in ('server', 'scheduler'):
-        return
+def serve_as(role: str) -> None:
+    """Serve as a 'server' or the 'scheduler', and end the process."""
     try:
         secret = run_secret() if role == 'server' else None
     except UserError as error:

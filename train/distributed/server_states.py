@@ -1,5 +1,7 @@
 """The states of the optimizer on a parameter server, and the way between them and NumPy."""
 
+from __future__ import annotations
+
 from typing import Any, Callable, Dict
 
 import numpy as np

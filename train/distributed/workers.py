@@ -2,6 +2,8 @@
 gradients with, and what the others say.
 """
 
+from __future__ import annotations
+
 import argparse
 from typing import Any, Dict, List, Optional, Tuple, TypeVar, Union
 

@@ -1,5 +1,7 @@
 """What the training loop asks of an engine and of an iterator over batches; nothing else of theirs is used."""
 
+from __future__ import annotations
+
 from typing import Any, Dict, Iterator, List, Optional, Protocol, Tuple
 
 import numpy as np
@@ -8,7 +10,7 @@ from runtime import mx
 from train.metrics import Tally
 
 # Dict from name to parameter or moving statistic.
-Params = Dict[str, mx.nd.NDArray]
+Params = Dict[str, 'mx.nd.NDArray']
 # Dict from name of a λ to its values, or to as many other numbers.
 LambdaArrays = Dict[str, np.ndarray]
 # Number of updates done, and dict from parameter name to its state: None, a number, an NDArray, or a list or tuple of

@@ -1,5 +1,7 @@
 """The arithmetic of training, on MXNet: a bound network, its optimizer, and their state."""
 
+from __future__ import annotations
+
 import json
 import pickle
 from typing import List, Optional, Tuple, Union
@@ -14,9 +16,6 @@ from train.distributed.group import ALONE, Alone
 from train.metrics import Tally
 
 from .interface import Batches, LambdaArrays, OptimizerState, Params
-
-# Xavier(gaussian, in, 2): He et al.'s initialisation, which the authors train with.
-INITIALIZER = mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
 
 
 class MXNetEngine:
@@ -66,7 +65,7 @@ class MXNetEngine:
         resumed.
         """
         if arg_params is None:
-            self._module.init_params(INITIALIZER)
+            self._module.init_params(_initializer())
         else:
             self._module.init_params(None, arg_params=arg_params, aux_params=aux_params, allow_missing=False)
         self._optimizer = optimizer
@@ -330,8 +329,13 @@ def initial_parameters(
     """(arg_params, aux_params) as MXNetEngine starts from after the same seed."""
     module = mx.mod.Module(symbol, label_names=[label_shapes[0][0]])
     module.bind(data_shapes=data_shapes, label_shapes=label_shapes, for_training=False)
-    module.init_params(INITIALIZER)
+    module.init_params(_initializer())
     return module.get_params()
+
+
+def _initializer():
+    """He et al.'s initialisation, which the authors train with."""
+    return mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
 
 
 def _means(statistics):

@@ -1,5 +1,7 @@
 """The arithmetic of training in half precision, on MXNet: a scaled loss, and updates of what did not overflow."""
 
+from __future__ import annotations
+
 import logging
 from itertools import chain
 from typing import Any, List, Optional

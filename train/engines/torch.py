@@ -4,6 +4,8 @@ The network is still an MXNet symbol, the optimizer still equations 10 to 12 and
 the same files: what one engine wrote, the other goes on from.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 from typing import Any, Dict, List, Optional, Tuple

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from runtime import mx
+from train.data.arrays import NO_CLASS
 from train.data.augment import Preprocessor
-from train.data.iterators import NO_CLASS, BatchIterator, EvalIterator, TrainIterator
+from train.data.iterators import BatchIterator, EvalIterator, TrainIterator
 
 from .interface import Batches
 
