@@ -9,6 +9,8 @@ CPU with oneDNN ``integer_symbol`` lets MXNet's quantisation make the integer op
 time. Full connections, which cost little, stay in float32.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from typing import Callable, Dict, List, NamedTuple, Tuple
