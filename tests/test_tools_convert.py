@@ -18,6 +18,7 @@ from runtime import mx
 from runtime.errors import GraphError, MissingDependencyError, UserError
 from runtime.files import sha256
 from symbols import get_symbol
+from tools import evaluate
 from tools.convert import main
 
 
@@ -78,8 +79,26 @@ def test_int8(tmp_path, monkeypatch, capsys):
     with open('small-onednn-symbol.json') as graph:
         assert '_sg_mkldnn' in graph.read()
     assert preprocessing_of(mx.sym.load('small-symbol.json')) == given
+    assert evaluate.main(['small', '--image-shape', '3,16,16', '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['accuracy'] == pytest.approx(after, abs=1e-4)
     with pytest.raises(UserError, match='small is in 8 bits; start from the network that it was made from'):
         main(['small', '--to', 'onnx', '--out', 'small'])
+
+
+def test_an_onnx_file_is_evaluated(tmp_path, monkeypatch, capsys):
+    pytest.importorskip('onnxruntime')
+    monkeypatch.chdir(tmp_path)
+    symbol, *weights = trained_network()
+    given = Preprocessing((123.68, 116.28, 103.53), (58.395, 57.12, 57.375), 16, tuple('0123456789'), 'digits')
+    save_model('digits', 1, with_preprocessing(symbol, given), *weights)
+    assert main(['digits', '--to', 'onnx', '--out', 'digits']) == 0
+    capsys.readouterr()
+    scores = []
+    for source in ('digits', 'digits.onnx'):
+        assert evaluate.main([source, '--image-shape', '3,16,16', '--json']) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert scores[0]['accuracy'] > 0.9
+    assert scores[1] == pytest.approx(scores[0], abs=1e-4)
 
 
 def test_int8_for_onnx_runtime(tmp_path, monkeypatch, capsys):

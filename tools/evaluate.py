@@ -1,28 +1,32 @@
-"""Score a checkpoint, full or stripped, on the test images of a data set: every image counted once.
+"""Score a checkpoint, full, stripped or in 8 bits, or an ONNX file, on the test images of a data set: every image
+counted once.
 
 Examples:
     python tools/evaluate.py runs/resnet20:240 --dataset cifar10
-    python tools/evaluate.py runs/resnet50-stripped --data-val val.rec
+    python tools/evaluate.py runs/resnet50-stripped.onnx --data-val val.rec
     python tools/evaluate.py runs/resnet50-stripped --dataset imagenet --data-dir imagenet
 """
 
 import argparse
 import json
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
+
+import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, named_checkpoint
-from graphs.graph import data_shape_of, only_input
+from graphs.graph import data_shape_of
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import IMAGES, Preprocessing, preprocessing_of
+from interop.models import ONNX_ENDING, read_model
 from runtime.argument_types import positive
-from runtime.checkpoint_argument import add_checkpoint
+from runtime.checkpoint_argument import HELP, add_checkpoint
 from runtime.cli import Parser, run
 from runtime.devices import contexts
 from runtime.errors import UserError
 from train.data.datasets import add_data_args, dataset_from_args, eval_iterator
 from train.data.image_sources import named
 from train.data.imagenet import add_imagenet_args, check_paths, imagenet_from_args, open_sources
-from train.evaluation import normalisation, score, warn_of_another
+from train.evaluation import Predict, normalisation, score, warn_of_another
 from train.log import open_log
 
 IMAGENET = 'imagenet'
@@ -31,9 +35,7 @@ IMAGENET = 'imagenet'
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Evaluate as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
-    checkpoint = named_checkpoint(args.checkpoint)
-    symbol, arg_params, aux_params = load_checkpoint(*checkpoint)
-    known = preprocessing_of(symbol, checkpoint.prefix)
+    name, predict, known, own_shape = opened(args)
     if args.data_val:
         args.dataset = IMAGENET
     args.dataset = args.dataset or _dataset_of(known)
@@ -41,8 +43,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.dataset == IMAGENET:
         check_paths(args, with_training=False)
     dataset = None if args.dataset == IMAGENET else dataset_from_args(args)
-    shape = dataset.image_shape if dataset else args.image_shape or data_shape_of(symbol) or (3, 224, 224)
-    predict = Predictor(Network(symbol, arg_params, aux_params), context=device(args.gpus))
+    shape = dataset.image_shape if dataset else args.image_shape or own_shape or (3, 224, 224)
     num_classes = classes_of(predict, shape)
     if dataset:
         warn_of_another(known, dataset.name)
@@ -53,9 +54,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if known:
             warn_of_another(known, IMAGES)
             # A resize belongs to its image shape.
-            args.resize = args.resize or (known.resize if shape == data_shape_of(symbol) else None)
+            args.resize = args.resize or (known.resize if shape == own_shape else None)
         sources = open_sources(args, False, classes)
-        _check_same_classes(checkpoint.prefix, classes, sources['validation'].classes)
+        _check_same_classes(name, classes, sources['validation'].classes)
         images = imagenet_from_args(
             args, shape, num_classes, args.batch_size, with_training=False, sources=sources
         ).validation
@@ -64,10 +65,30 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if args.json:
         print(json.dumps(dict(averages, images=count, dataset=args.dataset)))
         return 0
-    print(f'{checkpoint} on {args.dataset}: {count} images')
+    print(f'{name} on {args.dataset}: {count} images')
     for name, value in averages.items():
         print(f'{name} {value:.6f}' + (f' (error {100 * (1 - value):.2f} %)' if 'accuracy' in name else ''))
     return 0
+
+
+def opened(args) -> Tuple[str, Predict, Optional[Preprocessing], Optional[tuple]]:
+    """The network to score: its name, what computes it, how images are prepared for it, and their shape; the last two
+    None where it does not say them. Raises UserError for an ONNX file with ``--gpus``.
+    """
+    if args.checkpoint.endswith(ONNX_ENDING):
+        if args.gpus:
+            raise UserError(f'--gpus {args.gpus}: ONNX files are computed on the CPU; leave it out')
+        model = read_model(args.checkpoint)
+        return args.checkpoint, model.outputs, model.preprocessing, model.image_shape
+    checkpoint = named_checkpoint(args.checkpoint)
+    network = Network(*load_checkpoint(*checkpoint))
+    predict = Predictor(network, context=device(args.gpus))
+    return (
+        str(checkpoint),
+        predict,
+        preprocessing_of(network.symbol, checkpoint.prefix),
+        data_shape_of(network.symbol),
+    )
 
 
 def _dataset_of(known: Optional[Preprocessing]) -> str:
@@ -92,17 +113,17 @@ def device(gpus: Optional[str]):
     return found[0]
 
 
-def classes_of(predict: Predictor, shape: tuple) -> int:
+def classes_of(predict: Predict, shape: tuple) -> int:
     """The number of classes of a network for images of ``shape``."""
-    outputs = predict.output_shapes({only_input(predict.inputs): (1, *shape)})
-    if len(outputs[0]) != 2:
-        raise UserError(f'the network puts out arrays of shape {outputs[0][1:]} for an image, not one number a class')
-    return outputs[0][1]
+    output = predict(np.zeros((1, *shape), np.float32))[0]
+    if output.ndim != 2:
+        raise UserError(f'the network puts out arrays of shape {output.shape[1:]} for an image, not one number a class')
+    return output.shape[1]
 
 
 def parser() -> Parser:
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_checkpoint(made)
+    add_checkpoint(made, f'{HELP}; or an ONNX file, FILE.onnx')
     made.add_argument(
         '--batch-size',
         type=positive,

@@ -11,7 +11,8 @@ import numpy as np
 
 from formats.checkpoint_files import find_checkpoint, load_checkpoint, save_model
 from graphs.complexity import complexity
-from graphs.graph import data_shape_of
+from graphs.graph import Graph, data_shape_of
+from graphs.int8 import integer_symbol, is_int8
 from graphs.lambdas import is_lambda
 from graphs.strip import strip
 from runtime import mx
@@ -36,6 +37,7 @@ class Network(NamedTuple):
     prefix: str
     image_shape: tuple
     macs: int
+    runtimes: tuple = tuple(NEEDS)
 
 
 def measure(args):
@@ -72,6 +74,9 @@ def prepared(source, image_shape, prefix, as_onnx):
     shape = parse_image_shape(image_shape) if image_shape else data_shape_of(symbol)
     if not shape:
         raise UserError(f'{source} does not say which images it takes: give --image-shape channels,height,width')
+    if is_int8(Graph.from_symbol(symbol)):
+        save_model(prefix, 0, symbol, arg_params, aux_params)
+        return Network(source, prefix, shape, complexity(symbol, {'data': (1, *shape)}).macs, ('mxnet',))
     symbol, arg_params, aux_params, _ = strip(symbol, arg_params, aux_params, {'data': (1, *shape)}, fold_bn=True)
     save_model(prefix, 0, symbol, arg_params, aux_params)
     if as_onnx:
@@ -98,6 +103,8 @@ def _published(name):
 def mxnet_inference(network, device, batch):
     """Module, whose graph oneDNN fuses."""
     symbol, arg_params, aux_params = load_checkpoint(network.prefix, 0)
+    if is_int8(Graph.from_symbol(symbol)) and device == 'cpu':
+        symbol = integer_symbol(symbol)
     module = mx.mod.Module(symbol, label_names=None, context=mx.gpu() if device == 'gpu' else mx.cpu())
     images = mx.io.DataBatch([mx.nd.array(_noise(network, batch))])
     module.bind([('data', images.data[0].shape)], for_training=False)
@@ -152,6 +159,9 @@ RUNTIMES = {'mxnet': mxnet_inference, 'onnxruntime': onnx_inference, 'torch': to
 
 
 def _compared(networks, runtime, device, batch, args):
+    networks = [network for network in networks if runtime in network.runtimes]
+    if not networks:
+        return
     measured = time_alternating(
         {network.source: partial(RUNTIMES[runtime], network, device, batch) for network in networks},
         args.rounds,
