@@ -87,8 +87,15 @@ def test_the_longest_run_of_each_network_that_lost_something_is_shown(tmp_path):
     write_result(tmp_path, 'short')
     *_, line = longest_runs_markdown(read_results(str(tmp_path)), str(tmp_path)).splitlines()
     assert line == (
-        '| resnet-20 on cifar10 | blocks | γ = 0.02 | 240 | 50.0 | 75.0 | 9.50 | 7.00 | +2.50 | [long](long) |'
+        '| resnet-20 on cifar10 | blocks | γ = 0.02 | 240 | 50.0 | 75.0 | 9.50 | – | 7.00 | +2.50 | [long](long) |'
     )
+
+
+def test_a_run_without_baseline_is_shown_beside_the_weights_that_it_starts_from(tmp_path):
+    errors = {'top1': 8.1, 'unstripped': 8.1, 'start': 7.4}
+    write_result(tmp_path, 'warm', arguments={'finetune': 'trained:60'}, error=errors)
+    *_, line = longest_runs_markdown(read_results(str(tmp_path)), str(tmp_path)).splitlines()
+    assert '| 8.10 | 7.40 | – | – | [warm](warm) |' in line
 
 
 def test_every_flag_is_among_the_options():

@@ -89,6 +89,17 @@ def test_a_baseline_has_nothing_to_strip_and_is_scored_all_the_same(tmp_path):
     assert result['error']['top1'] == pytest.approx(result['error']['unstripped'], abs=0.3)
 
 
+def test_a_run_from_trained_weights_is_shown_beside_their_error(tmp_path):
+    network = save_network(tmp_path)
+    for name, flags in (('first', ()), ('second', ('--finetune', f'{tmp_path}/out/first/run:2'))):
+        made = Plan(str(tmp_path / 'out' / name), recipe(tmp_path, network, name), flags, ())
+        write_plan(made)
+        run_plan(made, in_process)
+    first, second = read_results(str(tmp_path / 'out'))
+    assert 'start' not in first['error']
+    assert second['error']['start'] == pytest.approx(first['error']['unstripped'], abs=0.3)
+
+
 def test_a_run_that_was_stopped_goes_on(tmp_path):
     made = plan(tmp_path, save_network(tmp_path))
     commands = []

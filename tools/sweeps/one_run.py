@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import glob
 import json
+import logging
 import os
 import re
 import shlex
@@ -129,10 +130,13 @@ def run_plan(plan, execute):
         else last['validation']
     )
     elsewhere = _score_in_onnx_runtime(steps, stripped, data) if plan.onnx and data else {}
+    start = _score_at_start(steps, run_line['arguments'].get('finetune'), data)
     steps.run('plot', 'tools/plot.py', prefix, '--out', os.path.join(plan.folder, 'training.png'))
     write_text(
         result_path(plan),
-        json.dumps(_result(plan, steps, run_line, last, stripping, {**scores, **elsewhere}), indent=1, sort_keys=True)
+        json.dumps(
+            _result(plan, steps, run_line, last, stripping, {**scores, **elsewhere, **start}), indent=1, sort_keys=True
+        )
         + '\n',
     )
     steps.remove_log()
@@ -150,6 +154,18 @@ def _score_in_onnx_runtime(steps, stripped, data):
         *_renamed(data),
     )
     return {'onnx': json.loads(printed)['accuracy']['b']}
+
+
+def _score_at_start(steps, checkpoint, data):
+    """The accuracy of the weights that a run starts from, where they are a network for the same classes."""
+    if not checkpoint or not data:
+        return {}
+    try:
+        printed = steps.run('evaluate-start', 'tools/evaluate.py', checkpoint, '--json', *data)
+    except StepError as error:
+        logging.info('The weights that the run starts from have no error of their own: %s', error)
+        return {}
+    return {'start': json.loads(printed)['accuracy']}
 
 
 class Steps:
@@ -203,7 +219,7 @@ def _result(plan, steps, run_line, last, stripping, scores):
 
 
 def _errors(scores):
-    names = {'top1': 'accuracy', 'top5': 'top_k_accuracy_5', 'onnx': 'onnx'}
+    names = {'top1': 'accuracy', 'top5': 'top_k_accuracy_5', 'onnx': 'onnx', 'start': 'start'}
     return {name: _error(scores[accuracy]) for name, accuracy in names.items() if accuracy in scores}
 
 

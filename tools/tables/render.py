@@ -91,8 +91,8 @@ def runs_markdown(results, base='.'):
 
 
 def longest_runs_markdown(results, base='.'):
-    """Of each network the runs with the longest schedule in which APG removed something, beside their baseline: the
-    largest networks first.
+    """Of each network the runs with the longest schedule in which APG removed something, beside their baseline and the
+    weights that they start from: the largest networks first.
     """
     names = [
         'network',
@@ -102,18 +102,23 @@ def longest_runs_markdown(results, base='.'):
         'MACs kept (%)',
         'parameters kept (%)',
         'error stripped (%)',
+        'starts from (%)',
         'baseline (%)',
         'lost (points)',
         'run',
     ]
-    points = [point for point in points_of(results) if removed_something(point) and baseline_of(point, results)]
+    points = [
+        point
+        for point in points_of(results)
+        if removed_something(point) and (baseline_of(point, results) or point.error('start') is not None)
+    ]
     longest = {}
     for point in points:
         network, epochs = network_of(point.runs[0]), point.arguments['num_epochs']
         longest[network] = max(epochs, longest.get(network, 0))
     rows = []
     for point in sorted(points, key=lambda point: (network_of(point.runs[0]), -_kept('macs_kept', point))):
-        network, arguments = network_of(point.runs[0]), point.arguments
+        network, arguments, baseline = network_of(point.runs[0]), point.arguments, baseline_of(point, results)
         if arguments['num_epochs'] == longest[network]:
             rows.append(
                 [
@@ -124,7 +129,8 @@ def longest_runs_markdown(results, base='.'):
                     f'{_kept("macs_kept", point):.1f}',
                     f'{_kept("params_kept", point):.1f}',
                     point.error_text(),
-                    baseline_of(point, results).error_text(),
+                    point.error_text('start'),
+                    baseline.error_text() if baseline else '–',
                     lost_against_baseline(point, results),
                     ' '.join(_link(run['folder'], base) for run in point.runs),
                 ]

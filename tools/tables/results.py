@@ -89,7 +89,7 @@ class Point(NamedTuple):
         return statistics.fmean(value(run) for run in self.runs)
 
     def error(self, name: str = 'top1') -> Optional[float]:
-        """The mean error (%) of a kind ('top1', 'unstripped', 'onnx'); None where a run lacks it."""
+        """The mean error (%) of a kind ('top1', 'unstripped', 'onnx', 'start'); None where a run lacks it."""
         return self.mean(lambda run: run['error'][name]) if all(name in run['error'] for run in self.runs) else None
 
     def error_text(self, name: str = 'top1') -> str:

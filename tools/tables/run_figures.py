@@ -195,6 +195,11 @@ def _frontier_of(panel, results):
     if baselines:
         stars = [(100, point.error()) for point in baselines]
         panel.plot(*zip(*stars), '*', color='black', markersize=11, linestyle='', label='baseline, without λ')
+    starts = sorted({point.error('start') for point in selected if point.error('start') is not None})
+    if starts:
+        stars = [(100, error) for error in starts]
+        style = {'linestyle': '', 'markersize': 10, 'color': 'black', 'markerfacecolor': 'none'}
+        panel.plot(*zip(*stars), '*', label='weights that the runs start from', **style)
     if selected:
         panel.plot([], [], ' ', label='numbers: γ, or the budget in %')
 
