@@ -104,7 +104,7 @@ def test_plain_images_are_only_normalised():
     ('mean', 'std', 'names'),
     [
         ((1.0, 2.0), (1.0,), 'mean'),
-        ((0.0,), (1.0, 2.0), 'standard deviation'),
+        ((0.0,), (1.0, 2.0), 'rgb-std: give one number'),
         ((0.0,), (0.0,), 'standard deviation'),
         ((float('nan'),), (1.0,), 'mean'),
     ],

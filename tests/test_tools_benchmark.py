@@ -236,7 +236,7 @@ def test_wrong_options_are_refused(argv, said):
 
 
 def test_a_source_that_is_no_checkpoint_is_refused():
-    with pytest.raises(UserError, match='PREFIX:EPOCH'):
+    with pytest.raises(UserError, match='give a checkpoint'):
         benchmark.main(['inference', 'nothing'])
 
 

@@ -188,7 +188,7 @@ def test_another_run_does_not_go_on_in_the_same_folder(tmp_path):
     [
         (['--recipe', 'nothing.args'], 'nothing.args: no such file; train/recipes'),
         (['--recipe', 'Makefile'], 'says which script it is for'),
-        (['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--jobs', '0'], '--jobs must be at least 1'),
+        (['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--jobs', '0'], "argument --jobs: '0'"),
         (['--recipe', 'train/recipes/cifar10/resnet20-sss.args', '--gamma', '1,1'], 'would be the folder of two runs'),
     ],
 )

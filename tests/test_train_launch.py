@@ -244,7 +244,7 @@ def test_the_command_line_of_ssh_survives_a_shell(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (['-n', '0', 'x'], 'not a whole number above 0'),
+        (['-n', '0', 'x'], 'not a whole number from 1 to'),
         (['-n', '1'], 'give the command'),
         (['-n', '1', '-H-oProxyCommand=x', 'x'], 'names of machines'),
     ],
