@@ -81,6 +81,10 @@ def check_attributes(operator, attrs, inputs):
         raise GraphError('only dense variables are read')
     if operator == '_split_v2' and not _numbers(attrs.get('indices', '')) and attrs.get('sections', '0') == '0':
         raise GraphError('it has neither sections nor indices')
+    if attrs.get('use_sequence_length', 'False') not in ('False', 'false', '0'):
+        raise GraphError(
+            'use_sequence_length: MXNet reaches outside its memory where a length is not between 1 and that of the axis'
+        )
     if attrs.get('use_length') == 'None':
         raise GraphError('use_length is neither True nor False, which aborts MXNet')
     if operator not in _MORE_INPUTS and attrs.get('num_args', str(inputs)) != str(inputs):

@@ -177,6 +177,10 @@ def field(key, value, name=None):
             'neither sections nor indices',
         ),
         (lambda graph: node(graph, 'bn').update(op='_contrib_SyncBatchNorm', attrs={'key': 'k', 'ndev': '0'}), 'ndev'),
+        (
+            lambda graph: node(graph, 'softmax').update(op='SequenceReverse', attrs={'use_sequence_length': 'True'}),
+            'outside its memory',
+        ),
         (lambda graph: node(graph, 'softmax').update(op='LeakyReLU', attrs={'act_type': 'rrelu'}), "'rrelu' ends"),
         (field('op', 'SequenceLast', 'fc'), 'not one that networks from files may use'),
         (attribute('data', '__shape__', '(1000000, 1000000, 1000000)'), '__shape__'),
