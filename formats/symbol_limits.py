@@ -83,7 +83,7 @@ def check_attributes(operator, attrs, inputs):
         raise GraphError('it has neither sections nor indices')
     if attrs.get('use_sequence_length', 'False') not in ('False', 'false', '0'):
         raise GraphError(
-            'use_sequence_length: MXNet reaches outside its memory where a length is not between 1 and that of the axis'
+            'use_sequence_length is not supported: MXNet reads outside its memory where a length does not fit the axis'
         )
     if attrs.get('use_length') == 'None':
         raise GraphError('use_length is neither True nor False, which aborts MXNet')

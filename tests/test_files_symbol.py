@@ -179,7 +179,7 @@ def field(key, value, name=None):
         (lambda graph: node(graph, 'bn').update(op='_contrib_SyncBatchNorm', attrs={'key': 'k', 'ndev': '0'}), 'ndev'),
         (
             lambda graph: node(graph, 'softmax').update(op='SequenceReverse', attrs={'use_sequence_length': 'True'}),
-            'outside its memory',
+            'use_sequence_length is not supported',
         ),
         (lambda graph: node(graph, 'softmax').update(op='LeakyReLU', attrs={'act_type': 'rrelu'}), "'rrelu' ends"),
         (field('op', 'SequenceLast', 'fc'), 'not one that networks from files may use'),

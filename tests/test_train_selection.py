@@ -262,9 +262,8 @@ def test_another_budget_is_another_run(tmp_path, capfd):
     assert '--target-macs 0.7 (now 0.6)' in line
 
 
-@pytest.mark.parametrize('target', [0.7, 0.5, 0.3])
-def test_blocks_die_one_after_the_other(target):
-    """In ResNet-20 each block costs about 15 % of the MACs; none dies earlier than it must, nor two at once."""
+def selection_of_resnet20(target):
+    """``Selection`` of the six blocks of ResNet-20 in a run of 60 epochs."""
     args = SimpleNamespace(
         target_macs=target,
         target_params=None,
@@ -274,7 +273,13 @@ def test_blocks_die_one_after_the_other(target):
         gamma_weight='none',
         num_epochs=60,
     )
-    chosen = Selection(args, get_symbol('resnet', 20, 10, (3, 32, 32), 'block'), {'data': (1, 3, 32, 32)})
+    return Selection(args, get_symbol('resnet', 20, 10, (3, 32, 32), 'block'), {'data': (1, 3, 32, 32)})
+
+
+@pytest.mark.parametrize('target', [0.7, 0.5, 0.3])
+def test_blocks_die_one_after_the_other(target):
+    """In ResNet-20 each block costs about 15 % of the MACs; none dies earlier than it must, nor two at once."""
+    chosen = selection_of_resnet20(target)
     lambdas, shares = {'lambda_block': np.ones(6)}, []
     for epoch in range(20):
         before = np.count_nonzero(lambdas['lambda_block'])
@@ -288,19 +293,18 @@ def test_blocks_die_one_after_the_other(target):
 
 def test_the_last_block_to_die_is_the_one_the_loss_needs_least():
     """The fifth contributes less for its MACs than the second, but more: either reaches the target."""
-    args = SimpleNamespace(
-        target_macs=0.6,
-        target_params=None,
-        freeze_dead=False,
-        optimizer='apg',
-        gamma=0.001,
-        gamma_weight='none',
-        num_epochs=60,
-    )
-    chosen = Selection(args, get_symbol('resnet', 20, 10, (3, 32, 32), 'block'), {'data': (1, 3, 32, 32)})
+    chosen = selection_of_resnet20(0.6)
     rises = np.array([0, 0.46, 0, 0.78, 0.48, 0.59])
     chosen.end_epoch(18, {'lambda_block': np.array([0.0, 1, 0, 1, 1, 1])}, lambda: {'lambda_block': rises})
     assert np.flatnonzero(np.isfinite(chosen._dying['lambda_block'])).tolist() == [1]
+
+
+def test_where_no_set_of_structures_is_enough_all_of_them_die():
+    chosen = selection_of_resnet20(0.6)
+    rises = {'lambda_block': np.ones(6)}
+    order = [('lambda_block', 0), ('lambda_block', 1)]
+    assert chosen._least_needed(order, 0.1, rises) == order
+    assert chosen._least_needed([], 0.1, rises) == []
 
 
 def test_selection_takes_the_first_third():

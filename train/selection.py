@@ -260,7 +260,9 @@ class Selection:
             low, high = (low, middle) if left(middle) <= share else (middle, high)
         if epoch == self._schedule.end - 2:
             few = len(order) <= FEW
-            chosen = self._cheapest(order, share, contributions) if few else self._without_needless(order[:high], share)
+            chosen = (
+                self._least_needed(order, share, contributions) if few else self._without_needless(order[:high], share)
+            )
         else:
             is_nearer = share - left(high) < left(low) - share and left(high) >= self._target
             chosen = order[: high if is_nearer else low]
@@ -276,9 +278,9 @@ class Selection:
             frozen[name].flat[place] = True
         return frozen
 
-    def _cheapest(self, order: List[Structure], share: float, contributions: Arrays) -> List[Structure]:
+    def _least_needed(self, order: List[Structure], share: float, contributions: Arrays) -> List[Structure]:
         """Those of ``order`` whose contributions have the smallest sum, of all sets without which no more than
-        ``share`` is left; of equal ones the set that leaves most.
+        ``share`` is left; of equal ones the set that leaves most. All of ``order`` where no set is enough.
         """
 
         def rank(structures):
@@ -287,7 +289,7 @@ class Selection:
 
         sets = itertools.chain.from_iterable(itertools.combinations(order, size) for size in range(1, len(order) + 1))
         left = {structures: self.share_left(self._frozen_with(list(structures))) for structures in sets}
-        return list(min((one for one in left if left[one] <= share), key=rank))
+        return list(min((one for one in left if left[one] <= share), key=rank, default=order))
 
     def _without_needless(self, chosen: List[Structure], share: float) -> List[Structure]:
         """``chosen`` without those that the target does not need, the most important first; at most 64 are tried."""

@@ -65,7 +65,7 @@ class SelectionSteps:
         if state:
             self._selection.load(state)
             if self._args.shrink:
-                # Checkpoints of before have no ``rebuilt_without``: their networks were rebuilt after every death.
+                # Older checkpoints have no ``rebuilt_without``: the network was then rebuilt after every death.
                 removed = state.get('rebuilt_without', state['frozen'])
                 self._rebuilds.load(epoch, removed, self._selection.frozen, self._selection.is_over(epoch))
 

@@ -163,7 +163,7 @@ def _score_at_start(steps, checkpoint, data):
     try:
         printed = steps.run('evaluate-start', 'tools/evaluate.py', checkpoint, '--json', *data)
     except StepError as error:
-        logging.info('The weights that the run starts from have no error of their own: %s', error)
+        logging.info('Could not measure the error of the weights that the run starts from: %s', error)
         return {}
     return {'start': json.loads(printed)['accuracy']}
 
