@@ -135,8 +135,9 @@ def read_model(source: str) -> Model:
     if is_file_of_tensors(source):
         return _from_tensors(source, read_tensors(source))
     if os.path.exists(source) or os.path.dirname(source):
+        reason = 'unknown kind of file' if os.path.exists(source) else 'no such checkpoint or file'
         raise CheckpointError(
-            f'{source}: unknown kind of file; give a checkpoint (PREFIX or PREFIX:EPOCH) or a .params, .pth, '
+            f'{source}: {reason}; give a checkpoint (PREFIX or PREFIX:EPOCH) or a .params, .pth, '
             '.th, .safetensors or .onnx file'
         )
     return _from_tensors(source, read_tensors(zoo_file(source)))

@@ -251,7 +251,7 @@ def test_accuracy_is_that_of_the_logits_on_every_test_image(tmp_path, capsys):
         ('broken.safetensors', b'\xff' * 40, 'broken.safetensors'),
         ('notes.txt', b'hello', 'unknown kind of file'),
         ('nowhere/net:3', None, 'net'),
-        ('nowhere/net', None, 'unknown kind of file'),
+        ('nowhere/net', None, 'no such checkpoint or file'),
     ],
 )
 def test_what_cannot_be_read_is_one_line_and_exit_code_2(name, content, complaint, tmp_path, capsys):
