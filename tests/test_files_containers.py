@@ -1,5 +1,6 @@
 """Archives and tables that unpack to far more than they are, or lie about what is in them: bounded by their size."""
 
+import contextlib
 import gzip
 import io
 import struct
@@ -10,9 +11,9 @@ import zlib
 
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
-from formats.matlab_file import read_matlab
+from formats.matlab_file import read_table
 from formats.recipe_file import expanded
 from formats.tar_files import read_members
 from runtime.errors import DataError, UserError
@@ -97,33 +98,63 @@ def structure(sides, fields=1):
     return bytes(124) + b'\0\1IM' + element(14, body)
 
 
-# SciPy reads on behind its end, and dies.
-WITHOUT_VALUES = (
-    bytes(124) + b'\0\1IM' + struct.pack('<10I', 14, 40, 6, 8, 11, 0, 5, 8, 1, 1) + struct.pack('<2I', 1, 0)
-)
+def table(random, dtype, rows, **options):
+    """The bytes of a MATLAB file with a table of numbers and texts between other variables, as SciPy writes it."""
+    cells = np.zeros((rows, 1), [('number', object), ('children', object), ('text', object)])
+    for row in range(rows):
+        text = ''.join(random.choice(list('abcé中')) for _ in range(random.randint(1, 30)))
+        cells[row, 0] = np.array([[random.randint(0, 100)]]).astype(dtype), np.arange(row), text
+    out = io.BytesIO()
+    savemat(out, {'first': np.arange(9), 'table': cells, 'last': 'text'}, **options)
+    return out.getvalue()
 
 
-def test_a_matlab_file_that_is_sound():
-    found = read_matlab(matlab(numbers=np.arange(5), table={'name': 'abc', 'empty': np.zeros((0, 3))}), 'x.mat')
-    assert found['numbers'].tolist() == [0, 1, 2, 3, 4]
-    assert found['table']['name'] == 'abc'
+@pytest.mark.parametrize('packed', [False, True])
+@pytest.mark.parametrize('dtype', ['uint8', 'int8', 'uint16', 'int16', 'int32', 'int64', 'float32', 'float64'])
+def test_tables_of_matlab_are_read_as_scipy_reads_them(dtype, packed):
+    data = table(np.random.RandomState(0), dtype, 7, do_compression=packed)
+    expected = loadmat(io.BytesIO(data))['table'][:, 0]
+    found = read_table(data, 'x.mat', 'table', ('text', 'number'))
+    assert found == [{'number': row['number'].item(), 'text': row['text'].item()} for row in expected]
+
+
+DAMAGED = table(np.random.RandomState(0), 'uint8', 3, do_compression=False)
+
+
+def test_damaged_tables_of_matlab_end_in_one_error_or_are_read():
+    """Every byte of a small file takes three other values, and the file is cut off behind every byte."""
+    refused_files = 0
+    for place in range(len(DAMAGED)):
+        changed = (
+            DAMAGED[:place] + bytes([(DAMAGED[place] + by) % 256]) + DAMAGED[place + 1 :] for by in (1, 128, 255)
+        )
+        for data in (DAMAGED[:place], *changed):
+            with contextlib.suppress(DataError):
+                read_table(data, 'x.mat', 'table', ('text', 'number'))
+                continue
+            refused_files += 1
+    assert refused_files > len(DAMAGED)
 
 
 @pytest.mark.parametrize(
     ('data', 'reason'),
     [
         (matlab(zeros=np.zeros(9 * MB // 8)), 'more than 8,388,608 bytes unpacked'),
-        (structure((50_000, 50_000)), 'claims to be larger than its contents'),
+        (structure((50_000, 50_000)), 'an array of 2,500,000,000 structures of 1 fields'),
+        (structure((-1, 1)), 'an array of -1 structures'),
         (structure((1000, 1), fields=100), 'claims to be larger than its contents'),
         (bytes(124) + b'\0\1IM' + struct.pack('<II', 15, 9) + zlib.compress(b'')[:8] + b'x', 'x.mat cannot be read'),
         (matlab(numbers=np.arange(500))[:-30], 'x.mat cannot be read'),
-        (WITHOUT_VALUES, 'an array without values'),
+        (matlab(s=np.arange(5)), 'no array of structures'),
+        (matlab(s={'f0': {'a': 1}}), 'an array of class 2 where a number or text must be'),
+        (matlab(s={'f1': 3}), 'no field f0'),
+        (matlab(t={'f0': 3}), 'it has no s'),
         (b'', 'not a MATLAB file'),
     ],
-    ids=range(7),
+    ids=range(11),
 )
 def test_matlab_files_that_lie(data, reason):
-    refused(lambda: read_matlab(data, 'x.mat'), reason)
+    refused(lambda: read_table(data, 'x.mat', 's', ('f0',)), reason)
 
 
 def test_recipes_that_name_each_other(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from formats.manifest import read_manifest
-from formats.matlab_file import read_matlab
+from formats.matlab_file import read_table
 from formats.metrics_file import read_metrics
 from formats.onnx_file import load_onnx
 from formats.params_file import load_params
@@ -51,7 +51,7 @@ LOADERS = {
     'idx': read_index,
     'tar': find_images,
     'packed tar': lambda path: read_members(path, str, MEMORY >> 4, MEMORY >> 4, 'fetch it again'),
-    'matlab': lambda path: read_matlab(read_bytes(path, MEMORY), path),
+    'matlab': lambda path: read_table(read_bytes(path, MEMORY), path, 'synsets', ('ID', 'WNID')),
 }
 ENDINGS = {
     'params': '.params',

@@ -10,7 +10,7 @@ from typing import Iterable, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from formats.json_shape import misfit
-from formats.matlab_file import read_matlab
+from formats.matlab_file import read_table
 from formats.tar_files import read_members
 from runtime.errors import DataError
 from runtime.reading import MB, read_bytes, read_json, read_text
@@ -109,16 +109,10 @@ def read_devkit(path: str) -> Devkit:
 
 def _wnids(meta, path):
     """The wnid of each of the kit's numbers 1 … 1000."""
-    variables = read_matlab(meta, f'{path}: {META}')
-    try:
-        synsets = variables['synsets']
-        numbers, wnids = (
-            [entry.item() if isinstance(entry, np.ndarray) else entry for entry in synsets[field]]
-            for field in ('ILSVRC2012_ID', 'WNID')
-        )
-        found = {int(number): str(wnid) for number, wnid in zip(numbers, wnids) if int(number) <= DEVKIT_CLASSES}
-    except Exception as error:  # A damaged file can fail in any way there is.
-        raise DataError(f'{path}: {META} cannot be read ({type(error).__name__}: {error})') from None
+    rows = read_table(meta, f'{path}: {META}', 'synsets', ('ILSVRC2012_ID', 'WNID'))
+    found = {
+        row['ILSVRC2012_ID']: str(row['WNID']) for row in rows if row['ILSVRC2012_ID'] in range(1, DEVKIT_CLASSES + 1)
+    }
     if sorted(found) != list(range(1, DEVKIT_CLASSES + 1)) or len(set(found.values())) < DEVKIT_CLASSES:
         raise DataError(f'{path}: {META} does not name {DEVKIT_CLASSES} classes')
     return found
