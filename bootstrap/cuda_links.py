@@ -11,11 +11,12 @@ hand.
 
 import glob
 import os
+from typing import List
 
 
-def site_packages(venv):
-    """The folder that pip installs into, for the environment in the folder ``venv``; FileNotFoundError where there is
-    none.
+def site_packages(venv: str) -> str:
+    """The folder that pip installs into, for the environment in the folder ``venv``. Raises FileNotFoundError where it
+    does not exist.
     """
     found = glob.glob(os.path.join(venv, 'lib', 'python3*', 'site-packages'))
     if not found:
@@ -23,7 +24,7 @@ def site_packages(venv):
     return found[0]
 
 
-def link(packages):
+def link(packages: str) -> List[str]:
     """Link every CUDA library of the pip packages in the folder ``packages`` beside its ``mxnet/libmxnet.so``; returns
     their names.
     """

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Optional, Sequence
 
 from . import cards, cuda_links
 
@@ -31,8 +32,8 @@ ON_REQUEST = ('torch',)
 PIP = 'pip==25.0.1'
 
 
-def main(argv=None):
-    """The command line; returns the exit code."""
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """The command line; returns the exit code: 0, or 2 where the environment is not finished."""
     options = _parse(argv)
     standing = _read_stamp()
     wanted = _wanted(options, standing)
@@ -53,7 +54,7 @@ def main(argv=None):
 
 
 def _unfinished(why):
-    print(f'error: {VENV} is not finished, the same command finishes it: {why}', file=sys.stderr)
+    print(f'error: {VENV} is not finished; run the same command again to finish it: {why}', file=sys.stderr)
     return 2
 
 
@@ -63,7 +64,7 @@ def _parse(argv):
         '--mxnet',
         default='',
         choices=('', 'auto', *REQUIREMENTS),
-        help='the build of MXNet, where it is not to be the one set-up picks',
+        help='the build of MXNet to install (default: the one that fits this machine)',
     )
     parser.add_argument(
         '--extras', default=[], nargs='*', choices=ON_REQUEST, help='optional parts to install too: torch'
@@ -103,7 +104,7 @@ def _make(wanted, anew):
     if anew:
         _run(sys.executable, '-m', 'venv', '--clear', VENV)
     else:
-        os.remove(STAMP)  # Interrupted from here on, the environment counts as never finished.
+        os.remove(STAMP)  # If set-up is interrupted after this, the environment counts as never finished.
     requirements = REQUIREMENTS[wanted['mxnet']]
     print(f'Installing {requirements} with pip ({COSTS[wanted["mxnet"]]}) ...', flush=True)
     _pip_install(PIP)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .lazy import LazyModule
 
 
-def usable_cores():
+def usable_cores() -> int:
     """The number of processor cores that this process may run on."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))

@@ -8,6 +8,7 @@ import functools
 import os
 import re
 import sys
+from typing import Any, Optional, Sequence, Union
 
 from .argument_types import whole
 from .cli import Parser
@@ -49,13 +50,19 @@ def say_new_spelling(old: str, new: str) -> None:
 
 
 class _OldPrefix(argparse.Action):
-    """``--prefix PREFIX``, in the place of the ``positional``."""
+    """``--prefix PREFIX``, which replaces the argument ``positional``."""
 
-    def __init__(self, *args, positional: argparse.Action, **options) -> None:
+    def __init__(self, *args: Any, positional: argparse.Action, **options: Any) -> None:
         super().__init__(*args, **options)
         self._positional = positional
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Union[str, Sequence[Any], None],
+        option_string: Optional[str] = None,
+    ) -> None:
         self._positional.required = False
         setattr(namespace, self.dest, values)
 

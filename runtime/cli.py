@@ -58,13 +58,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f'; did you mean {by_simple[near[0]]}?' if near else ''
 
 
-def run(main, argv=None):
-    """Run ``main(argv)`` as a script: its return value is the exit code, and a user's mistake is one line on stderr and
-    exit code 2.
+def run(main: Callable[[Optional[Sequence[str]]], Optional[int]], argv: Optional[Sequence[str]] = None) -> NoReturn:
+    """Run ``main(argv)`` as a script and exit: its return value is the exit code, and a user's mistake is one line on
+    stderr and exit code 2.
 
-    ``OSError`` (a full disk, a file without permission) and ``MemoryError`` count as a user's matter too. Ctrl-C and
-    SIGTERM are one line, and exit code 128 + the signal's number. Anything else is a defect of ours and keeps its
-    traceback.
+    ``OSError`` (a full disk, a file without permission) and ``MemoryError`` are a user's matter too. Ctrl-C and SIGTERM
+    are one line, and exit code 128 + the signal's number. Anything else is a defect of ours and keeps its traceback.
     """
     before = signal.getsignal(signal.SIGTERM)
     if before is signal.SIG_DFL:
@@ -72,7 +71,7 @@ def run(main, argv=None):
     try:
         sys.exit(main(argv))
     except BrokenPipeError:
-        # Whoever read our output (head, less) has left; Python must not complain about it while it closes stdout.
+        # The process that read our output (head, less) has ended. Python must not complain when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (UserError, OSError, MemoryError, KeyboardInterrupt) as error:
@@ -85,14 +84,14 @@ def _interrupt(number, _):
     raise KeyboardInterrupt(number)
 
 
-def report(error):
-    """Say on stderr what ``error`` ends the process; returns its exit code."""
+def report(error: BaseException) -> int:
+    """Print on stderr the ``error`` that ends the process; returns its exit code."""
     logging.shutdown()
-    message = error
+    message: object = error
     if isinstance(error, OSError):
         message = f'{error.filename}: {error.strerror}' if error.filename else error.strerror or error
     elif isinstance(error, MemoryError):
-        message = f'there is not enough memory for this: {error or "less at a time may fit"}'
+        message = f'there is not enough memory for this: {error or "use less at a time"}'
     elif isinstance(error, KeyboardInterrupt):
         number = error.args[0] if error.args else signal.SIGINT
         print(f'Stopped by signal {int(number)}', file=sys.stderr, flush=True)

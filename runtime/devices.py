@@ -1,4 +1,8 @@
-"""From ``--gpus 0,1`` to MXNet contexts, with a plain answer where a card cannot be used."""
+"""From ``--gpus 0,1`` to MXNet contexts, with a clear error where a card cannot be used."""
+
+from __future__ import annotations
+
+from typing import List, Optional
 
 from bootstrap import cards
 
@@ -6,11 +10,12 @@ from . import mx
 from .errors import UserError
 
 
-def contexts(gpus, cpus=1):
-    """The contexts a run computes on.
+def contexts(gpus: Optional[str], cpus: int = 1) -> List[mx.Context]:
+    """The contexts that a run computes on.
 
     ``gpus`` is None or '' for ``cpus`` contexts on the CPU, else the numbers of cards as CUDA counts them, '0' or
-    '0,1'. UserError: not such a list; MXNet is the CPU build; there is no such card; MXNet has no kernels for it.
+    '0,1'. Raises UserError where it is no such list, MXNet is the CPU build, there is no such card, or MXNet has no
+    kernels for it.
     """
     if not gpus:
         return [mx.cpu(number) for number in range(cpus)]

@@ -1,20 +1,20 @@
-"""Files that are either there, whole, or not there at all."""
+"""Write files atomically: after an error or a kill, a file is whole or does not exist."""
 
 import contextlib
 import hashlib
 import os
 import tempfile
-from typing import Iterator, List, Sequence
+from typing import Iterator, List, Optional, Sequence
 
 from .reading import MB, open_regular
 
 
 @contextlib.contextmanager
 def written_whole(path: str) -> Iterator[str]:
-    """Give the name of a scratch file beside ``path``; on success it becomes ``path``, on any error it vanishes.
+    """Give the name of a scratch file beside ``path``: on success it is renamed to ``path``, on an error it is removed.
 
-    The scratch name keeps the ending of ``path``, since some libraries choose the format by it. Data reaches the disk
-    before the name does.
+    The scratch name keeps the ending of ``path``, since some libraries choose the format by it. The data is on the disk
+    before the file gets its name.
     """
     with written_together([path]) as (scratch,), naming(os.path.abspath(path), scratch):
         yield scratch
@@ -22,12 +22,11 @@ def written_whole(path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def written_together(paths: Sequence[str]) -> Iterator[List[str]]:
-    """Give the names of scratch files beside ``paths``; on success they become ``paths``, on any error they vanish and
-    what was there stays.
+    """Give the names of scratch files beside ``paths``. On success they are renamed to ``paths``; on any error they are
+    removed, and the old files stay.
 
-    The files belong together, and a process may be killed while it puts them in place. So the old ones go first, the
-    last one before the others, and only the first of them is replaced at once: whatever is there then, an old file is
-    never beside a new one.
+    The files belong together, and a process may be killed while it renames them. So all old files but the first are
+    removed before, the last one first; then the first is replaced in one step. An old file is never beside a new one.
     """
     paths = [os.path.abspath(path) for path in paths]
     scratches: List[str] = []
@@ -63,9 +62,9 @@ def _scratch(path: str) -> str:
 
 
 @contextlib.contextmanager
-def naming(path, scratch=None):
-    """Let an OSError from within name ``path``: that of a full disk names no file, and a ``scratch`` file means nothing
-    to anybody.
+def naming(path: str, scratch: Optional[str] = None) -> Iterator[None]:
+    """Let an OSError from the block name ``path`` where it names no file (a full disk) or the ``scratch`` file, which
+    the user does not know.
     """
     try:
         yield
@@ -75,13 +74,13 @@ def naming(path, scratch=None):
         raise
 
 
-def write_text(path, text):
+def write_text(path: str, text: str) -> None:
     """Write ``text`` to ``path`` atomically, as UTF-8."""
     with written_whole(path) as scratch, open(scratch, 'w', encoding='utf-8') as out:
         out.write(text)
 
 
-def sha256(path):
+def sha256(path: str) -> str:
     """The SHA-256 sum of a regular file, as hexadecimal digits. Raises as ``runtime.reading.open_regular``."""
     total = hashlib.sha256()
     with open_regular(path) as data:

@@ -1,7 +1,7 @@
 """The one way to read a file that somebody else may have written or damaged.
 
 A file must be a regular one: a pipe or a device would never end. It has no more bytes than its reader expects. Text is
-strict UTF-8, and JSON nests no deeper than ``MAX_DEPTH``. Whatever is wrong is an error that names the file.
+strict UTF-8, and JSON nests no deeper than ``MAX_DEPTH``. Every error names the file.
 """
 
 import json
@@ -35,7 +35,7 @@ def open_regular(
             raise
         raise error(f'{path!r} is not a valid name of a file ({reason})') from None
     try:
-        # Another file may have taken the place of the first one meanwhile.
+        # The file may have been replaced between the check and the opening.
         _require_regular(os.fstat(source.fileno()), path, most, error)
     except UserError:
         source.close()

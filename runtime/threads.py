@@ -8,6 +8,7 @@ import ctypes
 import logging
 import os
 import time
+from typing import Callable, Iterable, Optional
 
 from . import THREADS_GIVEN, mx, usable_cores
 
@@ -20,11 +21,12 @@ class ThreadChooser:
 
     Parameters
     ----------
-    wanted : None to choose by what other processes leave free, or a number to keep to. The variable OMP_NUM_THREADS,
-    set by the user, is such a number. apply : called with the number of threads at the start and at each change.
+    wanted : the number of threads to use always. None or 0: OMP_NUM_THREADS where the user has set it, else as many as
+        other processes leave free.
+    apply : called with the number of threads at the start and at each change.
     """
 
-    def __init__(self, wanted, apply):
+    def __init__(self, wanted: Optional[int], apply: Callable[[int], object]) -> None:
         self._fixed = wanted or (_given() if THREADS_GIVEN else None)
         self._apply, self._cores = apply, usable_cores()
         self.threads = self._fixed or self._cores
@@ -37,8 +39,8 @@ class ThreadChooser:
         )
         apply(self.threads)
 
-    def look(self):
-        """Change the number of threads if other processes took or freed a core. Cheap: checks every 5 s."""
+    def look(self) -> None:
+        """Change the number of threads if other processes took or freed a core. Cheap: it reads the load every 5 s."""
         if self._meter is None or self._meter.seconds < SECONDS_BETWEEN_LOOKS:
             return
         busy = self._meter.cores_busy_elsewhere()
@@ -55,11 +57,11 @@ class ThreadChooser:
             self._apply(threads)
 
 
-def threads_beside(busy, cores, now):
+def threads_beside(busy: float, cores: int, now: int) -> int:
     """The number of threads for ``cores`` of which other processes use ``busy``, when it is ``now``; at least 1.
 
-    A thread is given up for 0.6 of a core and taken back below 0.3, so that a load in between does not change the
-    number all the time.
+    A thread is given up for 0.6 of a core and taken back below 0.3, so that the number does not go back and forth under
+    a load between the two.
     """
     fewest = max(1, cores - int(busy + 0.7))
     most = max(1, cores - int(busy + 0.4))
@@ -69,15 +71,15 @@ def threads_beside(busy, cores, now):
 class LoadMeter:
     """Processor time of all processes but this one, from Linux's /proc/stat; 0 where that cannot be read."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._before = self._read()
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Seconds since the last reading."""
         return time.monotonic() - self._before[0]
 
-    def cores_busy_elsewhere(self):
+    def cores_busy_elsewhere(self) -> float:
         """How many cores other processes kept busy since the last reading, for example 0.8."""
         before, self._before = self._before, self._read()
         seconds, busy, own = (now - then for now, then in zip(self._before, before))
@@ -100,12 +102,12 @@ def _given():
     return int(number) if number.isdecimal() and int(number) else usable_cores()
 
 
-def set_mxnet_threads(number: int, device_ids=(0,)):
+def set_mxnet_threads(number: int, device_ids: Iterable[int] = (0,)) -> None:
     """Let MXNet's operators on the CPU devices ``device_ids`` use ``number`` threads from now on.
 
-    ``MXSetNumOMPThreads`` is read by some operators; oneDNN's go by the setting of the thread that they run in, which
-    is a worker of MXNet's engine. So the engine is given a function to run there. Where OpenMP cannot be found, only
-    the first has an effect.
+    Some operators follow ``MXSetNumOMPThreads``. Those of oneDNN follow the setting of the thread that they run in, a
+    worker of MXNet's engine: so the engine is given a function that sets it there. Where OpenMP's library is not found,
+    only ``MXSetNumOMPThreads`` has an effect.
     """
     mx.base._LIB.MXSetNumOMPThreads(number)
     try:

@@ -84,7 +84,7 @@ def test_new_pins_are_installed_in_place(commands):
 def test_an_interrupted_run_is_finished_by_the_next(commands, capsys, where):
     commands.interrupt_at = where
     assert venv.main([]) == 2
-    assert 'the same command finishes it: interrupted' in capsys.readouterr().err
+    assert 'run the same command again to finish it: interrupted' in capsys.readouterr().err
     commands.take()
     commands.interrupt_at = None
     assert venv.main([]) == 0

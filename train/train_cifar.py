@@ -2,7 +2,7 @@
 digits.
 """
 
-from typing import List, Optional
+from typing import Optional, Sequence
 
 from runtime.cli import run
 from symbols import parse_image_shape
@@ -34,7 +34,7 @@ def parser() -> RecipeParser:
     return made
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: Optional[Sequence[str]] = None) -> int:
     serve()  # does not return in a parameter server
     args = parser().parse_args(argv)
     shape = parse_image_shape(args.image_shape or DATASETS[args.dataset].image_shape)
