@@ -5,16 +5,15 @@ epoch, the structures that contribute least for what they cost are chosen. In th
 fall linearly to 0, where they stay: a bound on λ falls, which is a proximal step too, that of the indicator of [0,
 bound]. After a third of the epochs the target is reached; γ is 0 from there, and what is left trains on.
 
-What contributes how much is measured by ``train.contribution``.
+What contributes how much is measured by ``train.contribution``; ``train.choice`` chooses.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import math
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 import numpy as np
 
@@ -24,19 +23,13 @@ from graphs.lambdas import lambda_layout
 from runtime import mx
 from runtime.errors import UserError
 
+from .choice import Arrays, Choice, Masks, costs_of, rows_to_keep
 from .latency import latency_weights
 
 # The parts of a run, as shares of its epochs: selection begins and ends here.
 BEGIN, END = 0.05, 1 / 3
 # The share of an epoch in which chosen λ fall to 0. In the rest of it the weights and moving statistics settle.
 FADE = 0.5
-# Of so many structures all sets are compared when the last ones are chosen: 255 of them.
-FEW = 8
-
-# A structure: the name of its λ, and its place in it, counted through. By name of λ: numbers, and what is dead.
-Structure = Tuple[str, int]
-Arrays = Dict[str, np.ndarray]
-Masks = Dict[str, np.ndarray]
 
 
 class Schedule(NamedTuple):
@@ -89,10 +82,10 @@ class Selection:
         self._gamma_weight = args.gamma_weight
         self._latency: Arrays = {}
         self.gamma = args.gamma if args.optimizer == 'apg' else 0.0
-        self._vectors = {vector.name: vector for vector in lambda_layout(symbol)}
+        self._kinds = {vector.name: vector.kind for vector in lambda_layout(symbol)}
         self._shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(**data_shapes)[0]))
         self._alive, self._full = AliveCounter(symbol, data_shapes), complexity(symbol, data_shapes)
-        self.frozen = {name: np.zeros(self._shapes[name], bool) for name in self._vectors}
+        self.frozen = {name: np.zeros(self._shapes[name], bool) for name in self._kinds}
         self._dying: Arrays = {}
         # Validation accuracy after the last epoch in which everything was alive.
         self.accuracy_before: Optional[float] = None
@@ -179,7 +172,7 @@ class Selection:
             self._latency = self._latency or latency_weights(self._symbol, self._data_shapes)
             return self._latency
         everything = [(name, place) for name, mask in self.frozen.items() for place in range(mask.size)]
-        costs = self._costs(everything)
+        costs = costs_of(everything, self.frozen, self._kinds, self.share_left)
         most = max(costs.values())
         return {
             name: np.array([costs[name, place] / most for place in range(mask.size)]).reshape(mask.shape)
@@ -223,7 +216,7 @@ class Selection:
     def _require_possible(self) -> None:
         least = {name: np.ones(mask.shape, bool) for name, mask in self.frozen.items()}
         for name, mask in least.items():
-            for row in self._rows(name, mask):
+            for row in rows_to_keep(self._kinds[name], mask):
                 row[:1] = False
         smallest = self.share_left(least)
         if smallest > self._target:
@@ -232,100 +225,15 @@ class Selection:
                 f'{math.ceil(1000 * smallest) / 1000:.3f}'
             )
 
-    def _rows(self, name: str, array: np.ndarray) -> List[np.ndarray]:
-        """The parts of a λ of which one structure must stay: a vector of channels, a row of groups; none of blocks,
-        which have a shortcut.
-        """
-        kind = self._vectors[name].kind
-        if kind == 'block':
-            return []
-        return list(array) if kind == 'group' and array.ndim > 1 else [array.reshape(-1)]
-
     def _choose(self, epoch: int, share: float, lambdas: Arrays, contributions: Arrays) -> None:
-        """Let the structures of the least contribution per cost die: until ``share`` is left, or as near to it as can
-        be without falling below the target. The last time, until no more than the target is left; of few structures,
-        those then die that contribute least together, whatever they cost.
+        """Let structures die until ``share`` is left, or as near to it as can be without falling below the target; the
+        last time, until no more than the target is left.
         """
         if self.share_left() <= share:
             return
-        order = self._order(contributions)
-
-        def left(count):
-            return self.share_left(self._frozen_with(order[:count]))
-
-        # ``low`` leaves more than the share. ``high`` leaves no more, and is in the end the smallest such number.
-        low, high = 0, len(order)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if left(middle) <= share else (middle, high)
-        if epoch == self._schedule.end - 2:
-            few = len(order) <= FEW
-            chosen = (
-                self._least_needed(order, share, contributions) if few else self._without_needless(order[:high], share)
-            )
-        else:
-            is_nearer = share - left(high) < left(low) - share and left(high) >= self._target
-            chosen = order[: high if is_nearer else low]
-        for name, place in chosen:
+        choice = Choice(self.frozen, self._kinds, self.share_left, contributions)
+        is_last = epoch == self._schedule.end - 2
+        for name, place in choice.last(self._target) if is_last else choice.next(share, self._target):
             if name not in self._dying:
                 self._dying[name] = np.full(self._shapes[name], np.inf)
             self._dying[name].flat[place] = abs(np.asarray(lambdas[name]).flat[place])
-
-    def _frozen_with(self, structures: List[Structure]) -> Masks:
-        """``frozen`` with these (name, place) dead too."""
-        frozen = {name: mask.copy() for name, mask in self.frozen.items()}
-        for name, place in structures:
-            frozen[name].flat[place] = True
-        return frozen
-
-    def _least_needed(self, order: List[Structure], share: float, contributions: Arrays) -> List[Structure]:
-        """Those of ``order`` whose contributions have the smallest sum, of all sets without which no more than
-        ``share`` is left; of equal ones the set that leaves most. All of ``order`` where no set is enough.
-        """
-
-        def rank(structures):
-            effects = (contributions[name].flat[place] for name, place in structures)
-            return sum(max(0.0, float(effect)) for effect in effects), -left[structures]
-
-        sets = itertools.chain.from_iterable(itertools.combinations(order, size) for size in range(1, len(order) + 1))
-        left = {structures: self.share_left(self._frozen_with(list(structures))) for structures in sets}
-        return list(min((one for one in left if left[one] <= share), key=rank, default=order))
-
-    def _without_needless(self, chosen: List[Structure], share: float) -> List[Structure]:
-        """``chosen`` without those that the target does not need, the most important first; at most 64 are tried."""
-        kept = list(chosen)
-        for candidate in list(reversed(chosen))[1:65]:
-            others = [one for one in kept if one != candidate]
-            if self.share_left(self._frozen_with(others)) <= share:
-                kept = others
-        return kept
-
-    def _order(self, contributions: Arrays) -> List[Structure]:
-        """(name, place) of every structure that may die, the least contribution per cost first."""
-        ranked = []
-        for name, mask in self.frozen.items():
-            effect = np.asarray(contributions[name], np.float64).reshape(self._shapes[name])
-            spared = set()
-            places = np.arange(mask.size).reshape(mask.shape)
-            for row in self._rows(name, places):
-                alive = row[~mask.reshape(-1)[row]]
-                if len(alive):
-                    spared.add(int(alive[np.argmax(effect.flat[alive])]))
-            for place in np.flatnonzero(~mask):
-                if int(place) not in spared:
-                    ranked.append((name, int(place)))
-        costs = self._costs(ranked)
-        score = {one: contributions[one[0]].flat[one[1]] / costs[one] if costs[one] else np.inf for one in ranked}
-        return sorted((one for one in ranked if np.isfinite(score[one])), key=lambda one: (score[one], one))
-
-    def _costs(self, candidates: List[Structure]) -> Dict[Structure, float]:
-        """What each structure costs now, as a share of the network: of a block measured alone, of channels and groups
-        by one of each vector.
-        """
-        left, known, costs = self.share_left(), {}, {}
-        for name, place in candidates:
-            key = (name, place) if self._vectors[name].kind == 'block' else name
-            if key not in known:
-                known[key] = left - self.share_left(self._frozen_with([(name, place)]))
-            costs[name, place] = known[key]
-        return costs
