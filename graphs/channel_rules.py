@@ -97,14 +97,13 @@ class Pooling(Pointwise):
 
 
 class Moved(Opaque):
-    """Reshaping, transposing, reducing: the channels stay, perhaps on another axis, perhaps each repeated.
+    """Flattening, transposing, reducing: the channels stay, perhaps on another axis, perhaps each repeated.
 
     ``where`` tells (new axis, repeats) or None.
     """
 
-    def __init__(self, where: Where, slim: Optional[Callable[[Node, int, Shape, int], None]] = None) -> None:
+    def __init__(self, where: Where) -> None:
         self.where = where
-        self._slim = slim
 
     def flow(self, node: Node, net: Net) -> None:
         channels = net.channels.get(node.inputs[0])
@@ -124,10 +123,6 @@ class Moved(Opaque):
 
     def needs(self, node: Node, net: Net, wanted: np.ndarray) -> Needs:
         return [wanted.reshape(-1, self._repeats(node, net)).any(axis=1)]
-
-    def slim(self, node: Node, net: Net, kept: Dict[Output, np.ndarray]) -> None:
-        if self._slim:
-            self._slim(node, net.channels[Output(node)].axis, net.shapes[Output(node)], int(kept[Output(node)].sum()))
 
     def _repeats(self, node, net):
         return len(net.channels[Output(node)].ids) // len(net.channels[node.inputs[0]].ids)

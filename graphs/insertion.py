@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from typing import Iterable, List, NamedTuple, Tuple
+from typing import Iterable, List, NamedTuple, Set, Tuple
 
 from runtime import mx
 from runtime.errors import GraphError
@@ -21,7 +21,7 @@ from runtime.errors import GraphError
 from .attributes import flag, number
 from .branches import Branch, residual_branches
 from .factors import is_relu
-from .graph import Node, Output, record_image_shapes
+from .graph import Graph, Node, Output, record_image_shapes
 from .lambdas import KIND_ALIASES, is_lambda
 from .operator_table import PRODUCTS, WEIGHTED
 from .removable import Site, Structures
@@ -80,7 +80,7 @@ def add_lambda(
     data_shapes = {'data': (1, *image_shape)}
     _check(symbol)
     net = Structures(symbol, data_shapes)
-    excluded = _matching(net.graph, exclude)
+    excluded = layers_called(net.graph, exclude)
     branches = [
         branch
         for branch in (residual_branches(net.graph, net.shapes) if 'block' in kinds else ())
@@ -223,8 +223,8 @@ def _kind(name):
     return kind
 
 
-def _matching(graph, patterns):
-    """The operators whose name one of ``patterns`` matches."""
+def layers_called(graph: Graph, patterns: Iterable[str]) -> Set[Node]:
+    """The operators whose name one of the shell's ``patterns`` matches. Raises GraphError for one that matches none."""
     nodes = [node for node in graph.nodes() if not node.is_variable]
     found = set()
     for pattern in patterns:

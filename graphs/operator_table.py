@@ -8,6 +8,7 @@ import numpy as np
 from .attributes import flag, integers, number, text
 from .channel_rules import Concat, Elementwise, Like, Moved, Multiply, Opaque, Pointwise, Pooling, SliceAxis
 from .graph import Node
+from .reshape_rule import Reshape
 from .rule_interface import Net
 from .weighted_rules import BatchNorm, Convolution, Deconvolution, FullyConnected, LeakyReLU
 
@@ -69,19 +70,6 @@ class _Pad(Pointwise):
 
 def _flatten(node, axis, shape, out):
     return (1, math.prod(shape[2:])) if axis == 1 else None
-
-
-def _reshape(node, axis, shape, out):
-    """Flattening behind the batch, or a change of what follows the channels."""
-    if axis != 1 or len(out) < 2 or out[0] != shape[0] or flag(node, 'reverse'):
-        return None
-    if out[1] == shape[1]:
-        return 1, 1
-    return (1, math.prod(shape[2:])) if len(out) == 2 else None
-
-
-def _reshape_slim(node, axis, shape, kept):
-    node.attrs['shape'] = str((0, -1, *shape[2:]))
 
 
 def _transpose(node, axis, shape, out):
@@ -147,6 +135,7 @@ ADDITIONS = ('elemwise_add', 'broadcast_add', 'broadcast_plus', '_plus', '_add',
 SUBTRACTIONS = ('elemwise_sub', 'broadcast_sub', 'broadcast_minus', '_minus', '_sub')
 WEIGHTED = ('Convolution', 'FullyConnected')
 CONCATENATIONS = ('Concat', 'concat')
+RESHAPES = ('Reshape', 'reshape')
 PRODUCTS = ('elemwise_mul', 'broadcast_mul', '_mul')
 # Operators of two tensors, and those that do the same with one of them broadcast.
 BROADCASTING = {
@@ -190,8 +179,7 @@ RULES = {
     '_contrib_AdaptiveAvgPooling2D': Pointwise(_zero_only),
     'Flatten': Moved(_flatten),
     'flatten': Moved(_flatten),
-    'Reshape': Moved(_reshape, _reshape_slim),
-    'reshape': Moved(_reshape, _reshape_slim),
+    **dict.fromkeys(RESHAPES, Reshape()),
     'transpose': Moved(_transpose),
     'SwapAxis': Moved(_swap),
     'swapaxes': Moved(_swap),

@@ -22,10 +22,10 @@ from .graph import NORMALISERS, Graph, Output, Shape, input_names, only_input
 from .int8 import has_integer_operators, integer_symbol, is_int8
 from .losses import logits
 from .onednn_workaround import guard_sums
+from .operator_table import RESHAPES
 from .values import Params
 
 CASTS = ('Cast', 'amp_cast')
-RESHAPES = ('Reshape', 'reshape')
 # A network that takes these takes a batch of any size.
 ANY_BATCHES = (2, 3)
 Images = Union[np.ndarray, Dict[str, np.ndarray]]

@@ -89,6 +89,19 @@ class Structures:
         """What these layers cost for one image, in multiply-accumulates."""
         return sum(self._macs[layer] for layer in layers)
 
+    def why_whole(self, layer: Node, excluded: Iterable[Node] = ()) -> str:
+        """Why no λ behind the convolution or full connection ``layer`` would remove a channel of it alone. The channels
+        that the layers ``excluded`` put out shall stay.
+        """
+        own = set(self._of(layer)) if layer in self._structures else {PINNED}
+        if PINNED in own:
+            return 'the output of the network, or an operator that strip does not know, needs all channels'
+        if any(own & set(self._of(other)) for other in excluded if other in self._structures):
+            return 'excluded, or read by a layer that is'
+        if any(own & set(self._of(other)) for other in self._structures if other.op in WEIGHTED and other != layer):
+            return 'their channels are added to, or shuffled with, those of other layers, and stay or go with them'
+        return 'at λ = 0 a constant would be left, which a layer with padding or groups cannot take into its bias'
+
     def map_size(self, node: Node) -> Shape:
         """(height, width) of the output of ``node``; for other outputs, all sides behind the first two."""
         return tuple(self.shapes[Output(node)][2:])

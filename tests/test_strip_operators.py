@@ -162,6 +162,40 @@ def test_what_holds_dead_channels_is_named(between, operator, tmp_path, capsys):
     assert f'5 dead channels of {held["layer"]} stay, because {operator} reads them' in capsys.readouterr().out
 
 
+def shuffled(data, groups, written):
+    """A channel shuffle of 8 channels of 14×14, in codes or, where it is ``written``, in numbers."""
+    split = (0, groups, 8 // groups, 14, 14) if written else (0, -4, groups, -1, -2)
+    data = mx.sym.SwapAxis(mx.sym.reshape(data, shape=split), dim1=1, dim2=2)
+    return mx.sym.reshape(data, shape=(0, 8, 14, 14) if written else (0, -3, -2))
+
+
+@pytest.mark.parametrize('written', [False, True])
+@pytest.mark.parametrize(('groups', 'dead', 'left'), [(2, [0, 4, 5, 3, 7], 4), (4, [0, 2, 4, 6], 4), (2, [0, 5], 8)])
+def test_a_shuffle_lets_channels_go_that_are_dead_in_every_group(groups, dead, left, written):
+    """Of two groups 0–3 and 4–7, places 0 and 3 are dead in both. The dead channel of place 1 stays, and is named."""
+    layer = conv(mx.sym.Variable('data'), 'c0', 8, no_bias=True)
+    symbol = classify(conv(shuffled(scaled(layer, 'a', 8), groups, written), 'c1', 4))
+    network = random_network(symbol, {})
+    network.arg_params['lambda_a'][dead] = 0
+    stripped = strip_twice(*network, shapes=SHAPES)
+    prove(network, Network(*stripped[:3]), noise(4, SHAPES), 1e-4)
+    assert stripped.arg_params['c0_weight'].shape[0] == stripped.arg_params['c1_weight'].shape[1] == left
+    held = stripped.report['dead_but_kept']
+    assert sum(one['channels'] for one in held) == left + len(dead) - 8
+    assert all('equal groups' in one['reason'] for one in held)
+
+
+def test_a_shuffle_of_one_group_is_none():
+    """Of four groups of two, one channel of each is dead at the same place. The others are groups of one then."""
+    symbol = classify(conv(shuffled(scaled(conv(mx.sym.Variable('data'), 'c0', 8), 'a', 8), 4, False), 'c1', 4))
+    network = random_network(symbol, {})
+    network.arg_params['lambda_a'][[1, 3, 5, 7, 0]] = 0
+    stripped = strip_twice(*network, shapes=SHAPES)
+    prove(network, Network(*stripped[:3]), noise(4, SHAPES), 1e-4)
+    assert stripped.arg_params['c0_weight'].shape[0] == 3
+    assert stripped.report['dead_but_kept'] == []
+
+
 def test_nothing_is_named_where_all_that_is_dead_goes():
     x = mx.sym.Activation(scaled(conv(mx.sym.Variable('data'), 'c0', 8), 'a', 8), act_type='sigmoid')
     stripped, kept = stripped_network(classify(conv(x, 'c1', 4)), {'lambda_a': 5})

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from helpers import foreign_networks
 from helpers.strip_networks import images, predict
 from helpers.tiny_runs import metrics, refused, save_network, save_plain_network, train
 
@@ -130,8 +131,23 @@ def test_list_writes_nothing(plain, tmp_path, capsys, monkeypatch):
         ['channel', 'stage2_unit1_conv1', '8'],
         ['channel', 'stage2_unit1_conv2', '8'],
     ]
-    assert 'conv0' in lines[-1]
-    assert 'stage1_unit1_conv1' in lines[-1]
+    excluded, *others = lines[lines.index(next(line for line in lines if line.startswith('without λ'))) + 1 :]
+    assert excluded.endswith(': excluded, or read by a layer that is')
+    assert excluded.startswith('  conv0, ')  # stage1_unit1_bn1 is excluded too
+    assert 'stage1_unit1_conv1' in excluded
+    reasons = dict(line.strip().split(': ') for line in others)
+    assert reasons['fc1'].startswith('the output of the network')
+    (tied,) = (reason for names, reason in reasons.items() if 'stage2_unit1_conv3' in names)
+    assert 'added' in tied
+
+
+def test_list_says_why_shuffled_channels_stay(tmp_path, capsys):
+    """What passes by a branch, and what the branch ends in, are shuffled together in each unit."""
+    foreign_networks.shufflenet().symbol.save(str(tmp_path / 'net-symbol.json'))
+    add(tmp_path / 'net-symbol.json', '--list', *SMALL)
+    tied, output = capsys.readouterr().out.splitlines()[-2:]
+    assert tied.startswith('  stem, unit0_conv3, unit1_conv3: their channels are added to, or shuffled with')
+    assert output.startswith('  fc1: the output')
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,15 @@ import os
 from formats.checkpoint_files import params_path, save_model, symbol_path
 from formats.symbol_file import save_symbol
 from graphs.comparison import default_tolerance, noise
-from graphs.complexity import complexity
 from graphs.graph import Graph
-from graphs.insertion import KINDS, add_lambda, plain_name
+from graphs.insertion import KINDS, add_lambda, layers_called, plain_name
 from graphs.int8 import require_float
 from graphs.lambdas import is_lambda
 from graphs.losses import with_loss
+from graphs.operator_table import WEIGHTED
 from graphs.predictor import Network
 from graphs.proof import prove
+from graphs.removable import Structures
 from interop.networks import initialised, read_network
 from runtime import mx
 from runtime.argument_types import positive
@@ -84,7 +85,7 @@ def main(argv=None):
         raise UserError(f'{args.network}: nothing of the kind {args.scale} could be removed, so no λ was added')
     print(f'read: {network.description}')
     if args.list:
-        print(table(found, network.symbol, shape))
+        print(table(found, network.symbol, shape, args.exclude))
         return 0
     before = initialised(network, shape)
     after = with_ones(before, symbol, shape)
@@ -139,8 +140,8 @@ def proven(before, after, image_shape):
     return f'proof: on {found.images} images, the logits with λ = 1 and without λ {how}'
 
 
-def table(found, symbol, image_shape):
-    """What would get λ, a line each, then the totals and the layers that nothing of this can make smaller."""
+def table(found, symbol, image_shape, exclude=()):
+    """What would get λ, a line each, then the totals and the layers that nothing of this can make smaller, with why."""
     rows = [('kind', 'where', 'structures', 'MACs', 'layers')]
     rows += [
         (one.kind, one.place, str(one.structures), f'{100 * one.share:.2f} %', ', '.join(one.layers)) for one in found
@@ -150,19 +151,23 @@ def table(found, symbol, image_shape):
         f'{kind:{widths[0]}}  {where:{widths[1]}}  {structures:>{widths[2]}}  {macs:>{widths[3]}}  {layers}'
         for kind, where, structures, macs, layers in rows
     ]
+    return '\n'.join([*lines, '', *summary(found), *left_out(found, symbol, image_shape, exclude)])
+
+
+def left_out(found, symbol, image_shape, exclude):
+    """How many layers stay as they are, and their names by the reason."""
+    net = Structures(symbol, {'data': (1, *image_shape)})
     covered = {layer for one in found for layer in one.layers}
-    layers = [layer for layer in complexity(symbol, {'data': (1, *image_shape)}).layers if layer.macs]
+    layers = [layer for layer in net.graph.nodes() if layer.op in WEIGHTED]
     left = [layer for layer in layers if plain_name(layer.name) not in covered]
-    share = sum(layer.macs for layer in left) / max(1, sum(layer.macs for layer in layers))
-    names = ', '.join(plain_name(layer.name) for layer in left) or 'none'
-    return '\n'.join(
-        [
-            *lines,
-            '',
-            *summary(found),
-            f'without λ: {len(left)} of {len(layers)} layers, {100 * share:.1f} % of the MACs: {names}',
-        ]
-    )
+    share = 100 * net.macs(left) / max(1, net.total_macs)
+    excluded, by_reason = layers_called(net.graph, exclude), {}
+    for layer in left:
+        by_reason.setdefault(net.why_whole(layer, excluded), []).append(plain_name(layer.name))
+    return [
+        f'without λ: {len(left)} of {len(layers)} layers, {share:.1f} % of the MACs',
+        *(f'  {", ".join(names)}: {reason}' for reason, names in by_reason.items()),
+    ]
 
 
 def summary(found):

@@ -35,6 +35,7 @@ class Drawing:
             self.gate,
             self.maximum,
             self.there_and_back,
+            self.shuffle,
             self.scale,
             self.scale_rank_1,
             self.scale_block,
@@ -129,6 +130,16 @@ class Drawing:
     def there_and_back(self, tensor):
         moved = mx.sym.transpose(tensor[0], axes=(0, 2, 3, 1))
         return mx.sym.transpose(mx.sym.relu(moved), axes=(0, 3, 1, 2)), tensor[1]
+
+    def shuffle(self, tensor):
+        """The halves of the channels in turn; the shapes in codes or in numbers."""
+        half = tensor[1] // 2
+        if tensor[1] % 2:
+            return None
+        codes = bool(self.random.randint(2))
+        split = mx.sym.reshape(tensor[0], shape=(0, -4, 2, -1, -2) if codes else (0, 2, half, *IMAGE[1:]))
+        swapped = mx.sym.SwapAxis(split, dim1=1, dim2=2) if codes else mx.sym.transpose(split, axes=(0, 2, 1, 3, 4))
+        return mx.sym.reshape(swapped, shape=(0, -3, -2) if codes else (0, tensor[1], *IMAGE[1:])), tensor[1]
 
     # λ, in all the forms that it may multiply in.
 
