@@ -11,7 +11,7 @@ from graphs.lambdas import lambda_layout
 from symbols import get_symbol
 from train.data.datasets import DATASETS
 
-from .render import budget_of, markdown, runs_order
+from .render import budget_of, markdown, runs_order, selected
 from .results import Point, network_of, points_of
 
 NAMES = [
@@ -101,7 +101,7 @@ def _row(point: Point) -> List[str]:
     deviation = f' ± {np.std(accuracies, ddof=1):.1f}' if len(accuracies) > 1 else ''
     return [
         network_of(point.runs[0]),
-        f'{point.arguments["scale"]}s',
+        selected(point.arguments),
         str(point.arguments['num_epochs']),
         budget_of(point.arguments),
         ends,

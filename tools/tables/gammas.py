@@ -8,7 +8,7 @@ from train.argument_kinds import ADDED_LATER
 from train.build import cumulative_shrinkage
 
 from .cells import COLUMNS, cost_of
-from .render import budget_of, lost_against_baseline, markdown, runs_order
+from .render import budget_of, lost_against_baseline, markdown, runs_order, selected
 from .results import Point, epochs_of, is_baseline, network_of
 
 NAMES = [
@@ -68,7 +68,7 @@ def _selection(result):
     arguments = result['arguments']
     at_first_rate = min([arguments['num_epochs'], *arguments['lr_step_epochs']])
     return [
-        arguments.get('scale') or '',
+        selected(arguments),
         arguments['lambda_rule'],
         str(arguments['num_epochs']),
         str(at_first_rate),

@@ -1,10 +1,13 @@
 """Tables as Markdown for readers and as plain dicts for programs. Links are relative to the folder ``base``."""
 
 import os
+from typing import Any, Dict
 
 from .cells import COLUMNS, cost_of, lines_of
 from .results import baseline_of, is_baseline, network_of, points_of
 
+# A channel is a neuron in the paper, and in `--scale`.
+PLURALS = {'block': 'blocks', 'group': 'groups', 'neuron': 'channels', 'channel': 'channels'}
 ORIGINS = {'structure': 'ours', 'run': 'our run'}
 LEGEND = (
     'Grades: [A] seen in a source, or forced by arithmetic; [B] second-hand, or read off a plot; [M] from memory; [?] '
@@ -123,7 +126,7 @@ def longest_runs_markdown(results, base='.'):
             rows.append(
                 [
                     network,
-                    f'{arguments["scale"]}s',
+                    selected(arguments),
                     _selection(point.runs[0])[1],
                     str(arguments['num_epochs']),
                     f'{_kept("macs_kept", point):.1f}',
@@ -163,6 +166,11 @@ def markdown(names, rows, aligned=1):
         for column, name in enumerate(names)
     ]
     return '\n'.join(f'| {" | ".join(line)} |' for line in (names, marks, *rows))
+
+
+def selected(arguments: Dict[str, Any]) -> str:
+    """What a run selects: ``blocks``, ``blocks, groups``, ``channels``; empty where it does not say."""
+    return ', '.join(PLURALS[kind] for kind in (arguments.get('scale') or '').split(',') if kind in PLURALS)
 
 
 def runs_order(result):
@@ -219,4 +227,7 @@ def _cost(point):
 
 
 def _alive(result):
-    return ', '.join(f'{kind} {counts["alive"]}/{counts["total"]}' for kind, counts in result['alive'].items()) or '–'
+    counted = (
+        f'{PLURALS.get(kind, kind)} {counts["alive"]}/{counts["total"]}' for kind, counts in result['alive'].items()
+    )
+    return ', '.join(counted) or '–'

@@ -2,7 +2,7 @@
 
 from .cells import COLUMNS, cost_of
 from .plotting import COLOURS, MARKERS, finish, plt
-from .render import budget_of
+from .render import budget_of, selected
 from .results import epochs_of, is_baseline, network_of, points_of, same_schedule
 
 MOST_LAMBDA_PANELS = 8
@@ -234,9 +234,9 @@ def _gamma(arguments):
 def _series(result):
     """What a curve stands for: the rule, what it selects, by a γ or to a budget, and for how long."""
     arguments = result['arguments']
-    scale = f', {arguments["scale"]}s' if arguments.get('scale') else ''
     way = 'budget' if budget_of(arguments) else 'fixed γ'
-    return f'{arguments["lambda_rule"]}{scale}, {way}, {arguments["num_epochs"]} epochs'
+    parts = [arguments['lambda_rule'], selected(arguments), way, f'{arguments["num_epochs"]} epochs']
+    return ', '.join(filter(None, parts))
 
 
 def last_epoch(result):
