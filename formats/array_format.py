@@ -1,16 +1,16 @@
-"""The bytes of MXNet's ``.params`` files: read without trusting a single number in them, and written as ``mx.nd.save``
-writes them.
+"""The bytes of MXNet's ``.params`` files: every number in them is checked when they are read, and they are written as
+``mx.nd.save`` writes them.
 
 A file is a list: ``magic, reserved, count, count × array, count, count × name`` (all little-endian, 64-bit). An array
 is ``magic, storage type, shape, device type, device id, dtype, data``; the two older forms of MXNet before 1.0 are read
-too. Nothing here knows MXNet: the layout comes out as plain Python, so that every claim is checked against the file's
-length before a byte is allocated for it.
+too. This module does not use MXNet: the layout is read by plain Python, so that every length is checked against that of
+the file before any memory is allocated for it.
 """
 
-import collections
 import math
 import os
 import struct
+from typing import Any, BinaryIO, Dict, Iterable, NamedTuple, NoReturn, Sequence, Tuple
 
 import numpy as np
 
@@ -20,8 +20,8 @@ LIST_MAGIC = 0x112
 V1_MAGIC, V2_MAGIC, V3_MAGIC = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DTYPES = {0: np.float32, 1: np.float64, 2: np.float16, 3: np.uint8, 4: np.int32, 5: np.int8, 6: np.int64, 7: np.bool_}
 DTYPE_FLAGS = {np.dtype(dtype): flag for flag, dtype in DTYPES.items()}
-# MXNet's devices: cpu, gpu, pinned and shared host memory. Which one an array was saved from does not matter; that the
-# number is one of them does.
+# MXNet's devices: cpu, gpu, pinned and shared host memory. An array may have been saved from any of them; another
+# number means damage.
 DEVICE_TYPES = (1, 2, 3, 5)
 DENSE_STORAGE = 0
 CPU = 1
@@ -33,11 +33,17 @@ MAX_ELEMENTS = 2**31 - 1
 MAX_ARRAYS = 50_000
 MAX_NAME = 4096
 
-Record = collections.namedtuple('Record', 'shape dtype offset')
+
+class Record(NamedTuple):
+    """Where an array is in a file: its values begin ``offset`` bytes behind the file's start."""
+
+    shape: Tuple[int, ...]
+    dtype: np.dtype
+    offset: int
 
 
-def read_layout(source, path, size):
-    """Where each array of the list in ``source`` lies: dict name → Record(shape, dtype, offset), in the file's order.
+def read_layout(source: BinaryIO, path: str, size: int) -> Dict[str, Record]:
+    """Where each array of the list in ``source`` is: dict name → Record, in the file's order.
 
     ``source`` is a seekable binary file of ``size`` bytes. Raises CheckpointError, naming ``path`` and the reason, for
     anything but a complete list of named dense arrays.
@@ -55,13 +61,13 @@ def read_layout(source, path, size):
     return dict(zip(names, records))
 
 
-def list_header(count):
+def list_header(count: int) -> bytes:
     """The bytes that begin a list of ``count`` arrays."""
     return struct.pack('<QQQ', LIST_MAGIC, 0, count)
 
 
-def array_header(shape, dtype):
-    """The bytes that precede the data of a dense array."""
+def array_header(shape: Sequence[int], dtype: np.dtype) -> bytes:
+    """The bytes that precede the data of a dense array. Raises KeyError for a ``dtype`` that is not in DTYPE_FLAGS."""
     dims = struct.pack(f'<{len(shape)}q', *shape)
     return (
         struct.pack('<IiI', V2_MAGIC, DENSE_STORAGE, len(shape))
@@ -70,7 +76,7 @@ def array_header(shape, dtype):
     )
 
 
-def name_list(names):
+def name_list(names: Iterable[str]) -> bytes:
     """The bytes that end a list: how many names, and the names."""
     encoded = [name.encode('utf-8') for name in names]
     return struct.pack('<Q', len(encoded)) + b''.join(struct.pack('<Q', len(name)) + name for name in encoded)
@@ -137,23 +143,27 @@ def _read_names(reader, count):
 
 
 class _Reader:
-    """A file that is never read past its end: ``what`` says what is being read, for the message."""
+    """A file of ``size`` bytes that is never read past its end. ``what`` names what is being read, for the messages;
+    every error is a CheckpointError.
+    """
 
-    def __init__(self, source, path, size):
+    def __init__(self, source: BinaryIO, path: str, size: int) -> None:
         self.source, self.path, self.left, self.what = source, path, size, 'the header'
 
-    def numbers(self, layout):
+    def numbers(self, layout: str) -> Tuple[Any, ...]:
+        """The next numbers, in the ``layout`` of ``struct``."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))
 
-    def take(self, count):
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes."""
         self._claim(count)
         data = self.source.read(count)
         if len(data) != count:
             self.fail('the file shrank while it was read')
         return data
 
-    def skip(self, count):
-        """Pass over ``count`` bytes; return where they begin."""
+    def skip(self, count: int) -> int:
+        """Pass over ``count`` bytes; returns the position where they begin."""
         self._claim(count)
         offset = self.source.tell()
         self.source.seek(count, os.SEEK_CUR)
@@ -164,5 +174,6 @@ class _Reader:
             self.fail(f'the file ends inside {self.what} ({count} bytes needed, {self.left} left)')
         self.left -= count
 
-    def fail(self, reason):
+    def fail(self, reason: str) -> NoReturn:
+        """Raise CheckpointError that names the file and the ``reason``."""
         raise CheckpointError(f'{self.path}: {reason}')

@@ -2,14 +2,17 @@
 together; and how they are named: PREFIX:EPOCH, or PREFIX for the last whole one.
 """
 
+from __future__ import annotations
+
 import glob
 import logging
 import os
 import re
-from typing import List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
+from runtime import mx
 from runtime.cli import did_you_mean
 from runtime.errors import CheckpointError
 from runtime.files import written_together
@@ -73,9 +76,9 @@ def named_checkpoint(name: str) -> Checkpoint:
 def find_checkpoint(name: str) -> Optional[Checkpoint]:
     """The checkpoint that ``name`` means, None where it is not the name of one.
 
-    PREFIX:EPOCH is the checkpoint of this epoch, whether it is there or not. PREFIX, or PREFIX-symbol.json, is the
-    last one that is whole, that of a stopped run too. PREFIX-0007.params is itself where its symbol is there. Raises
-    CheckpointError where all that PREFIX has are damaged.
+    PREFIX:EPOCH is the checkpoint of this epoch, whether it exists or not. PREFIX, or PREFIX-symbol.json, is the last
+    one that is whole, that of a stopped run too. PREFIX-0007.params is the checkpoint of epoch 7 where its symbol
+    exists. Raises CheckpointError where every checkpoint of PREFIX is damaged.
     """
     prefix, epoch = _split(name)
     if epoch is not None:
@@ -89,8 +92,8 @@ def prefix_of(name: str) -> str:
 
 
 def last_checkpoint(prefix: str) -> Optional[Checkpoint]:
-    """The last undamaged checkpoint of ``prefix``: its parameters are those that its manifest says, where it
-    has a manifest. None where there are no parameters. Raises CheckpointError where none is whole.
+    """The last checkpoint of ``prefix`` that is whole: where it has a manifest, its parameters have the sum that the
+    manifest says. None where there are no parameters. Raises CheckpointError where no checkpoint is whole.
     """
     problems: List[str] = []
     for label in sorted(_labels(prefix), key=progress, reverse=True):
@@ -109,18 +112,20 @@ def last_checkpoint(prefix: str) -> Optional[Checkpoint]:
 
 
 def progress(label: str) -> Tuple[int, int]:
-    """(epochs, batches) behind a label."""
+    """(finished epochs, batches of the next one) that a label such as '0007' or 'stopped-0007-40' says."""
     epoch, _, batch = label.replace(f'{STOPPED}-', '').partition('-')
     return int(epoch), int(batch or 0)
 
 
-def load_checkpoint(prefix: str, epoch: Epoch):
-    """Read ``(symbol, arg_params, aux_params)``, the parameters as dicts name → NDArray, and make sure that they belong
+def load_checkpoint(
+    prefix: str, epoch: Epoch
+) -> Tuple[mx.sym.Symbol, Dict[str, mx.nd.NDArray], Dict[str, mx.nd.NDArray]]:
+    """Read ``(symbol, arg_params, aux_params)``, the parameters as dicts name → NDArray, and check that they belong
     together.
 
-    Raises CheckpointError (or GraphError, for the symbol) naming file, tensor, expected and found shape. Arguments that
-    the parameters do not hold must be inputs of the network, that is the data or a label. Weights that lie in 8 bits in
-    the file become float32.
+    Raises CheckpointError (or GraphError, for the symbol) that names the file, the tensor, the expected and the found
+    shape. Arguments that the parameters do not hold must be inputs of the network, that is the data or a label. Weights
+    that are stored in 8 bits become float32.
     """
     graph, params = symbol_path(prefix), params_path(prefix, epoch)
     for path in (graph, params):
@@ -141,9 +146,15 @@ def _widened(array):
     return array.astype(np.float32) if array.dtype == np.int8 else array
 
 
-def save_model(prefix: str, epoch: int, symbol, arg_params: dict, aux_params: dict) -> None:
-    """Write the pair, both or none, the parameters last: a ``.params`` file is never beside the symbol of another
-    network.
+def save_model(
+    prefix: str,
+    epoch: int,
+    symbol: mx.sym.Symbol,
+    arg_params: Dict[str, mx.nd.NDArray],
+    aux_params: Dict[str, mx.nd.NDArray],
+) -> None:
+    """Write the symbol and the parameters (dicts name → NDArray), both or none. The parameters are written last: a
+    ``.params`` file is never beside the symbol of another network. Raises OSError.
     """
     with written_together([symbol_path(prefix), params_path(prefix, epoch)]) as (graph, params):
         save_symbol(graph, symbol)
@@ -193,7 +204,7 @@ def _check_whole(prefix: str, label: str) -> None:
 
 
 def unfinished_path(prefix: str, label: str) -> str:
-    """The file that is there while a run writes or removes the checkpoint ``label``."""
+    """The file that exists while a run writes or removes the checkpoint ``label``."""
     folder, name = os.path.split(prefix)
     return os.path.join(folder, f'.{name}-{label}.unfinished')
 

@@ -1,4 +1,4 @@
-"""Whether a JSON value has the shape that its reader needs, said in one place and not by a traceback later on."""
+"""Whether a JSON value has the shape that its reader needs, checked before the reader uses it."""
 
 from typing import Any, Optional
 
@@ -10,8 +10,8 @@ def misfit(value: Any, pattern: Any, name: str = 'it') -> Optional[str]:
     """Why a JSON ``value`` does not fit ``pattern``, for example 'train.loss is no number'; None where it fits.
 
     A pattern is a type (``float`` takes integers too, ``bool`` is no number), a list of one pattern for every item, or
-    a dict from keys to patterns. 'key?' may be missing, and ``ANY`` stands for all other keys, which nothing is asked
-    of otherwise.
+    a dict from keys to patterns. 'key?' may be missing. ``ANY`` stands for all other keys; without it, their values may
+    be anything.
     """
     if isinstance(pattern, dict):
         return _misfit_of_object(value, pattern, name)

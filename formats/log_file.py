@@ -12,7 +12,9 @@ MARK = ' Run: '
 
 
 def read_run_line(path: str) -> Dict[str, Any]:
-    """What the last start of a run said of itself: its command, 'arguments' and 'versions'. Raises DataError."""
+    """The ``Run:`` line of the last start of a run, a dict with its command, 'arguments' and 'versions'. Raises
+    DataError where there is none.
+    """
     starts = [line for line in read_text(path, MAX_BYTES).split('\n') if MARK in line]
     if not starts:
         raise DataError(f'{path}: no line says how the run was started')

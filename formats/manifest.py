@@ -13,7 +13,7 @@ LARGEST = 64 * MB  # bytes of a manifest: a hundred times those of the largest n
 
 
 def sealed(manifest: Dict[str, Any]) -> Dict[str, Any]:
-    """``manifest`` with a sum over all the rest of it, so that a damaged one is told from a true one."""
+    """``manifest`` with its own SHA-256 sum under 'sha256', by which ``read_manifest`` notices damage."""
     return dict(manifest, sha256=hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest())
 
 
@@ -32,7 +32,7 @@ def read_manifest(path: str) -> Dict[str, Any]:
 
 
 def check_sum(path: str, facts: Dict[str, Any]) -> None:
-    """Raise CheckpointError unless the file is there and has the sum that its manifest says."""
+    """Raise CheckpointError unless the file ``path`` exists and its SHA-256 sum is ``facts['sha256']``."""
     if not os.path.exists(path):
         raise CheckpointError(f'{path}: no such file, but its manifest names it')
     found = sha256(path)
@@ -41,5 +41,7 @@ def check_sum(path: str, facts: Dict[str, Any]) -> None:
 
 
 def sums(manifest: Dict[str, Any]) -> Dict[str, Any]:
-    """What ``manifest`` says of each file, by its ending ('.params'): a run may have been copied or renamed since."""
+    """What ``manifest`` says of each file, by the file's ending ('.params'). Its name does not matter: the run may have
+    been copied or renamed.
+    """
     return {os.path.splitext(name)[1]: facts for name, facts in manifest['files'].items()}

@@ -47,7 +47,7 @@ def load_onnx(path: str) -> 'onnx.ModelProto':
     refused = onnx.checker.ValidationError, onnx.shape_inference.InferenceError
     try:
         model = onnx.load_model_from_string(data)
-        # A function may call another one twice, and so on: a few of them are a network without end.
+        # A function may call another one twice, and so on: a few of them can make a network of any size.
         if model.functions:
             raise CheckpointError(
                 f'{path}: holds functions, which are not read; export the network with plain operators'

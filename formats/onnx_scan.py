@@ -1,8 +1,9 @@
-"""A look over an ONNX file before protobuf parses it: how much of it is tensors, and how much would be parsed field by
+"""A check of an ONNX file before protobuf parses it: how much of it is tensors, and how much would be parsed field by
 field.
 
 Protobuf's pure Python form takes seconds for each megabyte of tiny fields, of which a hostile file can hold gigabytes.
-Of an honest one all but a few hundred kilobytes is the raw data of its tensors, which is taken over in one piece.
+In the file of a real network, all but a few hundred kilobytes is the raw data of its tensors, which is copied in one
+piece.
 """
 
 from runtime.errors import CheckpointError
@@ -19,9 +20,9 @@ PATHS = {'model': {7: 'graph'}, 'graph': {1: 'node', 5: 'tensor'}, 'node': {5: '
 RAW_FIELDS = (4, 9, 10)
 
 
-def check_structure(data, path):
-    """Raise CheckpointError if the bytes of an ONNX file are no protobuf message, or more structure than any network
-    has.
+def check_structure(data: bytes, path: str) -> None:
+    """Raise CheckpointError if the bytes of an ONNX file are no protobuf message, or hold more structure than any
+    network has (MAX_STRUCTURE bytes beside the tensors, MAX_FIELDS fields). ``path`` is what errors call the file.
     """
     structure = len(data)
     pending = [('model', 0, len(data))]

@@ -1,10 +1,14 @@
 """MXNet's ``.params`` files: arrays by name, read safely and written atomically, byte for byte as ``mx.nd.save`` would
 write them.
 
-Reading never hands the file to C++: ``array_format`` checks the whole layout against the file's length first, then each
-array is read in Python, so a damaged or hostile file is a CheckpointError, and memory never exceeds the arrays plus the
-largest one of them.
+MXNet's C++ reader never sees the file: ``array_format`` first checks the whole layout against the file's length, then
+each array is read in Python. So a damaged or hostile file is a CheckpointError, and the memory needed is that of the
+arrays plus the largest one of them.
 """
+
+from __future__ import annotations
+
+from typing import Dict, Mapping, Tuple, Union
 
 import numpy as np
 
@@ -15,15 +19,17 @@ from runtime.reading import open_regular, size_of
 
 from . import array_format
 
+Array = Union['mx.nd.NDArray', np.ndarray]
 
-def load_params(path):
-    """Read a network's parameters: ``(arg_params, aux_params)``, two dicts name → mx.nd.NDArray.
+
+def load_params(path: str) -> Tuple[Dict[str, mx.nd.NDArray], Dict[str, mx.nd.NDArray]]:
+    """Read a network's parameters: ``(arg_params, aux_params)``, two dicts name → NDArray.
 
     Raises CheckpointError for a file that is missing, damaged, or holds arrays whose names do not begin with ``arg:``
     or ``aux:``.
     """
     arrays = load_arrays(path)
-    params = {'arg': {}, 'aux': {}}
+    params: Dict[str, Dict[str, mx.nd.NDArray]] = {'arg': {}, 'aux': {}}
     for key, array in arrays.items():
         kind, colon, name = key.partition(':')
         if kind not in params or not colon or not name:
@@ -37,29 +43,32 @@ def load_params(path):
     return params['arg'], params['aux']
 
 
-def save_params(path, arg_params, aux_params):
-    """Write a network's parameters (two dicts name → NDArray) atomically.
+def save_params(path: str, arg_params: Mapping[str, Array], aux_params: Mapping[str, Array]) -> None:
+    """Write a network's parameters (two dicts name → NDArray or NumPy array) atomically.
 
-    The same parameters give the same bytes, whatever the order of the dicts. Raises OSError when the disk is full, and
-    then leaves no file behind.
+    The same parameters give the same bytes, whatever the order of the dicts. Raises as ``save_arrays``.
     """
     arrays = {f'arg:{name}': array for name, array in arg_params.items()}
     arrays.update((f'aux:{name}', array) for name, array in aux_params.items())
     save_arrays(path, arrays)
 
 
-def load_arrays(path):
-    """Read any file of named dense arrays: a dict name → mx.nd.NDArray on the CPU, in the file's order. Raises
-    CheckpointError.
+def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
+    """Read any file of named dense arrays: a dict name → NDArray on the CPU, in the file's order. Raises
+    CheckpointError for a file that is missing or damaged.
     """
     with open_regular(path, error=CheckpointError) as source:
         layout = array_format.read_layout(source, path, size_of(source))
         return {name: _read(source, record, path, name) for name, record in layout.items()}
 
 
-def save_arrays(path, arrays):
-    """Write a dict name → NDArray (or NumPy array) atomically, sorted by name, in the dtypes that MXNet has."""
-    # BatchNorm's moving statistics are still on their way right after an update.
+def save_arrays(path: str, arrays: Mapping[str, Array]) -> None:
+    """Write a dict name → NDArray or NumPy array atomically, sorted by name.
+
+    Raises CheckpointError for a dtype that MXNet does not have, OSError when the disk is full; then no file is left
+    behind.
+    """
+    # MXNet computes asynchronously: right after an update, BatchNorm's moving statistics may not be there yet.
     mx.nd.waitall()
     names = sorted(arrays)
     with written_whole(path) as scratch, open(scratch, 'wb') as out:
@@ -71,8 +80,10 @@ def save_arrays(path, arrays):
         out.write(array_format.name_list(names))
 
 
-def require_finite(params, path):
-    """Raise CheckpointError with tensor, index and value if a dict name → NDArray holds NaN or infinity."""
+def require_finite(params: Mapping[str, mx.nd.NDArray], path: str) -> None:
+    """Raise CheckpointError with tensor, index and value if a dict name → NDArray holds NaN or infinity. ``path`` is
+    the file that the message names.
+    """
     for name, array in params.items():
         values = array.asnumpy()
         if not np.issubdtype(values.dtype, np.floating):

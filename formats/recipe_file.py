@@ -6,19 +6,21 @@ from runtime.errors import UserError
 from runtime.reading import MB, read_text
 
 MAX_BYTES = 1 * MB
-# A recipe may name others. One that names itself would never end, and one that names others twice hardly.
+# A recipe may name others. One that names itself would never end, and one that names others twice may be very long.
 MAX_NESTING = 4
 MAX_WORDS = 10_000
 
 
 def read_recipe(path: str) -> List[str]:
-    """The words of a recipe. Raises UserError."""
+    """The words of the recipe ``path``, without comments. Raises UserError where it cannot be read."""
     text = read_text(path, MAX_BYTES, UserError, 'train/recipes/ holds those of the paper')
     return [word for line in text.splitlines() for word in line.split('#')[0].split()]
 
 
 def expanded(words: Iterable[str]) -> List[str]:
-    """A command line with the words of each recipe in the place of ``@FILE``. Raises UserError."""
+    """A command line where each ``@FILE`` is replaced by the words of the recipe FILE. Raises UserError where a recipe
+    cannot be read, or they name each other too often.
+    """
     words = list(words)
     for _ in range(MAX_NESTING):
         if not any(word.startswith('@') for word in words):

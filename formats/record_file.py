@@ -2,10 +2,12 @@
 process where a file is damaged.
 """
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import os
-from typing import List, NamedTuple
+from typing import Any, BinaryIO, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from .record_format import (
     WHOLE,
     Damage,
     Incomplete,
+    Label,
     framed,
     joined,
     kind_and_length,
@@ -40,18 +43,18 @@ class Record(NamedTuple):
 
 
 class RecordFile:
-    """The records of ``rec_path`` in the order of ``idx_path``, or without an index in the order of the file, found by
-    scanning it.
+    """The records of ``rec_path`` in the order of ``idx_path``, or without an index in the order of the file, which is
+    scanned for them.
 
-    Damage costs the records it touches and no others: only reading them raises DataError. ``keys``, an int64 array, are
+    Only the records that are damaged cannot be read: ``read`` raises DataError for them. ``keys``, an int64 array, are
     those of the index; after a scan they are the records' own ids, -1 where damaged. The file is opened at the first
     read and read by position, so an object may be forked, pickled and shared by threads. Raises DataError if the index
-    is no index, OSError if a file cannot be opened.
+    is no index or a file does not exist, OSError if a file cannot be opened.
     """
 
-    def __init__(self, rec_path, idx_path=None):
+    def __init__(self, rec_path: str, idx_path: Optional[str] = None) -> None:
         self.path = rec_path
-        self._file = None
+        self._file: Optional[BinaryIO] = None
         with open_regular(rec_path) as records:
             self._size = size_of(records)
         if idx_path is None:
@@ -63,29 +66,29 @@ class RecordFile:
             max=self._size
         )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.keys)
 
-    def __getstate__(self):
+    def __getstate__(self) -> Dict[str, Any]:
         return {**self.__dict__, '_file': None}
 
-    def __enter__(self):
+    def __enter__(self) -> RecordFile:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def layout(self) -> List[np.ndarray]:
-        """What tells this file from another without reading its images: keys, offsets, and the size of the file."""
+        """What identifies this file without reading its images: keys, offsets, and the size of the file, as arrays."""
         return [self.keys, self._offsets, np.array([self._size])]
 
-    def close(self):
+    def close(self) -> None:
         """Close the file; the next read opens it again."""
         if self._file:
             self._file.close()
         self._file = None
 
-    def read(self, position):
+    def read(self, position: int) -> Record:
         """The Record at ``position``, 0 … len - 1. Raises DataError that names the file, the key, the offset and what
         is wrong there.
         """
@@ -95,9 +98,9 @@ class RecordFile:
                 raise Damage('holds no image')
             return Record(int(self.keys[position]), label, image)
 
-    def labels(self):
-        """The labels of all records, float32 of shape (records, L), L being the width that most have; NaN for the
-        others and for damaged records.
+    def labels(self) -> np.ndarray:
+        """The labels of all records, float32 of shape (records, L), where L is the width that most labels have. Records
+        with a label of another width, and damaged ones, have NaN.
         """
         found = [self._label(position) for position in range(len(self))]
         widths = collections.Counter(len(label) for label in found if label is not None)
@@ -152,15 +155,15 @@ class RecordFile:
 
 
 class RecordWriter:
-    """A context that writes ``rec_path`` and ``idx_path``, byte for byte as ``mx.recordio.MXIndexedRecordIO`` would;
-    both appear at the end, or neither.
+    """A context that writes ``rec_path`` and ``idx_path``, byte for byte as ``mx.recordio.MXIndexedRecordIO`` would.
+    Both get their names at the end; after an error neither does.
     """
 
-    def __init__(self, rec_path, idx_path):
+    def __init__(self, rec_path: str, idx_path: str) -> None:
         self._paths = rec_path, idx_path
         self._offset = 0
 
-    def __enter__(self):
+    def __enter__(self) -> RecordWriter:
         with contextlib.ExitStack() as stack:
             self._rec, self._idx = (
                 stack.enter_context(open(stack.enter_context(written_whole(path)), 'wb')) for path in self._paths
@@ -168,10 +171,10 @@ class RecordWriter:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> Optional[bool]:
         return self._stack.__exit__(*error)
 
-    def write(self, key, label, image):
+    def write(self, key: int, label: Label, image: bytes) -> None:
         """Add an image, ``label`` being a number or a sequence of numbers. Raises DataError if it is too long for the
         format.
         """

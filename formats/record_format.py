@@ -1,5 +1,4 @@
-"""The bytes of MXNet's RecordIO, without a file around them: records are made here, and taken apart with every number
-checked.
+"""The bytes of MXNet's RecordIO, apart from the files: records are made here, and read with every number checked.
 
 A record is one part, or several: parts are cut where the payload holds the magic number at a multiple of four bytes,
 and the magic is left out there.
@@ -11,6 +10,7 @@ Everything is little-endian. Kind 0 is a whole record; 1, 2 and 3 are the first,
 """
 
 import struct
+from typing import Iterator, List, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -22,6 +22,7 @@ HEADER = struct.Struct('<IfQQ')
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 _LENGTH = (1 << 29) - 1
 _LABEL_WIDTH = 1 << 16  # far above any set: detection has a few hundred numbers
+Label = Union[float, Sequence[float], np.ndarray]
 
 
 class Damage(Exception):
@@ -29,27 +30,30 @@ class Damage(Exception):
 
 
 class Incomplete(Exception):
-    """A record needs ``size`` bytes, and more were not read yet."""
+    """A record needs ``size`` bytes, and fewer were read yet."""
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         super().__init__(size)
         self.size = size
 
 
-def packed(key, label, image):
-    """The payload of a record, as ``mx.recordio.pack`` makes it."""
+def packed(key: int, label: Label, image: bytes) -> bytes:
+    """The payload of a record, as ``mx.recordio.pack`` makes it: ``key`` is its id, ``image`` the bytes of the image
+    file.
+    """
     if np.ndim(label) == 0:
         return HEADER.pack(0, label, key, 0) + image
     label = np.asarray(label, '<f4')
     return HEADER.pack(label.size, 0, key, 0) + label.tobytes() + image
 
 
-def framed(payload):
+def framed(payload: bytes) -> bytes:
     """The bytes of a record in the file. Raises DataError if ``payload`` is too long for the format."""
     if len(payload) > _LENGTH:
         raise DataError(f'a record of {len(payload)} bytes is too long: RecordIO holds {_LENGTH} at most')
     cuts = list(aligned_magics(payload))
-    parts, begin = [], 0
+    parts: List[bytes] = []
+    begin = 0
     for cut in cuts:
         parts += PART.pack(MAGIC, (MIDDLE if begin else FIRST) << 29 | cut - begin), payload[begin:cut]
         begin = cut + 4
@@ -61,8 +65,8 @@ def framed(payload):
     return b''.join(parts)
 
 
-def aligned_magics(data):
-    """Where ``data`` holds the magic at a multiple of four bytes, as the writer of MXNet sees it."""
+def aligned_magics(data: bytes) -> Iterator[int]:
+    """The positions, multiples of four bytes, where ``data`` holds the magic number, as MXNet's writer finds them."""
     place = data.find(MAGIC)
     while place >= 0:
         if place % 4 == 0:
@@ -70,8 +74,8 @@ def aligned_magics(data):
         place = data.find(MAGIC, place + (4 if place % 4 == 0 else 1))
 
 
-def kind_and_length(head):
-    """The kind and length that the first eight bytes of a part tell."""
+def kind_and_length(head: bytes) -> Tuple[int, int]:
+    """The kind of a part and the length of its data in bytes, which its first eight bytes say. Raises Damage."""
     if len(head) < PART.size:
         raise Damage(f'is cut off after {len(head)} bytes')
     magic, word = PART.unpack_from(head)
@@ -80,11 +84,14 @@ def kind_and_length(head):
     return word >> 29, word & _LENGTH
 
 
-def joined(block, extent, is_last):
-    """The payload of the record at the start of ``block``, which may reach ``extent`` bytes, up to the next record or
-    the end of the file.
+def joined(block: bytes, extent: int, is_last: bool) -> bytes:
+    """The payload of the record at the start of ``block``, its parts joined. The record may take up to ``extent``
+    bytes, which end at the next record, or for the last one (``is_last``) at the end of the file.
+
+    Raises Damage, and Incomplete where ``block`` holds less than the record.
     """
-    parts, place = [], 0
+    parts: List[bytes] = []
+    place = 0
     while True:
         if place + PART.size > len(block):
             raise Damage('is cut off') if len(block) >= extent else Incomplete(place + PART.size)
@@ -109,8 +116,8 @@ def joined(block, extent, is_last):
     return MAGIC.join(parts)
 
 
-def unpacked(payload):
-    """The label and the image of a payload. Raises Damage."""
+def unpacked(payload: bytes) -> Tuple[np.ndarray, bytes]:
+    """The label, float32 of shape (L,), and the image of a payload. Raises Damage."""
     if len(payload) < HEADER.size:
         raise Damage(f'has {len(payload)} bytes, fewer than the {HEADER.size} of its header')
     width = label_width(payload, len(payload))
@@ -119,8 +126,10 @@ def unpacked(payload):
     return np.array([HEADER.unpack_from(payload)[1]], np.float32), payload[HEADER.size :]
 
 
-def label_width(header, length):
-    """How many numbers the label of a payload of ``length`` bytes has behind its ``header``. Raises Damage."""
+def label_width(header: bytes, length: int) -> int:
+    """How many numbers the label of a payload of ``length`` bytes has behind its ``header``; 0 where its only number is
+    in the header. Raises Damage.
+    """
     width = HEADER.unpack_from(header)[0]
     if width > _LABEL_WIDTH or HEADER.size + 4 * width > length:
         raise Damage(f'says that its label has {width} numbers, which its {length} bytes cannot hold')

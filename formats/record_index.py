@@ -1,9 +1,10 @@
-"""Where the records of a ``.rec`` file begin: as its ``.idx`` says, or found by following the framing, past damage to
-the next record.
+"""Where the records of a ``.rec`` file begin: as its ``.idx`` says, or found by following the lengths in the file, and
+behind damage by a search for the next record.
 """
 
 import contextlib
 import warnings
+from typing import Callable, Optional, Tuple
 
 import numpy as np
 
@@ -20,15 +21,15 @@ LONGEST = 1 << 26
 _BLOCK = 1 << 20  # bytes read at once in search of the next record, at most
 
 
-def read_index(path):
-    """The keys and offsets of an ``.idx`` file, int64 arrays. Raises DataError."""
+def read_index(path: str) -> Tuple[np.ndarray, np.ndarray]:
+    """The keys and offsets of an ``.idx`` file, int64 arrays of shape (records,). Raises DataError."""
     text = read_bytes(path, MAX_BYTES)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 'error', DeprecationWarning
             )  # NumPy's way to say that it met something else than numbers
-            table = np.fromstring(text, np.int64, sep=' ').reshape(-1, 2)
+            table: Optional[np.ndarray] = np.fromstring(text, np.int64, sep=' ').reshape(-1, 2)
     except (ValueError, DeprecationWarning):
         table = None
     lines = text.count(b'\n') + (not text.endswith(b'\n') and text != b'')
@@ -50,9 +51,9 @@ def _first_bad_line(text):
     return number
 
 
-def scanned(read, size):
-    """The ids and offsets of the records of a file of ``size`` bytes, and of each damaged stretch between them, by
-    following the framing.
+def scanned(read: Callable[[int, int], bytes], size: int) -> Tuple[np.ndarray, np.ndarray]:
+    """The ids and offsets (int64 arrays) of the records of a file of ``size`` bytes, and of each damaged stretch
+    between them, whose id is -1. ``read(offset, count)`` returns bytes of the file.
     """
     ids, offsets = [], []
     place = 0

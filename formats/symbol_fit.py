@@ -1,4 +1,8 @@
-"""Whether parameters belong to a symbol: every name known to both, every shape as the graph demands it."""
+"""Whether parameters belong to a symbol: they have the same names, and the shapes that the graph needs."""
+
+from __future__ import annotations
+
+from typing import Container, Dict, Iterable, Mapping, Set, Tuple
 
 from runtime import mx
 from runtime.errors import CheckpointError
@@ -8,13 +12,15 @@ from .symbol_operators import first_line
 
 # One image of unknown channels, height and width, as MXNet writes what it does not know.
 ANY_IMAGE = (1, 0, 0, 0)
-# What MXNet, Gluon and this project call the things that are learnt. Whatever else a symbol takes and a file does not
+# How the names of parameters end and begin in MXNet, Gluon and this project. Any other argument that a file does not
 # hold is the data or a label.
 _LEARNT_ENDINGS = ('weight', 'bias', 'gamma', 'beta', 'alpha', 'parameters')
 _LEARNT_BEGINNING = 'lambda_'
 
 
-def check_fit(symbol, arg_params, aux_params, path):
+def check_fit(
+    symbol: mx.sym.Symbol, arg_params: Mapping[str, mx.nd.NDArray], aux_params: Mapping[str, mx.nd.NDArray], path: str
+) -> None:
     """Raise CheckpointError, naming ``path``, tensor, expected and found shape, unless the two dicts name → NDArray are
     parameters of ``symbol``.
 
@@ -35,17 +41,17 @@ def check_fit(symbol, arg_params, aux_params, path):
         raise CheckpointError(f'{path}: the parameters do not fit the network: {first_line(error)}') from None
 
 
-def inputs_of(symbol, arg_params):
-    """The names of the arguments that are neither in ``arg_params`` nor labels, as a set."""
+def inputs_of(symbol: mx.sym.Symbol, arg_params: Container[str]) -> Set[str]:
+    """The names of the arguments that are neither in ``arg_params`` nor labels."""
     return {name for name in symbol.list_arguments() if name not in arg_params and not name.endswith('label')}
 
 
-def expected_shapes(symbol, inputs):
-    """What the graph alone says of the shapes of its parameters and states, as a dict name → shape; 0 stands for a side
-    that it leaves open.
+def expected_shapes(symbol: mx.sym.Symbol, inputs: Iterable[str]) -> Dict[str, Tuple[int, ...]]:
+    """The shapes of the parameters and states that follow from the graph alone, as a dict name → shape; 0 stands for a
+    side that the graph does not determine.
 
-    Of inputs that do not say which images they take, only that they are images is assumed; of a network on which even
-    that does not fit, nothing is said.
+    ``inputs`` are the names of the data. Where no input says which images it takes, all are assumed to be images of any
+    size; where the network cannot work on images, the dict is empty.
     """
     known = image_shapes(symbol)
     try:
@@ -79,13 +85,13 @@ def _count(names):
 
 
 def is_learnt(name: str) -> bool:
-    """Whether ``name`` is what a parameter is called, and not the data or a label."""
+    """Whether ``name`` is that of a parameter, not of the data or a label."""
     return name.endswith(_LEARNT_ENDINGS) or name.startswith(_LEARNT_BEGINNING)
 
 
-def image_shapes(symbol):
-    """The shape of one sample, (1, channels, height, width), for each input that says of itself which images it takes:
-    a dict name → shape.
+def image_shapes(symbol: mx.sym.Symbol) -> Dict[str, Tuple[int, ...]]:
+    """The shape of one sample, (1, channels, height, width), for each input that says which images it takes: a dict
+    name → shape.
     """
     inputs = set(symbol.list_arguments())
     return {

@@ -1,12 +1,13 @@
 """The JSON of a symbol, checked as data before MXNet sees it: shape, size, node ids, output indices, input counts,
 operators, names.
 
-MXNet believes this file: an output index out of range is a segmentation fault at bind, too few inputs kill the process,
-a huge ``num_outputs`` hangs it, and cycles load without a word. What passes here is written anew from what was checked,
-so that no difference between two JSON parsers can slip through.
+MXNet trusts this file: an output index out of range is a segmentation fault at bind, too few inputs kill the process,
+a huge ``num_outputs`` hangs it, and cycles load without an error. What passes is written anew from what was checked, so
+that MXNet's parser cannot read anything else than was checked here.
 """
 
 import json
+from typing import Any, Dict, List
 
 from runtime.errors import GraphError
 
@@ -28,7 +29,7 @@ NODE_KEYS = {'op', 'name', 'inputs', 'backward_source_id', 'control_deps', 'subg
 GRAPH_KEYS = {'nodes', 'arg_nodes', 'heads', 'node_row_ptr', 'attrs'}
 
 
-def checked_json(text):
+def checked_json(text: str) -> str:
     """Check the JSON ``text`` of a symbol; return it as MXNet writes it. Raises GraphError with the reason."""
     graph = _parsed(text)
     _require(
@@ -40,7 +41,8 @@ def checked_json(text):
         f'a symbol has 1 to {MAX_NODES} nodes',
     )
     version = _version(graph)
-    nodes, outputs = [], []
+    nodes: List[Dict[str, Any]] = []
+    outputs: List[int] = []
     for index, entry in enumerate(graph['nodes']):
         node = _checked_node(entry, index, outputs, version)
         outputs.append(_checked_outputs(node, version))
@@ -51,7 +53,7 @@ def checked_json(text):
     heads = graph['heads']
     _require(isinstance(heads, list) and 0 < len(heads) <= MAX_INPUTS, 'a symbol has at least one head')
     heads = [_reference(head, outputs, f'head {place}') for place, head in enumerate(heads)]
-    checked = {'nodes': nodes, 'arg_nodes': variables, 'heads': heads}
+    checked: Dict[str, Any] = {'nodes': nodes, 'arg_nodes': variables, 'heads': heads}
     if version is not None:
         checked['attrs'] = {'mxnet_version': ['int', version]}
     return json.dumps(checked, indent=2)

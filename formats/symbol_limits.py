@@ -1,12 +1,13 @@
-"""Sane bounds for the attributes of operators.
+"""Bounds for the attributes of operators.
 
-MXNet takes sizes from a symbol at their word: a ``num_outputs`` of two billion hangs it, a kernel of 0 divides by it, a
+MXNet does not check the sizes in a symbol: a ``num_outputs`` of two billion hangs it, it divides by a kernel of 0, a
 ``num_group`` of 0 kills the process. The bounds are far beyond any network and well inside what MXNet survives; they
 were found by mutating real symbols (``tests/fuzz_files.py``).
 """
 
 import math
 import re
+from typing import Mapping
 
 from runtime.errors import GraphError
 
@@ -66,8 +67,10 @@ _NUMBER = re.compile(r'[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?')
 _SIDES = re.compile(r'[0-9]{1,5}(?:, ?[0-9]{1,5}){0,3}')
 
 
-def check_attributes(operator, attrs, inputs):
-    """Raise GraphError if an attribute (dict str → str) of a node with so many ``inputs`` is out of all reason."""
+def check_attributes(operator: str, attrs: Mapping[str, str], inputs: int) -> None:
+    """Raise GraphError if an attribute of a node with so many ``inputs`` is outside the bounds, or one with which MXNet
+    reads outside its memory or ends the process.
+    """
     for key, value in attrs.items():
         if len(value) > MAX_CHARACTERS:
             raise GraphError(f'the value of {key} is {len(value)} characters long')
@@ -112,7 +115,7 @@ def _check_image_shape(value):
 
 
 def _numbers(value):
-    """The numbers in an attribute's text; one too long to be meant, or unreadable, is infinite."""
+    """The numbers in an attribute's text; one that cannot be read or has more than MAX_DIGITS digits is infinite."""
     return [_number(digits) for digits in _NUMBER.findall(value)]
 
 

@@ -1,15 +1,17 @@
-"""The operators that a symbol file may use, and what a node of one is on its own: how many inputs and outputs it truly
-has.
+"""The operators that a symbol file may use, and how many inputs and outputs a node of each has.
 
 MXNet has some 1,200 operators, among them ones that take a pointer as an attribute (``_Native``), read a file
 (``_cvimread``), call back into Python (``Custom``), overwrite their inputs (``sgd_update``) or reach outside their
-memory where a length is 0 (``SequenceLast``). A network needs none of these, so the list says what is welcome, not what
-is not. Other names of a listed operator (``Softmax`` for ``SoftmaxOutput``, ``_Plus`` for ``elemwise_add``) are
+memory where a length is 0 (``SequenceLast``). A network needs none of these, so the list names the operators that are
+allowed. Other names of a listed operator (``Softmax`` for ``SoftmaxOutput``, ``_Plus`` for ``elemwise_add``) are
 resolved by MXNet itself.
 """
 
+from __future__ import annotations
+
 import ctypes
 import functools
+from typing import Mapping
 
 from runtime import mx
 from runtime.errors import GraphError
@@ -64,13 +66,13 @@ KNOWN = frozenset(
 _NODE_ATTRIBUTES = ('ctx_group', 'lr_mult', 'wd_mult', 'force_mirroring', 'mirror_stage')
 
 
-def lone_node(operator, attrs):
-    """A symbol of one node of ``operator`` with these attributes (dict str → str): its inputs, auxiliary states
-    included, are variables of its own.
+def lone_node(operator: str, attrs: Mapping[str, str]) -> mx.sym.Symbol:
+    """A symbol of one node of ``operator`` with these attributes: its inputs, auxiliary states included, are variables
+    of its own.
 
     ``len`` of the symbol is the number of the node's outputs, ``list_inputs()`` names its inputs. Numbers in the
-    attributes must have been bounded before, since MXNet makes as many outputs as they say. Raises GraphError for an
-    operator that is not ``KNOWN``, or attributes that MXNet rejects.
+    attributes must have been checked before (``symbol_limits``), since MXNet makes as many outputs as they say. Raises
+    GraphError for an operator that is not ``KNOWN``, or attributes that MXNet rejects.
     """
     return _lone_node(
         operator, tuple(sorted((key, value) for key, value in attrs.items() if not _is_node_attribute(key)))
@@ -105,13 +107,13 @@ def is_known(operator: str) -> bool:
     return canonical_name(operator) in KNOWN
 
 
-def canonical_name(operator):
+def canonical_name(operator: str) -> str:
     """The name that MXNet itself uses for an operator: ``Reshape`` for ``reshape``. Raises GraphError for an operator
     that MXNet does not have.
     """
     name = ctypes.c_char_p()
     mx.base.check_call(mx.base._LIB.MXSymbolGetAtomicSymbolName(_creator(operator), ctypes.byref(name)))
-    return name.value.decode()
+    return (name.value or b'').decode()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -126,8 +128,8 @@ def _is_node_attribute(key):
     return key.startswith('__') and key.endswith('__') or key.endswith(_NODE_ATTRIBUTES)
 
 
-def first_line(error):
-    """What an MXNetError says, without the C++ stack trace below it."""
+def first_line(error: object) -> str:
+    """What an MXNetError says, in one line without the C++ stack trace below it."""
     text = str(error).split('MXNetError: ', 1)[-1]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:300] if lines else 'unknown reason'

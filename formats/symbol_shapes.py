@@ -1,8 +1,8 @@
-"""The shapes inside a network, worked out twice: for the whole, and for each node on its own.
+"""The shapes inside a network, inferred twice: for the whole, and for each node on its own.
 
-MXNet's own inference lets some operators overrule what their inputs are: BatchNorm declares its gamma as long as the
-data has channels, even where another operator computes a gamma of another length, and that operator then writes beyond
-the memory it was given. The second look finds every such case.
+MXNet's own inference lets some operators overrule the shapes of their inputs: BatchNorm declares its gamma as long as
+the data has channels, even where another operator computes a gamma of another length, and that operator then writes
+beyond the memory it was given. The second inference finds every such case.
 """
 
 import functools
@@ -50,8 +50,8 @@ _DEMANDS = {
 def check_shapes(
     symbol: 'mx.sym.Symbol', input_shapes: Dict[str, Shape], path: str, lacks_inputs: bool = False
 ) -> None:
-    """Make sure that a symbol from a file may be bound with these inputs (dict name → shape); ``path`` is what errors
-    call it.
+    """Check that a symbol from a file may be bound with these inputs (dict name → shape); ``path`` is what errors call
+    it.
 
     Raises GraphError naming the node whose shapes do not fit together, or whose output is larger than MXNet can count.
     Nodes whose shapes do not follow from ``input_shapes`` are passed over. With ``lacks_inputs``, ``input_shapes`` are
@@ -74,8 +74,8 @@ def check_bound(symbol: 'mx.sym.Symbol', arrays: Mapping[str, Any]) -> None:
 
 
 def check_sizes(symbol: 'mx.sym.Symbol', image_shapes: Dict[str, Shape], path: str, lacks_inputs: bool = False) -> None:
-    """Make sure that a symbol from a file asks for no more memory than networks need, with the images that it says it
-    takes (dict name → shape of one); ``path`` is what errors call it, and ``lacks_inputs`` is as in ``check_shapes``.
+    """Check that a symbol from a file needs no more memory than networks do, with the images that it says it takes
+    (dict name → shape of one); ``path`` is what errors call it, and ``lacks_inputs`` is as in ``check_shapes``.
     Raises GraphError.
     """
     of_image: List[bool] = []  # whether a node is computed from an image, not from parameters alone

@@ -1,4 +1,4 @@
-"""Members of a tar file, compressed by gzip or not, read without trusting what the archive says of sizes."""
+"""Members of a tar file, compressed by gzip or not. The sizes that the archive says are checked before use."""
 
 import gzip
 import tarfile
@@ -50,6 +50,7 @@ class _Limited:
         self._source, self._left, self._most = source, most, most
 
     def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes. Raises DataError once more than ``most`` were read."""
         data = self._source.read(size)
         self._left -= len(data)
         if self._left < 0:

@@ -1,16 +1,16 @@
-"""PyTorch's ``.pth`` files, both forms, without PyTorch: the zip archive of today and the row of pickles from before
-1.6.
+"""PyTorch's ``.pth`` files, both forms, without PyTorch: the zip archive of today and the sequence of pickles from
+before 1.6.
 
-The pickle says which tensor lies where in which storage; it is read as data (``torch_pickle``), and every claim is
+The pickle says which tensor is where in which storage; it is read as data (``torch_pickle``), and every number in it is
 checked against the bytes there are. (``torch.load`` with ``weights_only=True`` executes nothing either, but takes the
 size of a storage from the pickle and reads past its end.)
 """
 
-import collections
 import io
 import math
 import struct
 import zipfile
+from typing import BinaryIO, Dict, NamedTuple, Type, Union
 
 import numpy as np
 
@@ -50,19 +50,26 @@ PARAMETER = Name('torch._utils._rebuild_parameter')
 STATE_KEYS = ('state_dict', 'model_state_dict', 'model', 'net')
 DATA_PARALLEL = 'module.'
 
-_Storage = collections.namedtuple('_Storage', 'kind key numel')
+
+class _Storage(NamedTuple):
+    """Numbers in a row, of which tensors are parts: a key of DTYPES, the name in the file, and how many there are."""
+
+    kind: str
+    key: str
+    numel: int
 
 
-def load_torch_state(path):
+def load_torch_state(path: str) -> Dict[str, np.ndarray]:
     """Read a state dict: a dict name → np.ndarray (bfloat16 becomes float32), in the file's order.
 
-    The state dict may lie in a checkpoint under ``state_dict`` and the like, and names lose a leading ``module.``.
+    The state dict may be a part of a checkpoint, under ``state_dict`` and the like. A leading ``module.`` is removed
+    from names.
     Raises CheckpointError for a file that is damaged, holds anything but tensors where the tensors should be, or is no
     state dict.
     """
     with open_regular(path, error=CheckpointError) as source:
         size = size_of(source)
-        form = _ZipFile if source.read(4) == ZIP_MAGIC else _LegacyFile
+        form: Union[Type[_ZipFile], Type[_LegacyFile]] = _ZipFile if source.read(4) == ZIP_MAGIC else _LegacyFile
         source.seek(0)
         contents = form(source, path, size)
     tensors = {}
@@ -151,8 +158,8 @@ def _end(offset, size, stride):
 
 
 def _storages_of(root, path):
-    """All storages that a pickle refers to, key → _Storage; walked without recursion, since a pickle nests as deep as
-    it likes.
+    """All storages that a pickle refers to, key → _Storage; found without recursion, since a pickle may nest to any
+    depth.
     """
     found, pending, seen = {}, [root], set()
     while pending:
@@ -177,13 +184,13 @@ def _storages_of(root, path):
 class _ZipFile:
     """The form since PyTorch 1.6: ``data.pkl`` and one uncompressed member for each storage."""
 
-    def __init__(self, source, path, size):
+    def __init__(self, source: BinaryIO, path: str, size: int) -> None:
         if _directory_size(source, size) > MAX_DIRECTORY:
             raise CheckpointError(f'{path}: cut off, or its directory is longer than any that PyTorch writes')
         try:
             with zipfile.ZipFile(source) as archive:
                 self._read(archive, path, size)
-        # zipfile answers damage with nearly every exception there is.
+        # zipfile raises nearly every kind of exception for a damaged file.
         except (
             zipfile.BadZipFile,
             ValueError,
@@ -250,7 +257,7 @@ class _LegacyFile:
     and bytes.
     """
 
-    def __init__(self, source, path, size):
+    def __init__(self, source: BinaryIO, path: str, size: int) -> None:
         if read_pickle(source, path, size) != LEGACY_MAGIC or read_pickle(source, path, size) != LEGACY_PROTOCOL:
             raise CheckpointError(f'{path}: this is no PyTorch file')
         system = read_pickle(source, path, size)

@@ -1,13 +1,13 @@
 """The pickle inside a PyTorch file, read as data.
 
-A pickle is a program. This machine knows only the instructions that a state dict is made of, and none of them calls
-anything: a class or function that the pickle names stays a name, a call of it becomes a note of what would have been
-called with what. So nothing can be executed, whatever the file says, and neither ``pickle`` nor PyTorch is needed.
+A pickle is a program. The machine in this module knows only the instructions that a state dict is made of, and none of
+them calls anything: a class or function becomes a ``Name``, a call becomes a ``Call``, which holds the function and the
+arguments. So nothing can be executed, whatever the file says, and neither ``pickle`` nor PyTorch is needed.
 """
 
-import collections
 import pickletools
 import struct
+from typing import Any, BinaryIO, Callable, Dict, List, NamedTuple, Sequence
 
 from runtime.errors import CheckpointError
 
@@ -16,9 +16,26 @@ MAX_INSTRUCTIONS = 200_000
 # The name of a class is one line; a longer number takes Python minutes.
 MAX_LINE = 1000
 
-Name = collections.namedtuple('Name', 'dotted')
-Call = collections.namedtuple('Call', 'function arguments')
-Stored = collections.namedtuple('Stored', 'reference')
+
+class Name(NamedTuple):
+    """A class or a function, by its module and name with dots between."""
+
+    dotted: str
+
+
+class Call(NamedTuple):
+    """A call that the pickle asks for and that is not made: a function and its arguments, as far as they are sound."""
+
+    function: Any
+    arguments: Any
+
+
+class Stored(NamedTuple):
+    """A persistent reference: in PyTorch's files, what describes a storage."""
+
+    reference: Any
+
+
 _MARK = object()
 
 _PUSH_ARGUMENT = {
@@ -35,7 +52,7 @@ _PUSH_ARGUMENT = {
     'BINSTRING',
     'SHORT_BINSTRING',
 }
-_PUSH_NEW = {
+_PUSH_NEW: Dict[str, Callable[[], object]] = {
     'NONE': lambda: None,
     'NEWTRUE': lambda: True,
     'NEWFALSE': lambda: False,
@@ -47,15 +64,18 @@ _TUPLE_SIZES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
 _IGNORED = {'PROTO', 'FRAME'}
 
 
-def read_pickle(source, path, size):
-    """Read one pickle from the binary file ``source`` of ``size`` bytes, which then stands behind it.
+def read_pickle(source: BinaryIO, path: str, size: int) -> Any:
+    """Read one pickle from the binary file ``source`` of ``size`` bytes, from where it stands to the end of the pickle.
 
     Returns plain Python values, with ``Name`` for a class or function, ``Call`` for a call and ``Stored`` for a
-    persistent reference. An ``OrderedDict()`` is a dict. Raises CheckpointError for anything that no state dict holds.
+    persistent reference. An ``OrderedDict()`` is a dict. Raises CheckpointError for anything that no state dict holds;
+    ``path`` is what it calls the file.
     """
     machine = _Machine()
     try:
-        for count, (instruction, argument, _) in enumerate(pickletools.genops(_WithinFile(source, size))):
+        # It needs nothing but read, readline and tell, though its type asks for all of a file.
+        instructions = pickletools.genops(_WithinFile(source, size))  # type: ignore[arg-type]
+        for count, (instruction, argument, _) in enumerate(instructions):
             if count > MAX_INSTRUCTIONS:
                 raise CheckpointError('the pickle is longer than any state dict')
             if instruction.name == 'STOP':
@@ -73,24 +93,32 @@ def read_pickle(source, path, size):
 class _WithinFile:
     """A file that never reads past its end: a plain ``read`` allocates any length that a damaged file claims."""
 
-    def __init__(self, source, size):
+    def __init__(self, source: BinaryIO, size: int) -> None:
         self.source, self.size = source, size
         self.tell = source.tell
 
-    def read(self, count):
+    def read(self, count: int) -> bytes:
+        """Up to ``count`` bytes."""
         return self.source.read(min(count, self.size - self.source.tell()))
 
-    def readline(self):
+    def readline(self) -> bytes:
+        """The next line, at most MAX_LINE bytes of it."""
         return self.source.readline(MAX_LINE)
 
 
 class _Machine:
-    """A stack and a memo, as in pickle, without the power to call."""
+    """A stack and a memo, as in pickle, that cannot call anything. Where an instruction makes no sense, it raises
+    ValueError, IndexError, KeyError or TypeError.
+    """
 
-    def __init__(self):
-        self.stack, self.memo = [], {}
+    def __init__(self) -> None:
+        self.stack: List[Any] = []
+        self.memo: Dict[int, Any] = {}
 
-    def step(self, name, argument):
+    def step(self, name: str, argument: Any) -> None:
+        """Carry out the instruction ``name`` of ``pickletools``. Raises CheckpointError for one that no state dict
+        needs.
+        """
         if name in _PUSH_ARGUMENT:
             self.stack.append(argument)
         elif name in _PUSH_NEW:
@@ -105,40 +133,49 @@ class _Machine:
                 )
             handler(self, argument)
 
-    def pop(self):
+    def pop(self) -> Any:
+        """Take the last value off the stack."""
         value = self.stack.pop()
         if value is _MARK:
             raise ValueError('a mark where a value should be')
         return value
 
-    def pop_many(self, count):
+    def pop_many(self, count: int) -> List[Any]:
+        """Take the last ``count`` values off the stack, in the order in which they were put there."""
         return [self.pop() for _ in range(count)][::-1]
 
-    def pop_to_mark(self):
+    def pop_to_mark(self) -> List[Any]:
+        """Take all values behind the last mark, and the mark, off the stack."""
         items = []
         while self.stack[-1] is not _MARK:
             items.append(self.stack.pop())
         self.stack.pop()
         return items[::-1]
 
-    def remember(self, key):
+    def remember(self, key: int) -> None:
+        """Keep the last value of the stack in the memo."""
         self.memo[key] = self.stack[-1]
 
-    def recall(self, key):
+    def recall(self, key: int) -> None:
+        """Put a value of the memo onto the stack."""
         self.stack.append(self.memo[key])
 
-    def push_name(self, *parts):
+    def push_name(self, *parts: object) -> None:
         # A tuple that holds another one twice, which holds another one twice, would be a name without end.
-        if not all(isinstance(part, str) for part in parts):
+        """Put a Name of these ``parts`` onto the stack."""
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) < len(parts):
             raise ValueError('a name that is not text')
-        self.stack.append(Name('.'.join(parts)))
+        self.stack.append(Name('.'.join(texts)))
 
-    def call(self):
+    def call(self) -> None:
+        """Replace a function and its arguments by a Call, or by a dict for ``OrderedDict()``."""
         function, arguments = self.pop_many(2)
         is_empty_dict = function == Name('collections.OrderedDict') and arguments == ()
         self.stack.append({} if is_empty_dict else Call(function, arguments))
 
-    def set_items(self, pairs):
+    def set_items(self, pairs: Sequence[Any]) -> None:
+        """Put ``pairs``, keys and values in turn, into the dict on the stack; other objects ignore them."""
         target = self.stack[-1]
         if len(pairs) % 2:
             raise ValueError('a key without a value')
@@ -149,12 +186,13 @@ class _Machine:
             if isinstance(target, dict):
                 target[key] = value
 
-    def append_items(self, items):
+    def append_items(self, items: Sequence[Any]) -> None:
+        """Put ``items`` into the list on the stack; other objects ignore them."""
         if isinstance(self.stack[-1], list):
             self.stack[-1].extend(items)
 
 
-_HANDLERS = {
+_HANDLERS: Dict[str, Callable[[_Machine, Any], object]] = {
     'MARK': lambda machine, _: machine.stack.append(_MARK),
     'TUPLE': lambda machine, _: machine.stack.append(tuple(machine.pop_to_mark())),
     'BINPUT': _Machine.remember,
