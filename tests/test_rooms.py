@@ -10,7 +10,7 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ORDER = ['bootstrap', 'runtime', 'formats', 'graphs', 'symbols', 'optimizers', 'interop', 'train', 'tools']
-TYPED = ['bootstrap', 'runtime', 'formats', 'graphs', 'symbols', 'optimizers', 'interop']
+TYPED = ['bootstrap', 'runtime', 'formats', 'graphs', 'symbols', 'optimizers', 'interop', 'train']
 
 
 def modules():

@@ -9,27 +9,31 @@ import tqdm
 from graphs.preprocessing import Preprocessing
 from runtime.errors import DataError, UserError
 
+from .data.arrays import Dataset
 from .data.augment import RGB_MEAN, RGB_STD
 from .data.datasets import eval_iterator
+from .engines.interface import Batches
 from .metrics import Tally
 
 BATCH = 100
 # From images (N, channels, height, width) to the outputs before the softmax, one array for each; the first is scored.
 Predict = Callable[[np.ndarray], List[np.ndarray]]
+Numbers = Tuple[float, ...]  # one for each channel, or one for all
 
 
 def accuracy(
     predict: Predict,
-    dataset,
-    mean: Optional[tuple] = None,
-    std: Optional[tuple] = None,
+    dataset: Dataset,
+    mean: Optional[Numbers] = None,
+    std: Optional[Numbers] = None,
     progress: Optional[str] = None,
     preprocessing: Optional[Preprocessing] = None,
 ) -> float:
     """The part of all test images of ``dataset`` that a network classifies right; see ``score``.
 
     ``mean`` and ``std`` are subtracted from pixels of 0..255, and divided by; None: what the network's own
-    ``preprocessing`` says, or else the authors' constants. A warning says where that names another data set.
+    ``preprocessing`` says, or else the authors' constants. Where ``preprocessing`` names another data set, a warning
+    says so.
     """
     warn_of_another(preprocessing, dataset.name)
     images = eval_iterator(dataset, BATCH, *normalisation(preprocessing, mean, std))
@@ -37,8 +41,8 @@ def accuracy(
 
 
 def normalisation(
-    preprocessing: Optional[Preprocessing], mean: Optional[tuple] = None, std: Optional[tuple] = None
-) -> Tuple[tuple, tuple]:
+    preprocessing: Optional[Preprocessing], mean: Optional[Numbers] = None, std: Optional[Numbers] = None
+) -> Tuple[Numbers, Numbers]:
     """(mean, std) as given, or else as a network's own ``preprocessing`` says, or else the authors' constants."""
     known = (preprocessing.mean, preprocessing.std) if preprocessing else (RGB_MEAN, RGB_STD)
     return mean or known[0], std or known[1]
@@ -55,7 +59,7 @@ def warn_of_another(preprocessing: Optional[Preprocessing], dataset: str) -> Non
 
 def score(
     predict: Predict,
-    iterator,
+    iterator: Batches,
     top_k: int = 0,
     progress: Optional[str] = None,
     num_classes: Optional[int] = None,

@@ -1,5 +1,7 @@
 """``--finetune``: a network that starts from the weights of a checkpoint, and from nothing else of it."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
@@ -14,7 +16,10 @@ from runtime import mx
 from runtime.errors import CheckpointError
 from symbols import NETWORKS
 
+from .engines.interface import Params
+
 CLASSIFIER_DEVIATION = 0.01
+Shape = Tuple[int, ...]
 
 
 def name_checkpoint(args: argparse.Namespace) -> None:
@@ -37,14 +42,14 @@ def name_checkpoint(args: argparse.Namespace) -> None:
 
 
 def restart_weights(
-    arg_params: dict,
-    aux_params: dict,
-    shapes: Dict[str, tuple],
+    arg_params: Params,
+    aux_params: Params,
+    shapes: Dict[str, Shape],
     origin: str,
     lambda_init: float = 1.0,
     classifier: Tuple[str, ...] = (),
     seed: int = 0,
-) -> Tuple[dict, dict]:
+) -> Tuple[Params, Params]:
     """The weights of a checkpoint for a network that may have other λ and another number of classes.
 
     ``shapes`` maps each parameter of the network to its shape; a λ that the checkpoint lacks starts at ``lambda_init``.
@@ -80,7 +85,9 @@ def restart_weights(
     return dict(arg_params, **fresh), dict(aux_params)
 
 
-def weights_of(finetune: str, symbol, shapes: dict, lambda_init: float, seed: int = 0) -> Tuple[dict, dict]:
+def weights_of(
+    finetune: str, symbol: mx.sym.Symbol, shapes: Dict[str, Shape], lambda_init: float, seed: int = 0
+) -> Tuple[Params, Params]:
     """(arg_params, aux_params) for ``symbol`` from the checkpoint ``finetune``; ``shapes`` are those of its inputs.
 
     Raises CheckpointError where there is none, or the weights do not fit: see ``restart_weights``.
@@ -91,15 +98,15 @@ def weights_of(finetune: str, symbol, shapes: dict, lambda_init: float, seed: in
 
 
 def fitting_weights(
-    symbol,
-    arg_params: dict,
-    aux_params: dict,
-    shapes: dict,
+    symbol: mx.sym.Symbol,
+    arg_params: Params,
+    aux_params: Params,
+    shapes: Dict[str, Shape],
     origin: str,
     lambda_init: float,
     classifier: Tuple[str, ...] = (),
     seed: int = 0,
-) -> Tuple[dict, dict]:
+) -> Tuple[Params, Params]:
     """``restart_weights`` for ``symbol``; ``shapes`` are those of its inputs."""
     arg_shapes, _, aux_shapes = symbol.infer_shape(**shapes)
     wanted = dict(zip(symbol.list_arguments(), arg_shapes), **dict(zip(symbol.list_auxiliary_states(), aux_shapes)))
@@ -114,7 +121,7 @@ def fitting_weights(
     )
 
 
-def _first_values(shapes: Dict[str, tuple], seed: int) -> dict:
+def _first_values(shapes: Dict[str, Shape], seed: int) -> Params:
     random = np.random.RandomState(seed)
     return {
         name: mx.nd.array(random.normal(0, CLASSIFIER_DEVIATION, shape)) if len(shape) > 1 else mx.nd.zeros(shape)

@@ -1,11 +1,11 @@
 """Start a run of several workers, with MXNet's parameter servers and their scheduler, on this machine or over ssh.
 
-    python train/launch.py -n 2 -s 1 python train/train_cifar.py --kv-store dist_sync ... python train/launch.py -n 8 -H
-    node1,node2 python train/train_imagenet.py --kv-store dist_device_sync --gpus 0,1,2,3 ...
+    python train/launch.py -n 2 -s 1 python train/train_cifar.py --kv-store dist_sync ...
+    python train/launch.py -n 8 -H node1,node2 python train/train_imagenet.py --kv-store dist_device_sync --gpus 0,1 ...
 
 Ctrl-C (or SIGTERM) lets the workers save and end; a second one kills them. When a process dies, all others are ended,
-and the exit code is that of the dead. Over ssh, the project and its environment must lie at the same path on every
-machine, and ssh must ask no questions.
+and the exit code is that of the first one that died. Over ssh, the project and its environment must be at the same path
+on every machine, and ssh must ask no questions.
 
 Every run has a new secret, by which its processes know each other: docs/distributed.md, Trust.
 """
@@ -24,7 +24,7 @@ import time
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 # Nothing of the project is imported: runtime sets OMP_NUM_THREADS, which the processes started here would inherit.
-AFTER_ANOTHER = 3  # exit code of who ended because another process did: that of runtime.errors.AnotherEndedError
+AFTER_ANOTHER = 3  # exit code of a process that ended because another one did: as runtime.errors.AnotherEndedError
 SUPERVISOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'distributed', 'supervisor.py')
 PASSED_ON = (
     'OMP_NUM_THREADS',
@@ -37,7 +37,7 @@ PASSED_ON = (
     'CUDA_',
     'NCCL_',
 )  # to other machines: beginnings of names
-GRACE_SECONDS = 3  # in which the others may say what the end of one means to them
+GRACE_SECONDS = 3  # in which the others may still log something after one has ended
 MAX_HOST_BYTES, MAX_HOST_NAME = 1 << 20, 300
 MOST_PROCESSES = 4096
 TIME_TO_SAVE = 120  # seconds from a signal to the end
@@ -46,6 +46,7 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
+    """Start the run that the command line ``argv`` says and wait for it; returns the exit code."""
     args = parser().parse_args(argv)
     if not args.command:
         _refuse(
@@ -58,6 +59,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def parser() -> 'Parser':
+    """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         '-n', '--num-workers', type=_positive, required=True, help='how many workers, each of which runs COMMAND'
@@ -84,12 +86,13 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
+        """Print ``message`` and end the process with exit code 2."""
         _refuse(f'{message} (--help explains)')
 
 
 class Run:
-    """The processes of a run. None of them outlives the block, nor this process, however it ends: each has a supervisor
-    that kills it when its stdin closes.
+    """The processes of a run. All of them end with the block, or with this process, even by a kill: each has a
+    supervisor that kills it when its stdin closes.
     """
 
     def __init__(self, num_workers: int, num_servers: int, hosts: List[Optional[str]], command: List[str]) -> None:
@@ -155,7 +158,7 @@ class Run:
 
     def _verdict(self, dead):
         if dead:
-            # Who ended because another did is not the one to name.
+            # Name a process that did not end because of another one.
             first = next((process for process in dead if process.code != AFTER_ANOTHER), dead[0])
             _say(f'error: {first.exit_summary()}; all others were ended')
             return first.code
@@ -209,6 +212,7 @@ class Process:
         threading.Thread(target=self._follow, daemon=True).start()
 
     def signal(self, number: int) -> None:
+        """Send a signal to the command and to all that it started."""
         self._tell(f'{int(number)}\n')
 
     def end(self) -> None:
@@ -222,6 +226,7 @@ class Process:
             self._supervisor.wait()
 
     def exit_summary(self) -> str:
+        """How it ended, and its last line of output: 'worker 1 ended with exit code 2 (error: …)'."""
         code = self.code or 0
         how = f'was killed by signal {code - 128}' if code > 128 else f'ended with exit code {code}'
         return f'{self.name} {how}' + (f' ({self._last})' if self._last else '')
@@ -243,8 +248,8 @@ class Process:
 
 
 def over_ssh(host: str, command: List[str], environment: Dict[str, str]) -> List[str]:
-    """The command line that runs ``command`` on ``host`` in the folder that this is, with ``environment`` and what of
-    this environment concerns it.
+    """The command line that runs ``command`` on ``host`` in a folder of the same path as this one, with ``environment``
+    and the variables PASSED_ON of this process.
     """
     passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     settings = [f'{name}={value}' for name, value in {**passed, **environment}.items()]

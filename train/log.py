@@ -67,13 +67,13 @@ class LogFile(logging.handlers.MemoryHandler):
 
 
 class _StrictFileHandler(logging.FileHandler):
-    def handleError(self, record):
+    def handleError(self, record: logging.LogRecord) -> None:
         with naming(self.baseFilename):
             raise  # noqa: PLE0704  (called from an except clause; logging would print a traceback and go on)
 
 
 class _AboveProgressBar(logging.Handler):
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         tqdm.tqdm.write(self.format(record), file=sys.stderr)
 
 

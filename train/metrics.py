@@ -27,6 +27,7 @@ class Tally:
         self.clear()
 
     def clear(self) -> None:
+        """Forget all images."""
         self.sums = {'count': 0, 'correct': 0, 'in_top_k': 0, 'loss': 0.0}
 
     @property

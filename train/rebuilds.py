@@ -5,13 +5,16 @@ A rebuild costs time: a proof, and where the step is compiled, compiling it anew
 rebuilt when it pays: when at least ``PART`` of its MACs are dead, or when nothing more is to die.
 """
 
+from __future__ import annotations
+
 import logging
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
 from graphs.alive import AliveCounter
 from graphs.complexity import Complexity, complexity
+from runtime import mx
 from runtime.errors import CannotShrinkError
 
 from .resizing import ResizableEngine
@@ -27,7 +30,7 @@ class Rebuilds:
     image by the name of the input.
     """
 
-    def __init__(self, engine: ResizableEngine, symbol, data_shapes: Dict[str, tuple]):
+    def __init__(self, engine: ResizableEngine, symbol: mx.sym.Symbol, data_shapes: Dict[str, Tuple[int, ...]]) -> None:
         self._engine, self._alive = engine, AliveCounter(symbol, data_shapes)
         self._now = complexity(symbol, data_shapes)
         self._speed: Optional[float] = None

@@ -19,8 +19,7 @@ from runtime.packages import Image
 from symbols import has_imagenet_stem, parse_image_shape
 
 from .build import cumulative_shrinkage, make_optimizer, network
-from .data.image_sources import named
-from .data.imagenet import Source
+from .data.image_sources import Source, named
 
 AUTO = 'auto'
 IMAGENET_STEM = 'imagenet'

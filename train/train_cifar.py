@@ -20,14 +20,15 @@ from train.data.datasets import (
 )
 from train.distributed.group import group_of
 from train.distributed.role import serve
+from train.engines.interface import Batches
 from train.fit import fit
 from train.log import open_log
 
 
 def parser() -> RecipeParser:
+    """The parser of this script, with the defaults of the paper's section 4.1."""
     made = training_parser(__doc__)
     add_data_args(made)
-    # Section 4.1 of the paper.
     made.set_defaults(
         network='resnet', num_layers=20, batch_size=64, num_epochs=240, lr=0.1, lr_step_epochs='120,160', wd=1e-4
     )
@@ -35,6 +36,7 @@ def parser() -> RecipeParser:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Train as the command line ``argv`` says; returns the exit code."""
     serve()  # does not return in a parameter server
     args = parser().parse_args(argv)
     shape = parse_image_shape(args.image_shape or DATASETS[args.dataset].image_shape)
@@ -42,6 +44,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     check_arguments(args, shape, classes)
     with group_of(args) as group:
         open_log(rank=group.rank)
+        train: Batches
+        val: Batches
         if args.benchmark:
             train = val = synthetic_data(args.batch_size, shape, classes, (args.num_examples or 50000) // group.size)
         else:

@@ -23,6 +23,7 @@ from train.data.imagenet import (
 )
 from train.distributed.group import group_of
 from train.distributed.role import serve
+from train.engines.interface import Batches
 from train.finetune import name_checkpoint
 from train.fit import fit
 from train.log import open_log
@@ -86,6 +87,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     with group_of(args) as group:
         open_log(rank=group.rank)
         preprocessing = None
+        train: Batches
+        validation: Batches
         if args.benchmark:
             train = validation = synthetic_data(
                 args.batch_size, shape, args.num_classes, (args.num_examples or TRAINING_IMAGES) // group.size
@@ -97,9 +100,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
                 raise UserError(
                     f'the images have {len(classes)} classes, the network {args.num_classes}; check --num-classes'
                 )
-            train, validation, _ = imagenet_from_args(
+            found = imagenet_from_args(
                 args, shape, args.num_classes, args.batch_size, True, group.rank, group.size, sources
             )
+            assert found.train is not None  # with_training
+            train, validation = found.train, found.validation
             preprocessing = preprocessing_for(args, shape, classes)
         if args.test_io:
             logging.info('%.1f images/s over the epoch', test_io(train))

@@ -1,5 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from any of their official layouts, each file checked by its sum before anything is made of
-it.
+"""CIFAR-10 and CIFAR-100 from any of their official layouts, each file checked by its sum before it is used.
 
 The layouts: a folder of binary files, a folder of Python pickles, and a .tar.gz of either, which is read where it is
 and never unpacked.
@@ -7,7 +6,7 @@ and never unpacked.
 
 import hashlib
 import os
-from typing import Callable, NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from formats.tar_files import read_members
 from runtime.errors import DataError
 from runtime.reading import MB, read_bytes
 
+from .arrays import Split
 from .cifar_pickle import read_batch
 
 PIXELS = 3 * 32 * 32
@@ -46,7 +46,8 @@ class Cifar(NamedTuple):
     test: Tuple[Part, ...]
 
     @property
-    def parts(self):
+    def parts(self) -> Tuple[Part, ...]:
+        """The files of training images, then those of test images."""
         return self.train + self.test
 
 
@@ -83,23 +84,23 @@ class Source(NamedTuple):
     where: str  # for messages
     python: bool  # pickles, not binary files
     present: Tuple[str, ...]  # names of the files there, whole or not
-    read: Callable  # name -> bytes
+    read: Callable[[str], bytes]  # from the name of a file to its contents
 
 
-def read_cifar(cifar, path):
+def read_cifar(cifar: Cifar, path: str) -> Split:
     """Read ``cifar`` (CIFAR10 or CIFAR100) from ``path``: a folder with one of the layouts, the folder around it, or an
     archive.
 
     Returns (train images, train labels, test images, test labels): uint8 (N, 3, 32, 32) and int32 (N,), for CIFAR-100
-    the fine labels. Raises ``DataError`` when nothing of the kind is there, a file is missing, or one differs from the
-    official file.
+    the fine labels. Raises DataError where there are no such files, one is missing, or one differs from the official
+    file.
     """
     if not os.path.exists(path):
         raise DataError(f'{path}: no such folder or file; --data-dir is the folder that holds {_wanted(cifar)}')
     sources = find_sources(cifar, path)
     if not sources:
         raise DataError(f'{path}: no {cifar.name} files here; expected one of {_wanted(cifar)}')
-    # Half a layout is no obstacle where another one is whole.
+    # Where several layouts are there, the one that lacks the fewest files is read.
     source = min(sources, key=lambda candidate: len(missing(cifar, candidate)))
     if missing(cifar, source):
         raise DataError(
@@ -110,13 +111,15 @@ def read_cifar(cifar, path):
     return read_source(cifar, source)
 
 
-def read_source(cifar, source):
-    """As ``read_cifar``, from a source where nothing is ``missing``."""
+def read_source(cifar: Cifar, source: Source) -> Split:
+    """As ``read_cifar``, from a source that lacks no file."""
     return _read_parts(cifar, source, cifar.train) + _read_parts(cifar, source, cifar.test)
 
 
-def find_sources(cifar, path):
-    """Every ``Source`` in, or directly below, the folder ``path``; or the one that the archive ``path`` is."""
+def find_sources(cifar: Cifar, path: str) -> List[Source]:
+    """Every Source in, or directly below, the folder ``path``; or the one that the archive ``path`` is. Raises
+    DataError for a damaged archive.
+    """
     if not os.path.isdir(path):
         return [_archive(cifar, path)]
     found = []
@@ -124,19 +127,23 @@ def find_sources(cifar, path):
         folders = [_folder(cifar, folder, python) for folder in (path, os.path.join(path, cifar.folder_names[python]))]
         found += [folder for folder in folders if folder.present]
     archives = [os.path.join(path, name) for name in cifar.archive_names]
-    # An archive takes seconds to look into, so it comes into question only where no folder is whole.
+    # It takes seconds to read an archive, so it is read only where no folder is whole.
     if all(missing(cifar, folder) for folder in found):
         found += [_archive(cifar, archive) for archive in archives if os.path.isfile(archive)]
     return found
 
 
-def missing(cifar, source):
+def missing(cifar: Cifar, source: Source) -> List[str]:
     """The names of the files that ``source`` lacks."""
     return [name for name in (file_name(part, source.python) for part in cifar.parts) if name not in source.present]
 
 
-def check_sum(where, data, algorithm, expected, remedy='delete it and get it again'):
-    """Raise ``DataError`` unless ``data`` (bytes) has the sum ``expected``."""
+def check_sum(
+    where: str, data: bytes, algorithm: str, expected: str, remedy: str = 'delete it and get it again'
+) -> None:
+    """Raise DataError, which names ``where`` and the ``remedy``, unless ``data`` has the sum ``expected`` by the
+    ``algorithm`` of hashlib.
+    """
     found = hashlib.new(algorithm, data).hexdigest()
     if found != expected:
         raise DataError(
@@ -145,7 +152,7 @@ def check_sum(where, data, algorithm, expected, remedy='delete it and get it aga
         )
 
 
-def file_name(part, python):
+def file_name(part: Part, python: bool) -> str:
     """The name of ``part`` in the Python or the binary version."""
     return part.name if python else part.name + '.bin'
 
@@ -161,7 +168,7 @@ def _read_part(cifar, source, part):
     data = source.read(name)
     where = os.path.join(source.where, name)
     if source.python:
-        # Not even a careful reader is shown a pickle that is not the official one.
+        # Only the official pickle is read, though the reader runs nothing.
         check_sum(where, data, 'md5', part.md5)
         pixels, labels = read_batch(data, cifar.labels_key)
         return pixels.reshape(-1, 3, 32, 32), labels
@@ -181,7 +188,7 @@ def _folder(cifar, folder, python):
 
 
 def _archive(cifar, path):
-    """Reads all files that matter at once, since a .tar.gz can only be read from the front."""
+    """The Source of an archive. All its files are read at once, since a .tar.gz can only be read from the front."""
     names = {file_name(part, python): python for part in cifar.parts for python in (False, True)}
     contents = read_members(
         path,

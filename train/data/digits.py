@@ -6,12 +6,14 @@ import numpy as np
 
 from runtime.errors import MissingDependencyError
 
+from .arrays import Split
 
-def load_digits_split(height, width):
+
+def load_digits_split(height: int, width: int) -> Split:
     """The digits as images of (3, height, width), in a fixed split of 1,437 for training and 360 for testing.
 
     Returns (train images, train labels, test images, test labels); images are uint8 (N, 3, height, width), white (255)
-    on black (0).
+    on black (0); labels are int32 (N,). Raises MissingDependencyError without scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits

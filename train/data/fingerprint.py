@@ -1,4 +1,4 @@
-"""What tells one data set from another: the number of its images, and a checksum."""
+"""What identifies a data set: the number of its images, and a checksum."""
 
 import hashlib
 from typing import Any, Dict, Iterable

@@ -1,26 +1,26 @@
-"""What the authors' pipeline does to an image, to the letter of MXNet's ``ImageRecordIter``: random crops, colours and
+"""What the authors' pipeline does to an image, exactly as MXNet's ``ImageRecordIter``: random crops, colours and
 mirroring; the centre for validation.
 
-The letter includes what looks odd: grey is weighed as if blue were red, and the noise on colours is rounded down.
-(tests/test_data_image_stock.py holds this beside MXNet's iterator.) Nothing here draws a random number: ``draw`` draws
-for many images at once, and what is done to one follows from its row.
+That includes what looks odd: grey is weighed as if blue were red, and the noise on colours is rounded down.
+(tests/test_data_image_stock.py compares with MXNet's iterator.) Only ``draw`` draws random numbers, for many images at
+once; what is done to one image follows from its row of them.
 """
 
 import itertools
 import math
-from typing import NamedTuple, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from runtime.errors import DataError
 from runtime.packages import cv2
 
-from .augment import RGB_MEAN, RGB_STD
+from .augment import RGB_MEAN, RGB_STD, PerChannel
 from .image_decode import decode, inspect
 
 ATTEMPTS = 10
-# A row of draws: areas, aspects and swaps of each attempt, where the crop lies, mirror, magnitudes and order of the
-# colours, all uniform; then the normal ones.
+# A row of draws: areas, aspects and swaps of each attempt, the place of the crop, mirror, magnitudes and order of the
+# colours, all uniform in [0, 1); then the normal ones, for the noise on colours.
 AREA, ASPECT, SWAP, TOP, LEFT = 0, ATTEMPTS, 2 * ATTEMPTS, 3 * ATTEMPTS, 3 * ATTEMPTS + 1
 MIRROR, COLOURS, ORDER, NOISE = LEFT + 1, LEFT + 2, LEFT + 5, LEFT + 6
 DRAWS = NOISE + 3
@@ -37,14 +37,14 @@ class ImageAugmentation(NamedTuple):
 
     area: Tuple[float, float] = (0.08, 1.0)  # of the crop, relative to the image
     aspect: Tuple[float, float] = (3 / 4, 4 / 3)  # of the crop; it is turned half of the time
-    brightness: float = 0.4  # multiplied by 1 ± so much
+    brightness: float = 0.4  # the image is multiplied by a number from 1 - 0.4 to 1 + 0.4
     contrast: float = 0.4
     saturation: float = 0.4
     pca_noise: float = 0.1  # standard deviation along the principal components
     mirror: bool = True
 
 
-def draw(generator, count):
+def draw(generator: np.random.Generator, count: int) -> np.ndarray:
     """Random rows for ``count`` images, float64 (count, DRAWS), from a ``numpy.random.Generator``."""
     return np.concatenate([generator.random((count, NOISE)), generator.standard_normal((count, DRAWS - NOISE))], axis=1)
 
@@ -52,18 +52,24 @@ def draw(generator, count):
 class RandomView:
     """Training images, augmented; ``image_shape`` is (3, height, width)."""
 
-    # Nothing of what the network sees is lost at half the size, and decoding takes half the time.
+    # Where the crop is large enough, the network loses nothing by decoding at half the size, in half the time.
     reductions: Tuple[int, ...] = (4, 2)
 
-    def __init__(self, image_shape, augmentation=None, mean=RGB_MEAN, std=RGB_STD):
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        augmentation: Optional[ImageAugmentation] = None,
+        mean: PerChannel = RGB_MEAN,
+        std: PerChannel = RGB_STD,
+    ) -> None:
         _, self._height, self._width = image_shape
         self._augmentation = augmentation or ImageAugmentation()
-        # Levels -255 … 510, normalised as the nearest that exist: a shift of all levels is then a piece of this.
+        # Levels -255 … 510, normalised as the nearest one in 0 … 255: a shift of all levels is then a part of this.
         self._levels = _normalised(np.arange(-255, 511).clip(0, 255), mean, std)
 
-    def __call__(self, data, draws, out):
+    def __call__(self, data: bytes, draws: np.ndarray, out: np.ndarray) -> None:
         """Decode the image file ``data`` and write it, augmented by a row of ``draws`` and normalised, into ``out``,
-        float32 (3, height, width), RGB.
+        float32 (3, height, width), RGB. Raises DataError for a damaged image.
         """
         draws = draws.tolist()
         image = self._colours(self._crop(data, draws), draws)
@@ -119,10 +125,12 @@ class RandomView:
 
 class CentreView:
     """Images to validate with: the shorter side becomes ``resize`` pixels, and the centre of ``image_shape`` is cut
-    out.
+    out. Raises DataError where that is larger.
     """
 
-    def __init__(self, image_shape, resize, mean=RGB_MEAN, std=RGB_STD):
+    def __init__(
+        self, image_shape: Sequence[int], resize: int, mean: PerChannel = RGB_MEAN, std: PerChannel = RGB_STD
+    ) -> None:
         _, self._height, self._width = image_shape
         if resize < max(self._height, self._width):
             raise DataError(
@@ -131,8 +139,10 @@ class CentreView:
         self._resize = resize
         self._table = _normalised(np.arange(256), mean, std)
 
-    def __call__(self, data, draws, out):
-        """Decode ``data`` and write its centre, normalised, into ``out``; there is nothing to draw."""
+    def __call__(self, data: bytes, draws: Optional[np.ndarray], out: np.ndarray) -> None:
+        """Decode the image file ``data`` and write its centre, normalised, into ``out``, float32 (3, height, width),
+        RGB. ``draws`` is not used. Raises DataError for a damaged image.
+        """
         inspect(data)
         image = decode(data)
         height, width = image.shape[:2]
@@ -144,9 +154,16 @@ class CentreView:
         return _resize(image, height, width)
 
 
-def random_box(height, width, draws, augmentation, number=float):
-    """(top, left, height, width) of a crop of an image, by a row of ``draws``; None where no attempt fitted in, and the
-    centre is to be taken. ``number`` is the type that it is computed in.
+def random_box(
+    height: int,
+    width: int,
+    draws: Sequence[float],
+    augmentation: ImageAugmentation,
+    number: Callable[[float], Any] = float,
+) -> Optional[Tuple[int, int, int, int]]:
+    """(top, left, height, width) in pixels of a crop of an image, by a row of ``draws``; None where no attempt fits
+    into the image, and the centre is to be taken. ``number`` is the type that it is computed in, ``float`` or
+    ``np.float32``.
     """
     least, most, flattest, steepest = map(number, augmentation.area + augmentation.aspect)
     for attempt in range(ATTEMPTS):
@@ -160,18 +177,19 @@ def random_box(height, width, draws, augmentation, number=float):
     return None
 
 
-def change_brightness(image, strength):
+def change_brightness(image: np.ndarray, strength: float) -> np.ndarray:
+    """Each level of ``image``, uint8 (rows, columns, 3), times ``strength``."""
     return cv2.convertScaleAbs(image, alpha=strength)
 
 
-def change_contrast(image, strength):
-    """Away from, or towards, the mean grey."""
+def change_contrast(image: np.ndarray, strength: float) -> np.ndarray:
+    """Move each level away from (``strength`` > 1) or towards (< 1) the mean grey of the image."""
     grey = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
     return cv2.addWeighted(image, strength, image, 0, (1 - strength) * grey)
 
 
-def change_saturation(image, strength):
-    """Away from, or towards, the grey of each pixel."""
+def change_saturation(image: np.ndarray, strength: float) -> np.ndarray:
+    """Move each level away from (``strength`` > 1) or towards (< 1) the grey of its pixel."""
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2BGR)
     return cv2.addWeighted(image, strength, grey, 1 - strength, 0)
 
@@ -194,7 +212,7 @@ def _at_least(image, height, width):
     return image
 
 
-def centre(image, height, width):
+def centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """The middle of ``image``, (height, width, 3)."""
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]

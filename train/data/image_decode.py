@@ -1,8 +1,8 @@
-"""From the bytes of an image file to pixels: broken files are found, and no more of a JPEG is decoded than will be
-looked at.
+"""From the bytes of an image file to pixels: damaged files are found, and only the part of a JPEG that is needed is
+decoded.
 
-OpenCV decodes the first half of a JPEG that was cut in two, without a word; so the structure is followed here first,
-which takes a hundredth of the time.
+OpenCV decodes the first half of a JPEG that was cut in two, without an error. So the structure of the file is checked
+first, which takes a hundredth of the time.
 """
 
 from typing import Literal, NamedTuple, Optional, Union
@@ -18,12 +18,12 @@ END_OF_IMAGE = b'\xff\xd9'
 START_OF_SCAN, EXIF = 0xDA, 0xE1
 BASELINE = (0xC0, 0xC1)
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers that nothing follows
+ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers without a length and data
 REDUCED = {1: 'IMREAD_COLOR', 2: 'IMREAD_REDUCED_COLOR_2', 4: 'IMREAD_REDUCED_COLOR_4'}  # names of OpenCV's flags
 
 
 class Frame(NamedTuple):
-    """What the header of a baseline JPEG says: its size in pixels, where in the file its height stands, and how many
+    """What the header of a baseline JPEG says: its size in pixels, the position of its height in the file, and how many
     rows are coded together.
     """
 
@@ -33,7 +33,7 @@ class Frame(NamedTuple):
     rows: int
 
 
-def inspect(data):
+def inspect(data: bytes) -> Optional[Frame]:
     """The Frame of a JPEG that can be decoded in part, None for an image that can only be decoded whole. Raises
     DataError for a broken JPEG or PNG.
     """
@@ -44,24 +44,26 @@ def inspect(data):
     return None
 
 
-def decode(data, frame=None, bottom=None, reduction=1):
+def decode(data: bytes, frame: Optional[Frame] = None, bottom: Optional[int] = None, reduction: int = 1) -> np.ndarray:
     """The pixels of an image file, uint8 (height, width, 3) in the order BGR; an orientation in its EXIF data is
     followed, as MXNet does.
 
     With its ``frame``, a JPEG may be decoded from the top to row ``bottom`` alone (some rows more may come), and at a
     ``reduction`` of 2 or 4 in both directions. Raises DataError where there is no image.
     """
-    if bottom is not None:
-        # A JPEG whose header claims fewer rows is decoded so far and no further. One row more than asked for: the last
-        # one lacks its neighbour's colour.
+    shortened: Union[bytes, bytearray] = data
+    if frame is not None and bottom is not None:
+        # A JPEG whose header says fewer rows is decoded only so far. One row more than asked for: the last one lacks
+        # its neighbour's colour.
         rows = -(-(bottom + 1) // frame.rows) * frame.rows
         if rows < frame.height:
-            data = bytearray(data)
-            data[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, 'big')
+            shortened = bytearray(data)
+            shortened[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, 'big')
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), getattr(cv2, REDUCED[reduction]))
+        image = cv2.imdecode(np.frombuffer(shortened, np.uint8), getattr(cv2, REDUCED[reduction]))
     except cv2.error as error:
-        raise DataError(f'cannot be decoded: {error.err}') from None
+        reason = error.err  # type: ignore[attr-defined]  # OpenCV's types lack it
+        raise DataError(f'cannot be decoded: {reason}') from None
     if image is None:
         raise DataError('is no image that OpenCV can read')
     return image

@@ -3,17 +3,25 @@
 JPEGs are always decoded at full size. Everything is computed as in MXNet 1.9.1's ``ImageRecordIter`` and the OpenCV 3.4
 in it: in float32, in the same order; newer versions of OpenCV round some pixels to the other side. Where no random crop
 fits in, the image is scaled as in the authors' fork of MXNet, which stock MXNet does not do.
-(tests/test_data_image_exact.py holds this beside MXNet.)
+(tests/test_data_image_exact.py compares with MXNet.)
 """
 
-from typing import Any, Tuple
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
 from runtime.packages import cv2
 
-from .augment import RGB_MEAN, RGB_STD
-from .image_augment import EIGENVALUES, EIGENVECTORS, CentreView, RandomView, centre, random_box
+from .augment import RGB_MEAN, RGB_STD, PerChannel
+from .image_augment import (
+    EIGENVALUES,
+    EIGENVECTORS,
+    CentreView,
+    ImageAugmentation,
+    RandomView,
+    centre,
+    random_box,
+)
 
 NUMBER = np.float32
 ONE = 1 << 11  # 1 in OpenCV's fixed-point numbers, in which the weights of neighbours are given
@@ -28,7 +36,13 @@ class ExactRandomView(RandomView):
 
     reductions: Tuple[int, ...] = ()
 
-    def __init__(self, image_shape, augmentation=None, mean=RGB_MEAN, std=RGB_STD):
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        augmentation: Optional[ImageAugmentation] = None,
+        mean: PerChannel = RGB_MEAN,
+        std: PerChannel = RGB_STD,
+    ) -> None:
         super().__init__(image_shape, augmentation, mean, std)
         self._normalised = normalised(mean, std)
 
@@ -57,7 +71,9 @@ class ExactRandomView(RandomView):
 class ExactCentreView(CentreView):
     """Images to validate with."""
 
-    def __init__(self, image_shape, resize, mean=RGB_MEAN, std=RGB_STD):
+    def __init__(
+        self, image_shape: Sequence[int], resize: int, mean: PerChannel = RGB_MEAN, std: PerChannel = RGB_STD
+    ) -> None:
         super().__init__(image_shape, resize, mean, std)
         self._table = normalised(mean, std)
 
@@ -129,13 +145,13 @@ def change_brightness(image: np.ndarray, strength: np.float32) -> np.ndarray:
 
 
 def change_contrast(image: np.ndarray, strength: np.float32) -> np.ndarray:
-    """Away from, or towards, the mean grey."""
+    """Move each level away from (``strength`` > 1) or towards (< 1) the mean grey of the image."""
     grey = _grey(image)
     return _scaled(image, strength, (NUMBER(1) - strength) * NUMBER(grey.sum() * (1 / grey.size)))
 
 
 def change_saturation(image: np.ndarray, strength: np.float32) -> np.ndarray:
-    """Away from, or towards, the grey of each pixel."""
+    """Move each level away from (``strength`` > 1) or towards (< 1) the grey of its pixel."""
     mixed = image * strength + (_grey(image).astype(NUMBER) * (NUMBER(1) - strength))[..., None]
     return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
@@ -150,7 +166,7 @@ def _grey(image):
     return (image @ GREY + (1 << 13)) >> 14
 
 
-def normalised(mean: Any, std: Any) -> np.ndarray:
+def normalised(mean: PerChannel, std: PerChannel) -> np.ndarray:
     """The 256 levels less the mean, times one over the deviation, of red, green and blue: float32 (3, 256)."""
-    mean, std = (np.broadcast_to(np.asarray(values, NUMBER).reshape(-1, 1), (3, 1)) for values in (mean, std))
-    return (EIGHT_BITS - mean) * (NUMBER(1) / std)
+    means, deviations = (np.broadcast_to(np.asarray(values, NUMBER).reshape(-1, 1), (3, 1)) for values in (mean, std))
+    return (EIGHT_BITS - means) * (NUMBER(1) / deviations)

@@ -1,4 +1,4 @@
-"""Images in folders, one folder for each class: which files are images, and how many files are none."""
+"""Images in folders, one folder for each class: which files are images, and how many are not."""
 
 import logging
 import os
@@ -23,8 +23,8 @@ class Listing(NamedTuple):
 
 
 def list_images(folder: str) -> Listing:
-    """The images of ``folder``, directly or in one folder for each class. What begins with a dot is skipped: notes of
-    file managers and editors. Raises OSError.
+    """The images of ``folder``, directly in it or in one folder for each class. Names that begin with a dot are
+    skipped: file managers and editors make such files. Raises OSError.
     """
     images: Dict[str, List[str]] = {NO_CLASS: []}
     left_out: Counter = Counter()

@@ -1,12 +1,14 @@
 """Batches of image files, decoded ahead of time by a ``DecoderPool``; like those in ``iterators``, each a pure function
 of the seed, the epoch and its number.
 
-Damaged images are left out, named in the log and counted. In training another one takes the place, chosen by the seed;
-in validation the place stays blank.
+Damaged images are left out, named in the log and counted. In training another image, chosen by the seed, takes the
+place of a damaged one; in validation the place stays blank.
 """
 
+from __future__ import annotations
+
 import logging
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -15,27 +17,29 @@ from runtime.errors import DataError
 
 from . import image_augment
 from .arrays import NO_CLASS
-from .decoder_pool import AHEAD
+from .decoder_pool import AHEAD, DecoderPool, Job
+from .image_sources import Source
 from .iterators import BatchIterator, Shuffle
 
-REPLACEMENTS = 20  # in a row, for one place; the share of damaged images that is allowed ends a run long before
+REPLACEMENTS = 20  # in a row, for one place; --max-bad ends a run long before
 
 
 class Damage:
-    """The damaged images of a data set of ``count``: each is named once an epoch, and more than the share ``limit`` of
-    them end the run.
+    """The damaged images of a data set of ``count``, which the log calls ``what``: each is named once an epoch, and
+    more than the share ``limit`` of them end the run.
     """
 
-    def __init__(self, what, count, limit):
+    def __init__(self, what: str, count: int, limit: float) -> None:
         self._what, self._count, self._limit = what, count, limit
-        self._known, self._named = set(), set()
+        self._known: Set[int] = set()
+        self._named: Set[int] = set()
 
-    def begin(self):
-        """A new epoch begins: what is found again is named again."""
+    def begin(self) -> None:
+        """A new epoch begins: images that are found damaged again are named again."""
         self._named.clear()
 
-    def note(self, epoch, position, reason):
-        """Note that the image at ``position`` is damaged. Raises DataError where that is one too many."""
+    def note(self, epoch: int, position: int, reason: str) -> None:
+        """Note that the image at ``position`` is damaged. Raises DataError where more than the limit are."""
         if position not in self._named:
             logging.warning('Epoch[%d] Damaged %s image %d left out: %s', epoch, self._what, position, reason)
         self._named.add(position)
@@ -52,22 +56,28 @@ class ImageIterator(BatchIterator):
     """Batches that ``pool`` reads with its reader number ``reader``; up to AHEAD of them are under way while one is in
     use.
 
-    As with MXNet's own iterators, the images of a batch are there until the next one is asked for; after that, their
+    As with MXNet's own iterators, the images of a batch are valid until the next batch is asked for; after that, their
     memory holds others.
     """
 
-    def __init__(self, pool, reader, image_shape, batch_size, damage):
+    def __init__(
+        self, pool: DecoderPool, reader: int, image_shape: Sequence[int], batch_size: int, damage: Damage
+    ) -> None:
         super().__init__(image_shape, batch_size)
         self._pool, self._reader, self._damage = pool, reader, damage
-        self._jobs, self._in_use = {}, None
+        self._jobs: Dict[int, Job] = {}
+        self._in_use: Optional[Job] = None
 
-    def set_epoch(self, epoch, first_batch=0):
+    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Go to batch ``first_batch`` of ``epoch``, whatever was read before."""
         self.cancel()
         self._damage.begin()
         super().set_epoch(epoch, first_batch)
 
-    def cancel(self):
-        """Give up what is under way, and what is in use; it is read again when it is asked for."""
+    def cancel(self) -> None:
+        """Give back the memory of all batches, those ahead and the one in use; they are read again when they are asked
+        for.
+        """
         self._return()
         while self._jobs:
             self._pool.release(self._jobs.popitem()[1])
@@ -117,32 +127,33 @@ class ImageTrainIterator(ImageIterator):
 
     def __init__(
         self,
-        pool,
-        reader,
-        image_shape,
-        batch_size,
-        damage,
-        count,
-        seed,
-        part_index=0,
-        num_parts=1,
-        examples=None,
-        source=None,
-    ):
+        pool: DecoderPool,
+        reader: int,
+        image_shape: Sequence[int],
+        batch_size: int,
+        damage: Damage,
+        count: int,
+        seed: int,
+        part_index: int = 0,
+        num_parts: int = 1,
+        examples: Optional[int] = None,
+        source: Optional[Source] = None,
+    ) -> None:
         super().__init__(pool, reader, image_shape, batch_size, damage)
         self._source = source
         self._count = count
         self._shuffle = Shuffle(count, batch_size, seed, part_index, num_parts, examples)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._shuffle)
 
     def fingerprint(self) -> Optional[Dict[str, Any]]:
+        """What identifies the data set, see ``BatchIterator``; None where the source is not known."""
         return None if self._source is None else self._source.fingerprint()
 
-    def decisions(self, number):
-        """(positions of the images (B,), draws (B, DRAWS) about them): all that chance decides about batch ``number``
-        of this epoch.
+    def decisions(self, number: int) -> Tuple[np.ndarray, np.ndarray]:
+        """(positions of the images (B,), draws (B, DRAWS) about them): all random decisions about batch ``number`` of
+        this epoch.
         """
         draws = image_augment.draw(self._shuffle.generator(self.epoch, 1 + number), self._shuffle.step)
         return self._shuffle.index(self.epoch, number), draws[self._shuffle.share]
@@ -158,7 +169,7 @@ class ImageTrainIterator(ImageIterator):
                     f'{REPLACEMENTS} images in a row that should replace a damaged one are damaged too; '
                     f'the last one: {reason}'
                 )
-            # Counted through all workers, a place draws the same replacements however many of them there are.
+            # Places are counted through all workers, so that the replacements do not depend on how many there are.
             return int(
                 self._shuffle.generator(
                     epoch, 1 + number, 1 + self._shuffle.share.start + place, attempts[place]
@@ -169,17 +180,27 @@ class ImageTrainIterator(ImageIterator):
 
 
 class ImageEvalIterator(ImageIterator):
-    """Every image once, in order; a batch is filled up with blanks, which ``pad`` counts: the last one, and those that
-    had a damaged image.
+    """Every image once, in order. The last batch, and those with damaged images, are filled up with blank images, which
+    ``pad`` counts.
 
     Worker ``part_index`` of ``num_parts`` gets images of its own; together they get all.
     """
 
-    def __init__(self, pool, reader, image_shape, batch_size, damage, count, part_index=0, num_parts=1):
+    def __init__(
+        self,
+        pool: DecoderPool,
+        reader: int,
+        image_shape: Sequence[int],
+        batch_size: int,
+        damage: Damage,
+        count: int,
+        part_index: int = 0,
+        num_parts: int = 1,
+    ) -> None:
         super().__init__(pool, reader, image_shape, batch_size, damage)
         self._share = np.arange(part_index, count, num_parts)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self._share) // self.batch_size)
 
     def _submit(self, number):

@@ -4,7 +4,7 @@ its class, and a name for the log.
 
 import logging
 import os
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from runtime.errors import DataError
 from runtime.reading import MB, read_bytes, read_json
 
 from .fingerprint import fingerprint
+from .image_augment import CentreView, RandomView
 from .image_folders import ENDINGS, NO_CLASS, OUTSIDE, list_images, log_left_out
 
 # What a record can hold, and far more than the names of all classes.
@@ -21,25 +22,28 @@ MAX_IMAGE_FILE, MAX_MANIFEST_BYTES = 512 * MB, 512 * MB
 
 class RecordSource:
     """The images of ``rec``, whose index is ``idx``, or the file of the same name that ends in .idx; where there is
-    none, the records are searched for.
+    none, the file is searched for records. Raises DataError where there are no records, OSError where a file cannot be
+    opened.
     """
 
-    def __init__(self, rec, idx=None):
+    def __init__(self, rec: str, idx: Optional[str] = None) -> None:
         beside = os.path.splitext(rec)[0] + '.idx'
         self._file = RecordFile(rec, idx or (beside if os.path.exists(beside) else None))
         if not len(self._file):
             raise DataError(f'{rec}: holds no records')
         self.classes: List[str] = _classes_of_manifest(os.path.splitext(rec)[0] + '.json')
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._file)
 
     def fingerprint(self) -> Dict[str, Any]:
-        """Of the index and the size of the file: to read all images would take minutes."""
+        """What identifies the data set. The sum is over the index and the size of the file: to read all images would
+        take minutes.
+        """
         return fingerprint(len(self), self._file.layout())
 
-    def read(self, position):
-        """(bytes of the image, label as a float). Raises DataError where the record is damaged, or its label is not one
+    def read(self, position: int) -> Tuple[bytes, float]:
+        """(bytes of the image file, label). Raises DataError where the record is damaged, or its label is not one
         number.
         """
         record = self._file.read(position)
@@ -47,8 +51,8 @@ class RecordSource:
             raise DataError(f'{self.name(position)}: its label has {len(record.label)} numbers, not one')
         return record.image, float(record.label[0])
 
-    def name(self, position):
-        """What the log calls an image."""
+    def name(self, position: int) -> str:
+        """The name of an image in the log: the file and the record's key."""
         return f'{self._file.path}: record {self._file.keys[position]}'
 
 
@@ -72,7 +76,7 @@ class FolderSource:
     Raises DataError where there are no such images, or a folder is none of ``classes``.
     """
 
-    def __init__(self, folder: str, classes: Sequence[str] = ()):
+    def __init__(self, folder: str, classes: Sequence[str] = ()) -> None:
         if not os.path.isdir(folder):
             raise DataError(
                 f'{folder}: no such folder; --data-dir wants a folder with train/ and val/ in it, which hold a folder '
@@ -106,23 +110,28 @@ class FolderSource:
                 '%s: %d of the %d classes have no image here: %s', folder, len(empty), len(found), named(empty)
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._names)
 
     def fingerprint(self) -> Dict[str, Any]:
-        """Of the names and classes of the images: to read all of them would take minutes."""
+        """What identifies the data set. The sum is over the names and classes of the images: to read all of them would
+        take minutes.
+        """
         return fingerprint(len(self), [self._names, self._labels])
 
-    def read(self, position):
-        """(bytes of the image, label as a float). Raises DataError where the file cannot be read."""
+    def read(self, position: int) -> Tuple[bytes, float]:
+        """(bytes of the image file, label). Raises DataError where the file cannot be read."""
         try:
             return read_bytes(self.name(position), MAX_IMAGE_FILE), float(self._labels[position])
         except OSError as error:
             raise DataError(f'{self.name(position)}: {error.strerror}') from None
 
-    def name(self, position):
-        """What the log calls an image: its path."""
+    def name(self, position: int) -> str:
+        """The name of an image in the log: its path."""
         return os.path.join(self._folder, self.classes[self._labels[position]], os.fsdecode(self._names[position]))
+
+
+Source = Union[FolderSource, RecordSource]
 
 
 def named(classes: Sequence[str]) -> str:
@@ -131,16 +140,16 @@ def named(classes: Sequence[str]) -> str:
 
 
 class ImageReader:
-    """A source seen by a view (``image_augment``): what a process needs to turn a position into pixels and a class of
+    """Reads the images of a source by a view of ``image_augment``, and checks that each class is one of
     ``num_classes``.
     """
 
-    def __init__(self, source, view, num_classes):
+    def __init__(self, source: Source, view: Union[CentreView, RandomView], num_classes: int) -> None:
         self.source, self._view, self._num_classes = source, view, num_classes
 
-    def read_into(self, out, position, draws):
-        """Write the image at ``position`` to ``out``, float32 (3, height, width), and return its class. Raises
-        DataError, naming it, where it is damaged.
+    def read_into(self, out: np.ndarray, position: int, draws: np.ndarray) -> float:
+        """Write the image at ``position`` to ``out``, float32 (3, height, width), augmented by the row ``draws``;
+        return its class. Raises DataError, naming the image, where it is damaged.
         """
         data, label = self.source.read(position)
         if not (label.is_integer() and 0 <= label < self._num_classes):

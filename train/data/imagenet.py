@@ -1,10 +1,12 @@
-"""ImageNet, or any set of images like it, from record files or folders to MXNet's iterators: the options, and what they
-stand for.
+"""ImageNet, or any set of images like it, from record files or folders to MXNet's iterators, by the options of a
+command line.
 """
+
+from __future__ import annotations
 
 import argparse
 import os
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -17,10 +19,12 @@ from .augment import RGB_MEAN, RGB_STD
 from .decoder_pool import DecoderPool
 from .image_augment import DRAWS, CentreView, ImageAugmentation, RandomView
 from .image_exact import ExactCentreView, ExactRandomView
-from .image_sources import FolderSource, ImageReader, RecordSource, named
+from .image_sources import FolderSource, ImageReader, RecordSource, Source, named
+
+if TYPE_CHECKING:
+    from .image_iterators import ImageEvalIterator, ImageTrainIterator
 
 RECIPE = ImageAugmentation()
-Source = Union[FolderSource, RecordSource]
 
 
 class ImageNet(NamedTuple):
@@ -28,12 +32,12 @@ class ImageNet(NamedTuple):
     both.
     """
 
-    train: Optional[Any]
-    validation: Any
+    train: Optional[ImageTrainIterator]
+    validation: ImageEvalIterator
     pool: DecoderPool
 
 
-def add_imagenet_args(parser: argparse.ArgumentParser, with_training: bool = True) -> 'argparse._ArgumentGroup':
+def add_imagenet_args(parser: argparse.ArgumentParser, with_training: bool = True) -> argparse._ArgumentGroup:
     """Add the options that find and prepare images to a parser; their names are those of MXNet's own scripts. Returns
     the group.
     """
@@ -192,20 +196,22 @@ def open_sources(
 
 
 def resize_of(args: argparse.Namespace, image_shape: Tuple[int, ...]) -> int:
-    """What the shorter side of an image becomes before the centre of ``image_shape`` is cut out."""
+    """The pixels that the shorter side of an image is scaled to, before the centre of ``image_shape`` is cut out."""
     return args.resize or (max(image_shape[1:]) * 256 + 112) // 224
 
 
 def preprocessing_for(
     args: argparse.Namespace, image_shape: Tuple[int, ...], classes: Sequence[str] = ()
 ) -> Preprocessing:
-    """What a network that is trained by these options will want of its images."""
+    """How images must be prepared for a network that is trained by these options."""
     mean, std = (tuple(np.atleast_1d(value).tolist()) for value in (args.rgb_mean, args.rgb_std))
     return Preprocessing(mean, std, resize_of(args, image_shape), tuple(classes), IMAGES)
 
 
 def find_records(args: argparse.Namespace) -> None:
-    """Let ``--data-dir`` of a folder with train.rec and val.rec stand for these, as the authors' scripts have it."""
+    """Where ``--data-dir`` is a folder with train.rec and val.rec, set the options of record files to these, as in the
+    authors' scripts.
+    """
     folder = args.data_dir
     if not folder or os.path.isdir(os.path.join(folder, 'val')):
         return

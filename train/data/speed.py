@@ -1,12 +1,19 @@
-"""How fast batches come: of an iterator, and of one core that makes them."""
+"""How many images per second an iterator makes, and how many one core makes."""
+
+from __future__ import annotations
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
-from .augment import Preprocessor
+from .arrays import Dataset
+from .augment import Augmentation, Preprocessor
+
+if TYPE_CHECKING:
+    from train.engines.interface import Batches
 
 
-def test_io(iterator, frequent=20):  # noqa: PT028  (the name is that of MXNet's option, it is no test)
+def test_io(iterator: Batches, frequent: int = 20) -> float:  # noqa: PT028  (MXNet's name for an option, not a test)
     """Run through one epoch of ``iterator`` with no network and log its speed every ``frequent`` batches, as MXNet's
     ``--test-io 1`` does.
 
@@ -15,7 +22,7 @@ def test_io(iterator, frequent=20):  # noqa: PT028  (the name is that of MXNet's
     start = tick = time.perf_counter()
     batches = 0
     for batches, batch in enumerate(iterator, 1):
-        # Waiting for the copy into MXNet's memory is part of the price.
+        # The time of the copy into MXNet's memory counts too.
         batch.data[0].wait_to_read()
         if batches % frequent == 0:
             now = time.perf_counter()
@@ -33,11 +40,13 @@ def test_io(iterator, frequent=20):  # noqa: PT028  (the name is that of MXNet's
 test_io.__test__ = False  # type: ignore[attr-defined]
 
 
-def measure_throughput(dataset, augmentation, batch_size=64, batches=2000):
+def measure_throughput(
+    dataset: Dataset, augmentation: Augmentation, batch_size: int = 64, batches: int = 2000
+) -> float:
     """Images that one core turns into shuffled, augmented, normalised float32 batches in MXNet's memory, per second of
     processor time.
 
-    Processor time is what the network does without, whatever else the machine is busy with.
+    Processor time is what the network loses, however busy the machine is with other work.
     """
     from .iterators import TrainIterator  # loads MXNet, so not before the command line is read
 

@@ -66,15 +66,16 @@ class Connection:
         return decode(data)
 
     def close(self) -> None:
+        """Close it; the other end then gets EOFError."""
         self._stream.close()
 
 
 class Hub:
-    """Where the first worker waits for the others: for each (role, rank) of ``expected`` one connection is taken,
-    everyone else is dropped.
+    """Accepts the connections of the other processes for the first worker: one for each (role, rank) of ``expected``.
+    Any other connection is dropped.
 
-    Each peer is heard in a thread of its own and for a limited time, so that none can hold up the rest. A peer that is
-    dropped is named on stderr.
+    Each peer has a thread of its own and a limited time, so that none can hold up the rest. A peer that is dropped is
+    named on stderr.
     """
 
     def __init__(self, secret: bytes, expected: Iterable[Tuple[str, int]]) -> None:
@@ -202,7 +203,9 @@ def read_address(secret: bytes, text: bytes) -> Tuple[str, int]:
 
 
 def own_address() -> str:
-    """The address of this machine by which the others reach it: on the way to whoever started the run."""
+    """The address by which the other machines reach this one: that of the interface towards the machine that started
+    the run. Raises TrainingError where DMLC_INTERFACE names an interface without an address.
+    """
     if 'DMLC_NODE_HOST' in os.environ:
         return os.environ['DMLC_NODE_HOST']
     if 'DMLC_INTERFACE' in os.environ:

@@ -41,9 +41,11 @@ class Horovod(Workers):
         self._exchange = Exchange(self.rank, connections, self._watchdog)
 
     def devices(self, contexts: List[mx.Context]) -> List[mx.Context]:
+        """The one of ``contexts`` that this process computes on, by its rank on this machine."""
         return [contexts[self._horovod.local_rank() % len(contexts)]]
 
     def sum_gradients(self, arrays: List[mx.nd.NDArray]) -> None:
+        """Sum the gradients ``arrays`` over the workers, in place, by allreduce."""
         for number, array in enumerate(arrays):
             self._horovod.allreduce_(array, average=False, name=str(number), priority=-number)
 

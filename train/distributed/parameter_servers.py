@@ -59,6 +59,7 @@ class ParameterServers(Workers):
         self._connect(address_key)
 
     def begins(self, optimizer: mx.optimizer.Optimizer, names: List[str]) -> None:
+        """Note the names of the parameters, and give the ``optimizer`` those of the arrays that ``prove`` uses."""
         self._keys += names
         self._probes = {
             f'{kind}_{server}': kind
@@ -68,6 +69,7 @@ class ParameterServers(Workers):
         optimizer.idx2name, self._before_names = dict(enumerate([*self._keys, *self._probes])), 0
 
     def states(self, shapes: Dict[str, Tuple[int, ...]]) -> Optional[Dict[str, Any]]:
+        """The optimizer's states on the servers, as ``Alone.states``. Raises TrainingError where a server refuses."""
         if self.rank:
             return None
         found = self._ask_servers('states')
@@ -81,6 +83,7 @@ class ParameterServers(Workers):
         return states
 
     def resume(self, states: Dict[str, Any]) -> None:
+        """Give the servers ``states`` of a checkpoint. Raises TrainingError where a server refuses."""
         if self.rank == 0:
             by_key = {self._keys.index(name): to_numpy(state) for name, state in states.items()}
             self._ask_servers('resume', self._num_servers, bool(self.compression), by_key)

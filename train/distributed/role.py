@@ -4,7 +4,9 @@ import os
 
 
 def serve() -> None:
-    """Serve, and end the process, where its environment says that it is no worker. A worker returns at once."""
+    """Where DMLC_ROLE says that this process is a server or the scheduler, serve and end the process; in a worker,
+    return at once.
+    """
     role = os.environ.get('DMLC_ROLE')
     if role in ('server', 'scheduler'):
         from .server import serve_as  # loads MXNet, which a worker does when it has read its command line

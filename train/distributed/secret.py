@@ -1,4 +1,4 @@
-"""The secret of a run, which only its processes know: it tells their messages from those of others.
+"""The secret of a run, which only its processes know: by it they recognise each other's messages.
 
 ``train/launch.py`` makes a new one for every run, so that no message of an earlier run is valid in it.
 """
@@ -54,8 +54,8 @@ def signed(secret: bytes, purpose: str, value: Any) -> str:
 
 
 def verified(secret: bytes, purpose: str, body: bytes) -> Any:
-    """What ``signed`` was given. Raises RefusedError for bytes without a valid code; nothing in them is looked at
-    before.
+    """The value that ``signed`` was given. Raises RefusedError for bytes without a valid code, which is checked before
+    anything else is read.
     """
     claimed, text = body[:CODE_LENGTH], body[CODE_LENGTH:]
     expected = code(secret, purpose.encode(), b'\0', text).hex().encode()
@@ -65,7 +65,7 @@ def verified(secret: bytes, purpose: str, body: bytes) -> Any:
 
 
 class Warnings:
-    """Prints warnings on stderr, and after 20 of them no more: a stranger must not fill the log."""
+    """Prints warnings on stderr, at most MAX_WARNINGS of them: strangers must not fill the log."""
 
     def __init__(self) -> None:
         self._count = 0

@@ -12,8 +12,8 @@ COMPRESSED_TOGETHER = 16  # values that 2-bit compression packs into one, and so
 
 
 class Updater(mx.optimizer.Updater):
-    """MXNet's caller of an optimizer, which may begin with states from a checkpoint: known once the first gradient
-    shows how much of an array lies here.
+    """MXNet's Updater, which may start from the states of a checkpoint. The first gradient of a parameter shows how
+    much of it is on this server; its state is then cut accordingly.
     """
 
     _resumed: Dict[int, Any] = {}

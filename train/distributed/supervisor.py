@@ -1,5 +1,4 @@
-"""Run a command that ends when whoever started this does, on this machine or at the other end of ssh: what
-train/launch.py starts its processes with.
+"""Run a command that ends when train/launch.py does, which starts its processes by this, here or over ssh.
 
 The first line of stdin is the secret of the run, which goes into the environment of the command. The lines after it are
 numbers of signals, which go to the command and all that it started. When stdin ends, they are killed. (It imports
@@ -20,6 +19,7 @@ SECRET = 'SSS_SECRET'  # train.distributed.secret.VARIABLE
 
 
 def main() -> int:
+    """Run the command of the command line; returns its exit code, or 128 + the number of the signal that ended it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         'shares',
@@ -57,11 +57,11 @@ def _signal(child, number):
 
 
 def _die_with_parent():
-    """Even a supervisor that is killed leaves nothing behind, where the system is Linux."""
+    """On Linux, let the command be killed when its supervisor is."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == '__main__':
-    # No clean end: a thread that reads stdin would be in its way.
+    # Not sys.exit, which would wait for the thread that reads stdin.
     os._exit(main())

@@ -1,5 +1,5 @@
-"""What a run asks of the group of its workers: ``rank`` and ``size``, the ``store`` that ``mx.mod.Module`` sums
-gradients with, and what the others say.
+"""The group of workers that a run is one of: its ``rank`` and ``size``, the ``store`` that ``mx.mod.Module`` sums
+gradients with, and the exchange of values with the others.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Alone:
         raise NotImplementedError
 
     def resume(self, states: Dict[str, Any]) -> None:
-        """Give the servers what ``states`` found once."""
+        """Give the servers the states that ``states`` returned earlier, of a checkpoint."""
         raise NotImplementedError
 
 
@@ -80,16 +80,21 @@ class Workers(Alone):
     _exchange: Exchange
 
     def exchange(self, value: Value) -> List[Value]:
+        """What every worker gives for ``value``, by rank. All workers must call this. Raises AnotherEndedError where
+        one has ended.
+        """
         self._watchdog.heartbeat()
         found = self._exchange.exchange(value)
         self._watchdog.heartbeat()
         return found
 
     def total(self, sums: Dict[str, float]) -> Dict[str, float]:
+        """Dicts of numbers, added up over the workers. All workers must call this."""
         parts = self.exchange(sums)
         return {name: sum(part[name] for part in parts) for name in sums}
 
     def heartbeat(self) -> None:
+        """Tell the watchdog that this worker is alive."""
         self._watchdog.heartbeat()
 
     def finish(self) -> None:

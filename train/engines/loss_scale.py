@@ -1,5 +1,5 @@
-"""How far the loss is scaled in float16, so that small gradients do not vanish: by a power of two, which moves with
-what the gradients bear.
+"""The scale of the loss in float16, so that small gradients do not become 0: a power of two, which falls where
+gradients overflow and rises where they do not.
 """
 
 import math
@@ -31,6 +31,7 @@ class LossScale:
 
     @property
     def state(self) -> List[float]:
+        """[value, steps since it moved, steps skipped in all]"""
         return [self.value, float(self._steady), float(self.skipped)]
 
     @state.setter

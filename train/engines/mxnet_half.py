@@ -20,9 +20,9 @@ class HalfEngine(MXNetEngine):
     """``MXNetEngine`` of a symbol that ``half`` made: parameters, their gradients and updates are float32, and so are
     files and what every method returns.
 
-    A step whose gradients overflow float16 is left out: only the schedule and the statistics of batch normalisation
-    move, and the log says so. Where other processes wait for this one's gradients, it gives zeros instead, and the step
-    is theirs alone.
+    A step whose gradients overflow float16 is skipped: only the schedule and the statistics of batch normalisation
+    move, and the log says so. Where other processes wait for this one's gradients, it gives zeros instead, and only
+    theirs count in the step.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class HalfEngine(MXNetEngine):
         aux_params: Optional[Params] = None,
         state: Optional[OptimizerState] = None,
     ) -> None:
+        """As ``MXNetEngine.start``; ``state`` also holds the scale of the loss."""
         super().start(optimizer, arg_params, aux_params, state)
         states = state[1] if state else None
         if states and STATE in states:
@@ -58,9 +59,11 @@ class HalfEngine(MXNetEngine):
         return num_update, states if states is None else {**states, STATE: self._scale.state}
 
     def predict(self, batch: mx.io.DataBatch) -> np.ndarray:
+        """As ``MXNetEngine.predict``."""
         return super().predict(self._with_scale(batch))
 
     def predict_by_batch(self, batch: mx.io.DataBatch) -> np.ndarray:
+        """As ``MXNetEngine.predict_by_batch``."""
         return super().predict_by_batch(self._with_scale(batch))
 
     def _gradients(self, batch):

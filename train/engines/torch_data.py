@@ -1,8 +1,8 @@
-"""Data sets that fit there, on the device: images are uploaded once, as bytes, and shuffled, shifted, mirrored and
-normalised where they are trained on.
+"""Data sets in the memory of the device: images are uploaded once, as bytes, and shuffled, shifted, mirrored and
+normalised there.
 
-What happens to an image is decided by the very code that decides it for MXNet (``TrainIterator.decisions``), so that
-both see the same batches, to the bit.
+The random decisions are those for MXNet (``TrainIterator.decisions``), so that both engines see the same batches, to
+the bit.
 """
 
 from typing import Optional, Union
@@ -43,6 +43,7 @@ class DeviceIterator(BatchIterator):
         return len(self._iterator)
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Go to batch ``first_batch`` of ``epoch``, whatever was read before."""
         super().set_epoch(epoch, first_batch)
         self._iterator.set_epoch(epoch, first_batch)
 
@@ -51,13 +52,14 @@ class DeviceIterator(BatchIterator):
 
 
 class DeviceTrainIterator(DeviceIterator):
-    """The decisions for a whole epoch are made at its start and uploaded together: from then on the device waits for
-    nothing.
+    """Shuffled, augmented batches. The decisions for a whole epoch are made at its first batch and uploaded together,
+    so that the device does not wait for them later.
     """
 
     _decisions: Optional[torch.Tensor] = None
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
+        """Go to batch ``first_batch`` of ``epoch``; its decisions are made at its first batch."""
         super().set_epoch(epoch, first_batch)
         self._decisions = None
 
@@ -77,6 +79,8 @@ class DeviceTrainIterator(DeviceIterator):
 
 
 class DeviceEvalIterator(DeviceIterator):
+    """Every image once, in order; the last batch is filled up with blank images, which ``pad`` counts."""
+
     def _batch(self, number):
         index = slice(number * self.batch_size, (number + 1) * self.batch_size)
         images, labels = self._pixels.plain(self._images[index]), self._labels[index]

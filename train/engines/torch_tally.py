@@ -1,5 +1,5 @@
-"""Accuracy and loss, counted where the probabilities are: a card is asked for the sums only when somebody wants to see
-them.
+"""Accuracy and loss, counted on the device that has the probabilities; the sums are read from a card only when they are
+asked for.
 """
 
 import torch
@@ -30,12 +30,12 @@ class DeviceTally(Tally):
 
     @property
     def has_nonfinite_loss(self) -> bool:
-        """As a ``Tally``'s, without waiting for a card: what it has not been asked for yet is taken to be well."""
+        """As in ``Tally``. On a card it is always False, since reading the loss would wait for the card."""
         return self._unread.device.type == 'cpu' and super().has_nonfinite_loss
 
     @property
     def sums(self) -> Sums:
-        """The sums so far, all of them read."""
+        """The sums so far, read from the device."""
         if self._unread_count:
             correct, in_top_k, loss = self._unread.tolist()
             self._sums = {
