@@ -25,7 +25,6 @@ TRUTH = 'ILSVRC2012_validation_ground_truth.txt'
 META = 'meta.mat'
 # The kit numbers the synsets that are classes from 1 to this; higher numbers are their ancestors.
 DEVKIT_CLASSES = 1000
-MAX_LIST_BYTES, MAX_DEVKIT_FILE_BYTES = 16 * MB, 64 * MB
 NUMBERED = re.compile(r'_(\d{8})\.\w+$')
 
 
