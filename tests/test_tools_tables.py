@@ -14,10 +14,11 @@ from runtime.errors import DataError
 from symbols import get_symbol
 from tools import reproduce_tables, sweep
 from tools.tables.cells import COLUMNS, Cell, lines_of
+from tools.tables.from_scratch import from_scratch_markdown
 from tools.tables.gammas import gammas_json
 from tools.tables.published import Value, find_row, read_tables
 from tools.tables.render import longest_runs_markdown, runs_markdown
-from tools.tables.results import Point, baseline_of, points_of, read_results
+from tools.tables.results import Point, baseline_of, network_of, points_of, read_results
 from tools.tables.structures import structure_cost
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -179,7 +180,7 @@ def test_runs_are_set_against_their_baseline(tmp_path):
     (line,) = (line for line in table.splitlines() if '[c](c)' in line)
     assert line.startswith(
         '| resnet-20 on cifar10 | apg | γ = 0.02 | 30 | 9.26 | 9.25 | 9.27 | +1.25 | 0.150 | 75.00 | 20.0 | 50.00 '
-        '| block 5/6 |'
+        '| blocks 5/6 |'
     )
 
 
@@ -201,6 +202,18 @@ def test_seeds_are_one_row(tmp_path):
         ('50 % of the MACs', '9.50 ± 0.71 (2)', '–', '8.20 ± 0.20 (3)', '+1.30'),
         ('30 % of the MACs', '11.00', '–', '8.20 ± 0.20 (3)', '+2.80'),
     ]
+
+
+def test_a_run_is_set_against_its_structure_trained_from_new_weights(tmp_path):
+    write_result(tmp_path, 'a', arguments={'scale': 'neuron', 'target_macs': 0.5})
+    write_result(tmp_path, 'b', arguments={'target_macs': 0.5})
+    structure = {'network': 'results/cifar10/a/stripped-symbol.json', 'scale': 'none', 'optimizer': 'nag'}
+    write_result(tmp_path, 'c', arguments=structure, error={'top1': 9.5, 'unstripped': 9.5})
+    results = read_results(str(tmp_path))
+    (row,) = from_scratch_markdown(results).splitlines()[2:]
+    assert row == '| resnet-20 on cifar10 | channels | 50 % of the MACs | 30 | 50.0 | 9.25 | 9.50 | -0.25 |'
+    assert network_of(results[2]) == 'structure of a on cifar10'
+    assert from_scratch_markdown(results[:2]) == 'None yet.'
 
 
 def test_a_damaged_result_is_named(tmp_path):

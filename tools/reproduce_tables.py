@@ -20,6 +20,7 @@ from tools import sweep
 from tools.tables.budget_figure import budget_course
 from tools.tables.budgets import budgets_markdown
 from tools.tables.figures import all_figures
+from tools.tables.from_scratch import from_scratch_markdown
 from tools.tables.gammas import gammas_json, gammas_markdown
 from tools.tables.measurements import measurements
 from tools.tables.options import options_markdown
@@ -157,6 +158,7 @@ def makers(tables, results, folder, base, where=FOLDER):
         'runs': lambda: runs_markdown(results, base),
         'longest-runs': lambda: longest_runs_markdown(results, base),
         'gammas': lambda: gammas_markdown(results),
+        'from-scratch': lambda: from_scratch_markdown(results),
         'options': options_markdown,
         'legend': lambda: LEGEND,
     }

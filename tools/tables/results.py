@@ -131,14 +131,19 @@ def is_baseline(result):
     return result['arguments']['optimizer'] == 'nag'
 
 
-def network_of(result):
-    """(network, depth, data set) for people: 'resnet-20 on cifar10', or 'resnet-v1-20 on cifar10, fine-tuned'."""
+def structure_of(result: dict) -> Optional[str]:
+    """The name of the run whose stripped structure a run trains from new weights; None for any other network."""
+    folder, name = os.path.split(result['arguments']['network'])
+    return os.path.basename(folder) if name == 'stripped-symbol.json' else None
+
+
+def network_of(result: dict) -> str:
+    """Network, depth and data set for people: 'resnet-20 on cifar10', or 'resnet-v1-20 on cifar10, fine-tuned'."""
     arguments = result['arguments']
-    network = (
-        os.path.basename(arguments['network'])
-        if arguments['network'].endswith('.json')
-        else f'{arguments["network"]}-{arguments["num_layers"]}'
-    )
+    network = f'{arguments["network"]}-{arguments["num_layers"]}'
+    if arguments['network'].endswith('.json'):
+        name = structure_of(result)
+        network = f'structure of {name}' if name else os.path.basename(arguments['network'])
     return f'{network} on {arguments.get("dataset", "imagenet")}{", fine-tuned" if arguments.get("finetune") else ""}'
 
 

@@ -3,7 +3,7 @@
 from .cells import COLUMNS, cost_of
 from .plotting import COLOURS, MARKERS, finish, plt
 from .render import budget_of, selected
-from .results import epochs_of, is_baseline, network_of, points_of, same_schedule
+from .results import epochs_of, is_baseline, network_of, points_of, same_schedule, structure_of
 
 MOST_LAMBDA_PANELS = 8
 
@@ -13,7 +13,7 @@ def frontier(results, tables=None):
     every point with its γ or budget. Runs that differ in their seed are one point, their mean. The baselines are stars,
     the published points of ``tables`` are hollow.
     """
-    networks = sorted({network_of(result) for result in results})
+    networks = sorted({network_of(result) for result in results if not structure_of(result)})
     columns = min(2, len(networks))
     figure, panels = plt.subplots(
         -(-len(networks) // columns),
