@@ -1,4 +1,4 @@
-"""Compare two trained networks, whatever they are stored as: tensor by tensor, on the same inputs, and on a data set.
+"""Compare two trained networks of any file format: tensor by tensor, on the same inputs, and on a data set.
 
     python tools/compare_checkpoints.py run/resnet20:160 run/resnet20:159
     python tools/compare_checkpoints.py resnet20-12fca82f.th converted:0 --data cifar10
@@ -7,9 +7,10 @@
 Exit code: 0 equal within the tolerance, 1 different, 2 nothing could be compared.
 """
 
+import argparse
 import json
 import math
-from typing import Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from interop.compare import ONLY_A, ONLY_B, OTHER_SHAPE, SAME_SHAPE, comparable_params, compare_models, compare_tensors
 from interop.models import Model, read_model
@@ -27,7 +28,8 @@ GluonCV's), .pth, .pt, .th or .safetensors (PyTorch state dicts), .onnx, or the 
 are then fetched"""
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__.splitlines()[0], epilog=f'A and B: {" ".join(SOURCES.split())}.')
     made.add_argument('a', metavar='A', type=checkpoint_name, help='the one network; see below for what it can be')
     made.add_argument('b', metavar='B', type=checkpoint_name, help='the other one')
@@ -36,12 +38,12 @@ def parser():
         type=not_negative,
         default=1e-4,
         help='largest difference up to which they are equal: of a tensor as a part of its largest number, of an output '
-        'as a part of its spread over the images (default: 1e-4, what another runtime costs)',
+        'as a part of its spread over the images (default: 1e-4, the usual difference between two runtimes)',
     )
     made.add_argument(
         '--outputs-only',
         action='store_true',
-        help='let the outputs alone decide: full against stripped, BN folded against not',
+        help='compare only the outputs: for a full and a stripped network, or with batch normalisation folded and not',
     )
     made.add_argument(
         '--num-inputs', type=image_count, default=16, metavar='N', help='images of noise to compute on (default: 16)'
@@ -83,11 +85,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0 if report['equal'] else 1
 
 
-def compared(a: Model, b: Model, args) -> dict:
-    """Everything that was found out about two Models, as a dict that JSON can hold but for infinities."""
+def compared(a: Model, b: Model, args: argparse.Namespace) -> Dict[str, Any]:
+    """Everything that was found out about two Models, as a dict that JSON can hold except for infinities."""
     params_a, params_b, note = comparable_params(a, b)
     tensors = compare_tensors(params_a, params_b)
-    report = {
+    report: Dict[str, Any] = {
         'a': {'source': a.source, 'is': a.description},
         'b': {'source': b.source, 'is': b.description},
         'tolerance': args.tolerance,
@@ -121,11 +123,11 @@ def _outputs(difference):
     return {**found, 'outputs': each} if each else found
 
 
-def accuracies(a, b, args):
-    """The share of right answers of both on the test images of ``--data``, None for one that cannot compute."""
+def accuracies(a: Model, b: Model, args: argparse.Namespace) -> Dict[str, Any]:
+    """The accuracy of both on the test images of ``--data``, by 'a' and 'b'; None for one that cannot compute."""
     info = DATASETS[args.data]
     dataset = load_dataset(args.data, args.data_dir, (a.image_shape or b.image_shape) if info.any_shape else None)
-    found = {'data': args.data, 'images': len(dataset.test_images)}
+    found: Dict[str, Any] = {'data': args.data, 'images': len(dataset.test_images)}
     for name, model in (('a', a), ('b', b)):
         found[name] = (
             accuracy(model.outputs, dataset, args.rgb_mean, args.rgb_std, model.source, model.preprocessing)
@@ -135,8 +137,8 @@ def accuracies(a, b, args):
     return found
 
 
-def text(report, every):
-    """The report for people: the worst tensors first."""
+def text(report: Dict[str, Any], every: bool) -> str:
+    """The report as text, the tensors that differ most first; ``every`` lists all tensors."""
     rows = report['tensors']
     count = {
         status: sum(row['status'] == status for row in rows) for status in (SAME_SHAPE, ONLY_A, ONLY_B, OTHER_SHAPE)

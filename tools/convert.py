@@ -1,5 +1,5 @@
-"""Turn a network into another runtime's: what is written has been run beside MXNet first, and the largest difference is
-printed.
+"""Convert a network for another runtime. The result is compared with MXNet before it is written, and the largest
+difference is printed.
 
     python tools/convert.py run/stripped --to onnx --out resnet20.onnx
     python tools/convert.py run/stripped --to torch --out resnet20
@@ -11,12 +11,15 @@ The source is a checkpoint of MXNet, PREFIX:EPOCH, or PREFIX for the last whole 
 (.pth, .pt, .th, .safetensors) or GluonCV (.params) file of a network of ours, or the name of a GluonCV network.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import os
 import shutil
 import tempfile
-from typing import Any, List, NamedTuple, Optional, Sequence
+from types import ModuleType
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -24,7 +27,7 @@ from formats.checkpoint_files import load_checkpoint, named_checkpoint, save_mod
 from formats.onnx_file import load_onnx
 from formats.params_file import save_arrays
 from graphs.comparison import Difference
-from graphs.graph import image_shape_of, only_input
+from graphs.graph import Shape, image_shape_of, only_input
 from graphs.int8 import require_float
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import Preprocessing, preprocessing_of, with_preprocessing
@@ -37,19 +40,21 @@ from interop.onnx_export import export_onnx
 from interop.quantize import quantize, save_int8
 from interop.quantize_onnx import onnx_quantization, quantize_onnx
 from interop.runners import OnnxRunner
+from runtime import mx
 from runtime.argument_types import image_count
 from runtime.checkpoint_argument import add_old_epoch, checkpoint_name
 from runtime.cli import Parser, run
 from runtime.errors import MissingDependencyError, UserError
 from runtime.files import written_whole
 from symbols import parse_image_shape
-from train.data.datasets import DATASETS, load_dataset, train_iterator
-from train.evaluation import accuracy, normalisation
+from train.data.datasets import DATASETS, Dataset, load_dataset, train_iterator
+from train.evaluation import Predict, accuracy, normalisation
 
 CALIBRATION_BATCH = 32
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         'checkpoint',
@@ -79,7 +84,7 @@ def parser():
         help='for --to int8 and int8-onnx: calibrate on training images of this data set, and print what accuracy it '
         'costs',
     )
-    made.add_argument('--data-dir', help='where that data set lies')
+    made.add_argument('--data-dir', help='where that data set is')
     made.add_argument(
         '--calibration-images',
         type=image_count,
@@ -96,14 +101,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def to_onnx(args):
+def to_onnx(args: argparse.Namespace) -> str:
     """OUT.onnx, for ONNX Runtime and others"""
     (path,) = claimed(args, '.onnx')
     network = source_network(args)
     return wrote(path, export_onnx(*network, image_shape(args, network[0]), path))
 
 
-def to_torch(args):
+def to_torch(args: argparse.Namespace) -> str:
     """OUT.pt, a TorchScript file for torch.jit.load in PyTorch or C++, without this project"""
     (path,) = claimed(args, '.pt')
     torch_export = optional('interop.torch_export', 'PyTorch', 'torch==2.13.0')
@@ -111,7 +116,7 @@ def to_torch(args):
     return wrote(path, torch_export.export_torch(*network, image_shape(args, network[0]), path))
 
 
-def to_int8(args):
+def to_int8(args: argparse.Namespace) -> str:
     """OUT-symbol.json and OUT-0000.params in 8 bits, and OUT-onednn-symbol.json for stock MXNet with oneDNN on a CPU"""
     _check_calibration(args)
     written = claimed(args, '-symbol.json', '-0000.params', '-onednn-symbol.json')
@@ -125,7 +130,7 @@ def to_int8(args):
     return f'wrote {", ".join(written)}\n{cost}'
 
 
-def to_int8_onnx(args):
+def to_int8_onnx(args: argparse.Namespace) -> str:
     """OUT.onnx in 8 bits, by ONNX Runtime's quantisation"""
     _check_calibration(args)
     (path,) = claimed(args, '.onnx')
@@ -143,7 +148,7 @@ def to_int8_onnx(args):
     return f'wrote {path}\n{cost}'
 
 
-def to_mxnet(args):
+def to_mxnet(args: argparse.Namespace) -> str:
     """OUT-symbol.json and OUT-0000.params, from a file of PyTorch or GluonCV"""
     graph, params = claimed(args, '-symbol.json', '-0000.params')
     network = convert.to_mxnet(args.checkpoint)
@@ -155,23 +160,24 @@ def to_mxnet(args):
     return wrote(f'{graph} and {params}', difference)
 
 
-def to_state_dict(args):
+def to_state_dict(args: argparse.Namespace) -> str:
     """OUT.safetensors under the names of a PyTorch module (--style), λ folded"""
     (path,) = claimed(args, '.safetensors')
-    network = load_checkpoint(*named_checkpoint(args.checkpoint))
-    state = convert.to_torch_state(*network[1:], args.style)
+    network = Network(*load_checkpoint(*named_checkpoint(args.checkpoint)))
+    state = convert.to_torch_state(network.arg_params, network.aux_params, args.style)
     return wrote(path, read_back(network, path, lambda scratch: save_safetensors(scratch, state)))
 
 
-def to_gluoncv(args):
+def to_gluoncv(args: argparse.Namespace) -> str:
     """OUT.params, for GluonCV's load_parameters, λ folded"""
     (path,) = claimed(args, '.params')
-    network = load_checkpoint(*named_checkpoint(args.checkpoint))
-    params = convert.to_gluoncv_params(*network[1:])
+    network = Network(*load_checkpoint(*named_checkpoint(args.checkpoint)))
+    params = convert.to_gluoncv_params(network.arg_params, network.aux_params)
     return wrote(path, read_back(network, path, lambda scratch: save_arrays(scratch, params)))
 
 
-FORMATS = {
+# Each does the whole conversion and returns what is to be printed. The docstrings are the help of --to.
+FORMATS: Dict[str, Callable[[argparse.Namespace], str]] = {
     'onnx': to_onnx,
     'torch': to_torch,
     'int8': to_int8,
@@ -182,38 +188,37 @@ FORMATS = {
 }
 
 
-def read_back(network, path, write):
-    """Write ``path`` by ``write``, once what was written has been read as a network again; returns the difference of
-    the two.
+def read_back(network: Network, path: str, write: Callable[[str], object]) -> Difference:
+    """Write ``path`` by ``write(scratch file)``, once what was written has been read as a network again; returns the
+    difference of that one and ``network``. Raises ProofError where they differ by more than rounding.
     """
     with written_whole(path) as scratch:
         write(scratch)
-        again = convert.to_mxnet(scratch)
-        converted, original = (Predictor(Network(*one)) for one in (again, network))
-        return prove_conversion(converted, original, image_shape_of(again[0]), path)
+        again = Network(*convert.to_mxnet(scratch))
+        return prove_conversion(Predictor(again), Predictor(network), image_shape_of(again.symbol), path)
 
 
-def save_safetensors(path: str, state: dict) -> None:
-    """Write a dict name → NumPy array."""
+def save_safetensors(path: str, state: Dict[str, np.ndarray]) -> None:
+    """Write a dict name → NumPy array. Raises MissingDependencyError without safetensors."""
     optional('safetensors.numpy', 'safetensors', 'safetensors').save_file(
         {name: np.ascontiguousarray(array) for name, array in state.items()}, path
     )
 
 
-def optional(module: str, what: str, package: str) -> Any:
-    """A module that needs an optional package, or MissingDependencyError with the way to get it."""
+def optional(module: str, what: str, package: str) -> ModuleType:
+    """A module that needs an optional package. Raises MissingDependencyError, which says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError:
         raise MissingDependencyError(f'{what} is not installed: pip install {package}') from None
 
 
-def claimed(args, *endings: str) -> List[str]:
-    """The paths to write, one for each ending. Refused before any work where one is the source, or is there already and
-    --force is not.
+def claimed(args: argparse.Namespace, *endings: str) -> List[str]:
+    """The paths to write, one for each ending. Raises UserError, before any work, where one is the source, or exists
+    and --force is not given.
     """
     targets = [args.out if args.out.endswith(ending) and len(endings) == 1 else args.out + ending for ending in endings]
-    sources = [args.checkpoint] if args.to == 'mxnet' else named_checkpoint(args.checkpoint).paths
+    sources: Sequence[str] = [args.checkpoint] if args.to == 'mxnet' else named_checkpoint(args.checkpoint).paths
     for target in targets:
         if os.path.realpath(target) in map(os.path.realpath, sources):
             raise UserError(f'{target} is an input: give another --out')
@@ -222,7 +227,7 @@ def claimed(args, *endings: str) -> List[str]:
     return targets
 
 
-def source_network(args) -> Network:
+def source_network(args: argparse.Namespace) -> Network:
     """The checkpoint to convert. Raises UserError for one in 8 bits."""
     network = Network(*load_checkpoint(*named_checkpoint(args.checkpoint)))
     require_float(network.symbol, args.checkpoint)
@@ -234,8 +239,8 @@ def _check_calibration(args):
         raise UserError(f'--to {args.to} calibrates on real images: give their data set, --data')
 
 
-def image_shape(args, symbol) -> tuple:
-    """What the network eats, as (channels, height, width)."""
+def image_shape(args: argparse.Namespace, symbol: mx.sym.Symbol) -> Shape:
+    """The (channels, height, width) of the images that the network takes."""
     return image_shape_of(symbol, parse_image_shape(args.image_shape) if args.image_shape else None)
 
 
@@ -245,20 +250,20 @@ class Calibration(NamedTuple):
     """
 
     images: np.ndarray
-    dataset: Any
+    dataset: Dataset
     preprocessing: Optional[Preprocessing]
-    image_shape: tuple
+    image_shape: Shape
 
 
-def calibration_of(args, symbol) -> Calibration:
+def calibration_of(args: argparse.Namespace, symbol: mx.sym.Symbol) -> Calibration:
     """The ``Calibration`` that the command line asks for, for a network of this symbol."""
     shape, known = image_shape(args, symbol), preprocessing_of(symbol, args.checkpoint)
     dataset = load_dataset(args.data, args.data_dir, shape)
     return Calibration(calibration_images(dataset, args.calibration_images, known), dataset, known, shape)
 
 
-def accuracy_cost(network: Network, converted, calibration: Calibration) -> str:
-    """A line about the accuracy on the test images of ``network`` and of ``converted``, a function from images to
+def accuracy_cost(network: Network, converted: Predict, calibration: Calibration) -> str:
+    """A line that says the accuracy on the test images of ``network`` and of ``converted``, a function from images to
     outputs.
     """
     before, after = (
@@ -271,9 +276,9 @@ def accuracy_cost(network: Network, converted, calibration: Calibration) -> str:
     )
 
 
-def calibration_images(dataset, count, preprocessing=None):
-    """The first ``count`` training images in random order, as the network sees them in a test: float32 (N, C, H, W);
-    normalised as ``preprocessing`` says, where the network says it.
+def calibration_images(dataset: Dataset, count: int, preprocessing: Optional[Preprocessing] = None) -> np.ndarray:
+    """The first ``count`` training images in random order, prepared as for a test: float32 (N, C, H, W), normalised as
+    ``preprocessing`` says, or by the authors' constants.
     """
     size = min(CALIBRATION_BATCH, count, len(dataset.train_labels))
     batches = train_iterator(dataset, size, 0, False, *normalisation(preprocessing))
@@ -282,7 +287,7 @@ def calibration_images(dataset, count, preprocessing=None):
 
 
 def wrote(what: str, difference: Difference) -> str:
-    """What to say of a conversion that was proven."""
+    """The lines that say ``what`` was written, and how far it differs from MXNet."""
     lines = [f'wrote {what}', f'largest difference from MXNet, as a part of the spread: {difference.relative:.2g}']
     if len(difference.outputs) > 1:
         lines += [f'  output {output.name}: {output.relative:.2g}' for output in difference.outputs]

@@ -7,6 +7,8 @@ Examples:
     python tools/evaluate.py runs/resnet50-stripped --dataset imagenet --data-dir imagenet
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from typing import Optional, Sequence, Tuple
@@ -14,10 +16,11 @@ from typing import Optional, Sequence, Tuple
 import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, named_checkpoint
-from graphs.graph import data_shape_of
+from graphs.graph import Shape, data_shape_of
 from graphs.predictor import Network, Predictor
 from graphs.preprocessing import IMAGES, Preprocessing, preprocessing_of
 from interop.models import ONNX_ENDING, read_model
+from runtime import mx
 from runtime.argument_types import positive
 from runtime.checkpoint_argument import HELP, add_checkpoint
 from runtime.cli import Parser, run
@@ -71,9 +74,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def opened(args) -> Tuple[str, Predict, Optional[Preprocessing], Optional[tuple]]:
-    """The network to score: its name, what computes it, how images are prepared for it, and their shape; the last two
-    None where it does not say them. Raises UserError for an ONNX file with ``--gpus``.
+def opened(args: argparse.Namespace) -> Tuple[str, Predict, Optional[Preprocessing], Optional[Shape]]:
+    """The network to score: its name, the function that computes it, how images are prepared for it, and their shape;
+    the last two are None where it does not say them. Raises UserError for an ONNX file with ``--gpus``.
     """
     if args.checkpoint.endswith(ONNX_ENDING):
         if args.gpus:
@@ -105,7 +108,7 @@ def _check_same_classes(prefix: str, expected: Sequence[str], found: Sequence[st
         )
 
 
-def device(gpus: Optional[str]):
+def device(gpus: Optional[str]) -> mx.Context:
     """The one device of ``--gpus``. Raises UserError for several."""
     found = contexts(gpus)
     if len(found) > 1:
@@ -113,8 +116,8 @@ def device(gpus: Optional[str]):
     return found[0]
 
 
-def classes_of(predict: Predict, shape: tuple) -> int:
-    """The number of classes of a network for images of ``shape``."""
+def classes_of(predict: Predict, shape: Shape) -> int:
+    """The number of classes of a network for images of ``shape``. Raises UserError where it has no classes."""
     output = predict(np.zeros((1, *shape), np.float32))[0]
     if output.ndim != 2:
         raise UserError(f'the network puts out arrays of shape {output.shape[1:]} for an image, not one number a class')
@@ -122,6 +125,7 @@ def classes_of(predict: Predict, shape: tuple) -> int:
 
 
 def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_checkpoint(made, f'{HELP}; or an ONNX file, FILE.onnx')
     made.add_argument(

@@ -1,5 +1,5 @@
 """The paper's CIFAR-10 runs on one card, by one command: ResNet-20 by the whole schedule, a baseline and four γ side by
-side, then ResNet-164, a baseline and one γ, by a schedule that fits into the minutes left.
+side, then ResNet-164, a baseline and one γ, by a schedule that fits into the remaining minutes.
 
     python tools/gpu_runs.py                 # on a card: 25 minutes on a large one
     python tools/gpu_runs.py --reduced       # on the CPU: the same steps on small digits, to see that they work
@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from formats.json_shape import misfit
 from formats.metrics_file import read_metrics
@@ -42,11 +43,12 @@ from train.log import open_log
 RESERVE = 3.0  # minutes that stripping, proving and evaluating take after training
 EPOCHS, IMAGES = 240, 50000  # of the paper's schedule, and of an epoch
 FEWEST = 6  # epochs that a schedule of two drops makes sense for
-# Comes after the recipe, and so over it.
+# These flags come after those of the recipe and replace them.
 REDUCED = ('--dataset', 'digits', '--image-shape', '3,8,8', '--num-epochs', '2', '--lr-step-epochs', '1')
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--gpu', default='0', help='number of the card (default: 0)')
     made.add_argument(
@@ -70,7 +72,7 @@ def parser():
         help='γ of ResNet-164 (default: 0.001)',
     )
     made.add_argument('--out', help='where to write (default: results/torch-NAME-OF-THE-CARD)')
-    made.add_argument('--data-dir', metavar='FOLDER', help='CIFAR-10, where it is not to be fetched')
+    made.add_argument('--data-dir', metavar='FOLDER', help='the folder of CIFAR-10 (default: it is fetched)')
     made.add_argument(
         '--reduced', action='store_true', help='the same steps on small digits on the CPU, in about a minute'
     )
@@ -82,7 +84,8 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Carry out the runs that the command line ``argv`` asks for; returns the exit code."""
     args = parser().parse_args(argv)
     open_log()
     deadline = time.monotonic() + 60 * args.minutes
@@ -91,7 +94,8 @@ def main(argv=None):
         'results', f'torch-{_slug(card["card"] or "cpu")}{"-reduced" if args.reduced else ""}'
     )
     fetch(args)
-    failures, code = {}, 0
+    failures: Dict[str, str] = {}
+    code = 0
     try:
         with alarm(deadline):
             shallow = plans(args, out, 20, args.gamma)
@@ -106,8 +110,10 @@ def main(argv=None):
     return 1 if failures else code
 
 
-def versions_of_card(gpu):
-    """PyTorch, and the card (None: the CPU) with its libraries. Raises UserError where there is none such."""
+def versions_of_card(gpu: Optional[str]) -> Dict[str, Any]:
+    """The versions of PyTorch and of the libraries of the card number ``gpu`` (None: the CPU). Raises
+    MissingDependencyError without PyTorch, UserError where there is no such card.
+    """
     try:
         from train.engines.torch import TorchEngine
     except ImportError as error:
@@ -117,15 +123,16 @@ def versions_of_card(gpu):
     return TorchEngine.versions(gpu)
 
 
-def fetch(args):
-    """Get the data before several processes would at once."""
+def fetch(args: argparse.Namespace) -> None:
+    """Fetch the data once, before several processes would do so at the same time."""
     if not args.reduced:
         load_dataset('cifar10', args.data_dir)
 
 
-def plans(args, out, depth, gammas, *schedule):
-    """A Plan for the baseline and for each γ of ResNet-``depth``, each written into its folder."""
-    where = REDUCED if args.reduced else ('--gpus', args.gpu, *(('--data-dir', args.data_dir) if args.data_dir else ()))
+def plans(args: argparse.Namespace, out: str, depth: int, gammas: Sequence[float], *schedule: str) -> List[Plan]:
+    """A Plan for the baseline and for each γ of ResNet-``depth``, each written into its folder below ``out``."""
+    data: Tuple[str, ...] = ('--data-dir', args.data_dir) if args.data_dir else ()
+    where: Tuple[str, ...] = REDUCED if args.reduced else ('--gpus', args.gpu, *data)
     flags = ('--engine', 'torch', *where, *args.flags, *schedule)
     recipe = os.path.relpath(os.path.join(RECIPES, 'cifar10', f'resnet{depth}-{{}}.args')).format
     made = [Plan(os.path.join(out, f'resnet{depth}-baseline'), recipe('baseline'), flags)]
@@ -138,9 +145,10 @@ def plans(args, out, depth, gammas, *schedule):
     return made
 
 
-def deep_plans(args, out, deadline):
-    """Those of ResNet-164, by the paper's schedule or, where time is too short, one of the same proportions; none where
-    it is too short for any.
+def deep_plans(args: argparse.Namespace, out: str, deadline: float) -> List[Plan]:
+    """The Plans of ResNet-164, by the paper's schedule or, where time is too short, by one of the same proportions;
+    none where it is too short for any. ``deadline`` is in seconds of ``time.monotonic``. Raises DataError for a damaged
+    schedule file.
     """
     if args.reduced:
         return plans(args, out, 164, args.deep_gamma, '--num-epochs', '1')
@@ -150,16 +158,14 @@ def deep_plans(args, out, deadline):
         if schedule is None:
             return []
         write_text(path, json.dumps(schedule) + '\n')
-    schedule = read_json(path, MB)
-    if misfit(schedule, [str]):
+    flags = read_json(path, MB)
+    if misfit(flags, [str]):
         raise DataError(f'{path}: not a list of flags; remove it')
-    return plans(args, out, 164, args.deep_gamma, *schedule)
+    return plans(args, out, 164, args.deep_gamma, *flags)
 
 
-def schedule_that_fits(args, deadline):
-    """Flags of a schedule for ResNet-164 that ends before ``deadline``; None where too little time is left to learn
-    anything.
-    """
+def schedule_that_fits(args: argparse.Namespace, deadline: float) -> Optional[List[str]]:
+    """Flags of a schedule for ResNet-164 that ends before ``deadline``; None where fewer than FEWEST epochs fit."""
     runs, speed = 1 + len(args.deep_gamma), measured_speed(args, 164)
     seconds = deadline - time.monotonic() - 60 * RESERVE
     epochs = min(EPOCHS, max(0, math.floor(seconds * speed / (runs * IMAGES))))
@@ -170,8 +176,10 @@ def schedule_that_fits(args, deadline):
     return ['--num-epochs', str(epochs), '--lr-step-epochs', f'{epochs // 2},{epochs * 2 // 3}']
 
 
-def measured_speed(args, depth):
-    """Images a second that one run of ResNet-``depth`` trains on, on noise, once it is warm."""
+def measured_speed(args: argparse.Namespace, depth: int) -> float:
+    """Images per second that one run of ResNet-``depth`` trains on, on noise, in its second epoch. Raises TrainingError
+    where it cannot train.
+    """
     with tempfile.TemporaryDirectory() as folder:
         prefix = os.path.join(folder, 'speed')
         command = [
@@ -199,10 +207,11 @@ def measured_speed(args, depth):
 
 
 @contextmanager
-def alarm(deadline):
-    """Ctrl-C at ``deadline``, of ``time.monotonic``: the runs under way save and end.
+def alarm(deadline: float) -> Iterator[None]:
+    """Send Ctrl-C to this process at ``deadline``, in seconds of ``time.monotonic``, so that the current runs save and
+    end.
 
-    A shell starts background commands with Ctrl-C ignored, which would be ignored here too.
+    A shell starts background commands with Ctrl-C ignored; here it is not ignored.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     seconds = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
@@ -216,8 +225,10 @@ def alarm(deadline):
         signal.signal(signal.SIGINT, before)
 
 
-def write_throughput(out, card):
-    """Write and print how far and how fast every run below ``out`` went: throughput.md and throughput.json."""
+def write_throughput(out: str, card: Dict[str, Any]) -> None:
+    """Write and print the epochs, the error and the speed of every run below ``out``: throughput.md and
+    throughput.json.
+    """
     runs = []
     for path in sorted(glob.glob(os.path.join(out, '*', 'run-metrics.jsonl'))):
         epochs = _epochs(path[: -len('-metrics.jsonl')])

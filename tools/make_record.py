@@ -1,16 +1,17 @@
-"""Make MXNet's record files (PREFIX.rec, .idx, .lst) out of ImageNet's folders or its tar files, which need not be
+"""Make MXNet's record files (PREFIX.rec, .idx, .lst) from ImageNet's folders or its tar files, which need not be
 unpacked.
 
     python tools/make_record.py ILSVRC2012_img_train.tar data/train
     python tools/make_record.py ILSVRC2012_img_val.tar data/val --devkit ILSVRC2012_devkit_t12.tar.gz
     python tools/make_record.py --verify data/train
 
-Killed in the middle, the same command line goes on from there. PREFIX.json, which says what is in the set, is written
+After an interruption or a kill, the same command line continues. PREFIX.json, which says what is in the set, is written
 last.
 """
 
 import argparse
 import logging
+from typing import Optional, Sequence
 
 from runtime import usable_cores
 from runtime.cli import Parser, run
@@ -22,7 +23,8 @@ from tools.records.writing import make_plan, refuse_finished, write_set
 from train.log import open_log
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         'source',
@@ -75,7 +77,8 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Make or verify a set as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
     check_options(args)
     open_log()
@@ -86,8 +89,8 @@ def main(argv=None):
         return 130
 
 
-def check_options(args):
-    """Raise UserError for what cannot be done."""
+def check_options(args: argparse.Namespace) -> None:
+    """Raise UserError for options that contradict each other or are out of range."""
     if bool(args.verify) == bool(args.prefix) or (args.verify and args.source):
         raise UserError('give SOURCE and PREFIX, or --verify PREFIX (--help explains)')
     for name, least, most in (
@@ -104,7 +107,8 @@ def check_options(args):
         raise UserError('--devkit brings its own classes: leave --classes out')
 
 
-def make(args):
+def make(args: argparse.Namespace) -> int:
+    """Make the set; returns the exit code. Raises UserError and DataError as ``write_set``."""
     if not args.force:
         refuse_finished(args.prefix)
     images = find_images(args.source)
@@ -124,7 +128,10 @@ def make(args):
     return 0
 
 
-def verify(args):
+def verify(args: argparse.Namespace) -> int:
+    """Read the set back and log what is wrong with it; returns the exit code. Raises DataError where something is
+    wrong.
+    """
     found = 0
     for fault in faults(args.verify, args.jobs):
         logging.error('%s', fault)

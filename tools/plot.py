@@ -1,6 +1,9 @@
 """Draw a training run from its PREFIX-metrics.jsonl: error, loss, λ and the structures alive over epochs."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set
 
 from formats.metrics_file import read_metrics
 from runtime.argument_types import picture
@@ -8,13 +11,19 @@ from runtime.cli import Parser, run
 from runtime.files import written_whole
 from tools.pyplot import plt
 
-# Stages in colours that stay apart for colour-blind readers (Okabe & Ito).
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Stages in colours that colour-blind readers can tell apart (Okabe & Ito).
 STAGE_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
-# Of more λ than these, every so many is drawn.
+# Of more λ than these, only every n-th is drawn.
 MOST_CURVES = 64
+Records = List[Dict[str, Any]]  # the epochs of a run, as formats.metrics_file reads them
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__)
     made.add_argument('metrics', help='PREFIX-metrics.jsonl, or PREFIX')
     made.add_argument(
@@ -23,7 +32,8 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Draw the run that the command line ``argv`` names; returns the exit code."""
     args = parser().parse_args(argv)
     path = args.metrics if args.metrics.endswith('.jsonl') else args.metrics + '-metrics.jsonl'
     out = args.out or path.replace('-metrics.jsonl', '') + '-training.png'
@@ -35,8 +45,8 @@ def main(argv=None):
     return 0
 
 
-def draw(records, title):
-    """The figure of a run: two panels without λ, four with."""
+def draw(records: Records, title: str) -> Figure:
+    """The figure of a run: two panels without λ, four with λ."""
     has_lambda = 'lambda_values' in records[0]
     figure, panels = plt.subplots(
         2 if has_lambda else 1, 2, figsize=(10, 7 if has_lambda else 3.6), squeeze=False, constrained_layout=True
@@ -56,7 +66,8 @@ def draw(records, title):
     return figure
 
 
-def draw_error(panel, epochs, records):
+def draw_error(panel: Axes, epochs: Sequence[int], records: Records) -> None:
+    """The error in training and in validation over the epochs."""
     for part, colour in (('train', '#999999'), ('validation', '#0072B2')):
         panel.plot(epochs, [100 * (1 - record[part]['accuracy']) for record in records], color=colour, label=part)
     panel.set_ylabel('error (%)')
@@ -75,9 +86,9 @@ def _draw_loss(panel, epochs, records):
     panel.legend(frameon=False)
 
 
-def draw_lambda(panel, epochs, records):
+def draw_lambda(panel: Axes, epochs: Sequence[int], records: Records) -> None:
     """Every λ as a curve, in the colour of its stage."""
-    named = set()
+    named: Set[int] = set()
     for curve, stage in _curves(records):
         colour = STAGE_COLOURS[(stage - 1) % len(STAGE_COLOURS)]
         panel.plot(
@@ -99,7 +110,8 @@ def _curves(records):
     return curves[:: -(-len(curves) // MOST_CURVES)]
 
 
-def draw_structure(panel, epochs, records):
+def draw_structure(panel: Axes, epochs: Sequence[int], records: Records) -> None:
+    """The share of MACs and parameters that is alive, over the epochs."""
     for measure, colour, name in (('macs', '#0072B2', 'MACs'), ('params', '#D55E00', 'parameters')):
         panel.plot(
             epochs,

@@ -116,7 +116,7 @@ OPTIONS = {'mean': 'rgb_mean', 'std': 'rgb_std', 'resize': 'resize'}
 
 
 def printable(name: str) -> str:
-    """A class name without what would confuse a terminal."""
+    """A class name, escaped where it has characters that a terminal may take for commands."""
     return name if name.isprintable() else ascii(name)
 
 

@@ -7,6 +7,7 @@ Examples:
 
 import argparse
 import os
+from typing import Optional, Sequence
 
 from runtime.checkpoint_argument import add_checkpoint
 from runtime.cli import Parser, run
@@ -17,6 +18,7 @@ from tools.reports.page import page
 
 
 def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_checkpoint(made, 'PREFIX:EPOCH, or PREFIX for the last whole checkpoint of the run under --model-prefix PREFIX')
     made.add_argument('--out', required=True, metavar='FILE', help='the page to write, FILE.html')
@@ -26,7 +28,8 @@ def parser() -> Parser:
     return made
 
 
-def main(argv=None) -> int:
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Write the report that the command line ``argv`` asks for; returns the exit code."""
     args = parser().parse_args(argv)
     if os.path.exists(args.out) and not args.force:
         raise UserError(f'{args.out} exists: give another --out, or --force to replace it')

@@ -1,5 +1,4 @@
-"""Print the paper's tables and draw its figures: each published number with its grade, ours beside it, and where ours
-comes from.
+"""Print the paper's tables and draw its figures: each published number with its grade, beside it ours and its source.
 
 Examples:
     python tools/reproduce_tables.py all                                  # every table, figures into results/figures
@@ -9,8 +8,10 @@ Examples:
 """
 
 import argparse
+import functools
 import json
 import os
+from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from runtime.cli import Parser, run
 from runtime.errors import DataError
@@ -26,9 +27,9 @@ from tools.tables.measurements import measurements
 from tools.tables.options import options_markdown
 from tools.tables.pages import refreshed
 from tools.tables.plotting import save
-from tools.tables.published import find_row, read_tables
+from tools.tables.published import Table, find_row, read_tables
 from tools.tables.render import LEGEND, longest_runs_markdown, published_json, published_markdown, runs_markdown
-from tools.tables.results import FOLDER, read_results
+from tools.tables.results import FOLDER, Result, read_results
 
 FIGURE = 'figure-'
 CAPTIONS = {
@@ -39,13 +40,15 @@ CAPTIONS = {
     'lambda': 'Where λ ended in our runs',
     'rules': 'APG against other rules for λ',
 }
-# Small runs with a budget, below the folder of the results. They fill a table and a figure of their own alone.
+# Small runs with a budget, below the folder of the results. They are in a table and a figure of their own only.
 BUDGETS, BUDGET_FIGURE = 'budgets', 'budget'
 BUDGET_CAPTION = 'A run with a budget: λ, the MACs that are left, accuracy and speed over the epochs'
 RUNS = {'runs': 'Our runs', 'gammas': 'What each γ took'}
+Tables = Mapping[str, Table]
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Print, draw or update as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
     tables = read_tables()
     if args.run:
@@ -73,13 +76,14 @@ def main(argv=None):
     return 0
 
 
-def without_small(results, where):
+def without_small(results: List[Result], where: str) -> List[Result]:
     """The results that are not below BUDGETS in the folder ``where``."""
     small = os.path.join(os.path.normpath(where), BUDGETS, '')
     return [result for result in results if not os.path.normpath(result['folder']).startswith(small)]
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         'table',
@@ -89,7 +93,7 @@ def parser():
         "took), a figure ('figure-imagenet'), or all",
     )
     made.add_argument('--json', action='store_true', help='print one object')
-    made.add_argument('--results', default=FOLDER, help='where the runs of tools/sweep.py lie (default: results)')
+    made.add_argument('--results', default=FOLDER, help='the folder of the runs of tools/sweep.py (default: results)')
     made.add_argument(
         '--figures',
         default=os.path.join(FOLDER, 'figures'),
@@ -104,26 +108,32 @@ def parser():
         '--update',
         nargs='+',
         metavar='PAGE',
-        help='write what stands between <!-- table: NAME --> and <!-- /table --> in these Markdown '
-        'files anew, and the figures that they show',
+        help='write again what is between <!-- table: NAME --> and <!-- /table --> in these Markdown files, and the '
+        'figures that they show',
     )
     return made
 
 
-def chosen(table, known):
-    """The names of what is to be shown. Raises DataError for one that is unknown."""
+def chosen(table: str, known: List[str]) -> List[str]:
+    """The names of what is to be shown: all that are ``known``, or one. Raises DataError for an unknown one."""
     if table != 'all' and table not in known:
         raise DataError(f'no table {table!r}; there are all, {", ".join(known)}')
     return known if table == 'all' else [table]
 
 
-def as_markdown(names, tables, results, folder, base='.', where=FOLDER):
+def as_markdown(
+    names: Sequence[str], tables: Tables, results: List[Result], folder: str, base: str = '.', where: str = FOLDER
+) -> str:
+    """The tables and figures ``names`` as Markdown. Figures are in ``folder``, links lead from ``base``, and runs are
+    below ``where``.
+    """
     make = makers(tables, results, folder, base, where)
     return '\n\n'.join([*(f'## {title_of(name, tables)}\n\n{make[name]()}' for name in names), make['legend']()])
 
 
-def as_json(names, tables, results, folder):
-    found = {}
+def as_json(names: Sequence[str], tables: Tables, results: List[Result], folder: str) -> str:
+    """The tables ``names`` as a JSON object; of figures, which are in ``folder``, the paths."""
+    found: Dict[str, object] = {}
     for name in names:
         if name in tables:
             found[name] = published_json(tables[name], results)
@@ -136,21 +146,20 @@ def as_json(names, tables, results, folder):
     return json.dumps(found, indent=1)
 
 
-def makers(tables, results, folder, base, where=FOLDER):
+def makers(
+    tables: Tables, results: List[Result], folder: str, base: str, where: str = FOLDER
+) -> Dict[str, Callable[[], str]]:
     """A dict from the name of every generated passage to a function that gives its Markdown; its links lead from the
     folder ``base``.
     """
     budgets, results = results, without_small(results, where)
     captions = {**CAPTIONS, BUDGET_FIGURE: BUDGET_CAPTION}
-    made = {name: lambda table=table: published_markdown(table, results, base) for name, table in tables.items()}
-    made.update(
-        {
-            FIGURE + name: lambda name=name: (
-                f'![{captions[name]}]({os.path.relpath(os.path.join(folder, name), base)}.png)'
-            )
-            for name in captions
-        }
-    )
+    made: Dict[str, Callable[[], str]] = {
+        name: functools.partial(published_markdown, table, results, base) for name, table in tables.items()
+    }
+    for name, caption in captions.items():
+        path = os.path.relpath(os.path.join(folder, name), base)
+        made[FIGURE + name] = functools.partial('![{}]({}.png)'.format, caption, path)
     return {
         **made,
         **measurements(where),
@@ -164,14 +173,17 @@ def makers(tables, results, folder, base, where=FOLDER):
     }
 
 
-def title_of(name, tables):
+def title_of(name: str, tables: Tables) -> str:
+    """The heading of a table or figure."""
     if name in tables:
         return tables[name].title
     return RUNS.get(name) or CAPTIONS[name[len(FIGURE) :]]
 
 
-def update(path, tables, results, folder, where):
-    """Write the generated passages of a Markdown file anew, and the figures that it shows."""
+def update(path: str, tables: Tables, results: List[Result], folder: str, where: str) -> None:
+    """Write the generated passages of the Markdown file ``path`` again, and the figures that it shows into ``folder``.
+    Raises DataError for an unknown passage.
+    """
     before = read_text(path, 16 * MB)
     after = refreshed(before, makers(tables, results, folder, os.path.dirname(path) or '.', where))
     figures = all_figures(tables, without_small(results, where))

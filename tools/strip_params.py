@@ -15,11 +15,11 @@ import numpy as np
 from formats.checkpoint_files import Checkpoint, load_checkpoint, named_checkpoint
 from formats.symbol_fit import image_shapes
 from graphs.comparison import compare_outputs, noise
-from graphs.graph import only_input
+from graphs.graph import Shape, only_input
 from graphs.int8 import require_float
 from graphs.lambdas import is_lambda
 from graphs.predictor import Network, Predictor
-from graphs.preprocessing import preprocessing_of
+from graphs.preprocessing import Preprocessing, preprocessing_of
 from graphs.proof import outputs_of
 from graphs.speed import fastest_rounding, full_network, milliseconds
 from graphs.strip import strip
@@ -29,14 +29,15 @@ from runtime.checkpoint_argument import add_checkpoint
 from runtime.cli import Parser, run
 from runtime.errors import UserError
 from symbols import parse_image_shape
-from train.data.datasets import DATASETS, eval_iterator, load_dataset
+from train.data.datasets import DATASETS, Dataset, eval_iterator, load_dataset
 from train.evaluation import accuracy, normalisation
 
 AUTO = 'auto'
 LAMBDA = 'lambda'
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__.splitlines()[0])
     add_checkpoint(made)
     made.add_argument('--out', required=True, help='writes OUT-symbol.json, OUT-0000.params and OUT-structure.json')
@@ -88,7 +89,7 @@ def parser():
         choices=sorted(DATASETS),
         help='prove on the test images of this data set, and give the accuracy of both networks',
     )
-    made.add_argument('--data-dir', help='where that data set lies')
+    made.add_argument('--data-dir', help='where that data set is')
     made.add_argument(
         '--time',
         action='store_true',
@@ -139,8 +140,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def check_options(args, checkpoint: Checkpoint) -> None:
-    """Refuse what would overwrite or could not be done, before any work."""
+def check_options(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
+    """Raise UserError, before any work, where a file to write is an input, or exists and --force is not given."""
     targets = stripped_paths(args.out)
     sources = [os.path.realpath(path) for path in checkpoint.paths]
     for target in targets:
@@ -150,7 +151,7 @@ def check_options(args, checkpoint: Checkpoint) -> None:
             raise UserError(f'{target} is already there: give another --out, or --force to replace it')
 
 
-def data_shapes(args, network: Predictor) -> Dict[str, tuple]:
+def data_shapes(args: argparse.Namespace, network: Predictor) -> Dict[str, Shape]:
     """The shape of each input of the network, the batch first: 1, or the batch that the network fixes.
 
     Raises UserError for an input whose shape is not known.
@@ -173,8 +174,12 @@ def data_shapes(args, network: Predictor) -> Dict[str, tuple]:
     return {name: (batch, *shape[1:]) for name, shape in shapes.items()}
 
 
-def proof_images(args, shapes, preprocessing):
-    """The images to prove on (dict name → array), and the data set they are from, if any."""
+def proof_images(
+    args: argparse.Namespace, shapes: Dict[str, Shape], preprocessing: Optional[Preprocessing]
+) -> Tuple[Dict[str, np.ndarray], Optional[Dataset]]:
+    """The images to prove on (dict name → array), and the data set they are from, if any. Raises UserError for
+    ``--data`` with a network of several inputs.
+    """
     if not args.data:
         return noise(args.proof_inputs, shapes), None
     data = only_input(list(shapes))
@@ -184,7 +189,7 @@ def proof_images(args, shapes, preprocessing):
     return {data: batch.data[0].asnumpy()}, dataset
 
 
-def input_shape(text: str) -> Tuple[str, tuple]:
+def input_shape(text: str) -> Tuple[str, Shape]:
     """NAME=SHAPE of ``--input-shape`` as (name, shape of one sample)."""
     name, equals, sides = text.partition('=')
     if not name or not equals:

@@ -10,7 +10,7 @@ from typing import Optional, Sequence
 
 from formats.checkpoint_files import find_checkpoint, load_checkpoint, symbol_path
 from formats.symbol_file import load_symbol
-from graphs.complexity import complexity
+from graphs.complexity import Complexity, complexity
 from graphs.graph import data_shape_of
 from runtime.argument_types import positive
 from runtime.checkpoint_argument import add_checkpoint
@@ -21,7 +21,8 @@ from symbols import NETWORKS, get_symbol, parse_image_shape
 CIFAR_DEPTHS = {'resnet': (20, 164), 'resnext': (20, 164), 'resnet-v1': (20, 32, 44, 56, 110)}
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__.splitlines()[0])
     add_checkpoint(
         made,
@@ -67,7 +68,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def table(found):
+def table(found: Complexity) -> str:
     """The layers of a ``Complexity`` and its totals, as text."""
     rows = [('layer', 'operator', 'output', 'params', 'MACs')]
     rows += [

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import signal
+from typing import Dict, List, Optional, Sequence, Set
 
 import tqdm
 
@@ -25,6 +26,7 @@ from runtime.files import write_text
 from tools.sweeps.one_run import (
     RECIPES,
     Plan,
+    Running,
     StepError,
     baseline_of,
     result_path,
@@ -41,13 +43,14 @@ from tools.tables.run_figures import frontier
 from train.argument_kinds import SELECTION, flags
 from train.log import open_log
 
+OUT = os.path.join('runs', 'sweep')
 # Options that take several values, each of which makes runs of its own, and what they are called in the name of a run's
 # folder.
-OUT = os.path.join('runs', 'sweep')
 GRID = {'gamma': 'gamma', 'target_macs': 'macs', 'seed': 'seed'}
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument('--recipe', nargs='+', required=True, help='files of flags, such as those of train/recipes/')
     made.add_argument(
@@ -73,7 +76,7 @@ def parser():
         '--jobs',
         type=processes,
         default=1,
-        help='runs at a time; each has its share of the cores (small networks use two threads badly)',
+        help='runs at a time; each has its share of the cores (small networks gain little from two threads)',
     )
     made.add_argument(
         '--strip-threshold',
@@ -87,7 +90,8 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Carry out the runs that the command line ``argv`` asks for; returns the exit code."""
     args = parser().parse_args(argv)
     plans = make_plans(args)
     for plan in plans:
@@ -103,11 +107,12 @@ def main(argv=None):
     return 1 if failures else 0
 
 
-def make_plans(args):
-    """A Plan for every recipe, γ, target and seed, behind those of its baseline. Raises UserError where two would be of
-    one name.
+def make_plans(args: argparse.Namespace) -> List[Plan]:
+    """A Plan for every recipe, γ, target and seed, after those of its baseline. Raises UserError where two would have
+    the same name.
     """
-    plans, baselines = [], set()
+    plans: List[Plan] = []
+    baselines: Set[str] = set()
     for recipe in args.recipe:
         baseline = None if args.no_baseline else baseline_of(recipe)
         # Recipes of one network share their baseline.
@@ -133,8 +138,8 @@ def _grid(args, recipe, names, flags_of_all):
         yield Plan(folder, recipe, (*flags_of_all, *overrides), strip_flags, args.onnx)
 
 
-def without_selection(words):
-    """Flags of the trainer without those that select a structure, which a baseline has not."""
+def without_selection(words: Sequence[str]) -> List[str]:
+    """Flags of the trainer without those that select a structure, which a baseline does not have."""
     kept, is_kept, selecting = [], True, set(flags(SELECTION - {'seed'}))
     for word in words:
         if word.startswith('--'):
@@ -144,15 +149,16 @@ def without_selection(words):
     return kept
 
 
-def run_plans(plans, jobs):
-    """Carry out every plan that has no result yet, ``jobs`` at a time, and return what failed: a dict from folder to
-    reason.
+def run_plans(plans: Sequence[Plan], jobs: int) -> Dict[str, str]:
+    """Carry out every plan that has no result yet, ``jobs`` at a time; returns those that failed: a dict from the
+    folder to the reason.
     """
     waiting = [plan for plan in plans if not os.path.exists(result_path(plan))]
     logging.info(
         '%d runs: %d finished before, %d to do, %d at a time', len(plans), len(plans) - len(waiting), len(waiting), jobs
     )
-    running, failures = set(), {}
+    running: Running = set()
+    failures: Dict[str, str] = {}
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     pool = concurrent.futures.ThreadPoolExecutor(jobs)
     try:
@@ -173,8 +179,8 @@ def run_plans(plans, jobs):
     return failures
 
 
-def summarise(out, failures):
-    """Write the table and the picture of everything below ``out``, and print the table."""
+def summarise(out: str, failures: Dict[str, str]) -> None:
+    """Write the table and the figure of everything below ``out``, and print the table."""
     results = read_results(out)
     text = f'## Runs\n\n{runs_markdown(results, out)}'
     if failures:

@@ -1,4 +1,4 @@
-"""Alternating timing, which a busy machine disturbs least: each candidate runs in a process of its own, the candidates
+"""Alternating timing, which a busy machine disturbs little: each candidate runs in a process of its own, the candidates
 run one after the other in each round, and they are compared round by round.
 
     def build(size):                                 # runs in the candidate's process
@@ -19,7 +19,7 @@ import os
 import statistics
 import time
 from contextlib import ExitStack
-from typing import List, NamedTuple, Sequence
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 from runtime.errors import UserError
 
@@ -27,12 +27,18 @@ from .process_usage import family_bytes, family_time, peak_bytes
 
 ROUNDS, STEPS, WARM_UP = 7, 3, 2
 # 'family' is the processor time of a process and of those that it started.
-CLOCKS = {'wall': time.perf_counter, 'processor': time.process_time, 'family': family_time}
+CLOCKS: Dict[str, Callable[[], float]] = {
+    'wall': time.perf_counter,
+    'processor': time.process_time,
+    'family': family_time,
+}
+RunSteps = Callable[[int], object]  # takes so many steps
+Build = Callable[[], RunSteps]
 
 
 class Measured(NamedTuple):
-    """Seconds that a step took in each round, the most bytes of memory that the candidate's process held, and what it
-    held with its children after each.
+    """Seconds that a step took in each round, the most bytes of memory that the candidate's process held, and the bytes
+    that it held with its children after each round.
     """
 
     seconds: List[float]
@@ -40,24 +46,27 @@ class Measured(NamedTuple):
     held_bytes: Sequence[int] = ()
 
     @property
-    def median(self):
+    def median(self) -> float:
+        """The seconds of a step, the median over the rounds."""
         return statistics.median(self.seconds)
 
-    def time_over(self, other):
-        """How many times as long as ``other`` this took: the median over the rounds, within which both met the same
-        machine.
+    def time_over(self, other: 'Measured') -> float:
+        """How many times as long as ``other`` this took: the median over the rounds, since in one round both ran under
+        the same load.
         """
         return statistics.median(own / theirs for own, theirs in zip(self.seconds, other.seconds))
 
 
-def time_alternating(builds, rounds=ROUNDS, steps=STEPS, clock='wall', warm_up=WARM_UP):
+def time_alternating(
+    builds: Mapping[str, Build], rounds: int = ROUNDS, steps: int = STEPS, clock: str = 'wall', warm_up: int = WARM_UP
+) -> Dict[str, Measured]:
     """Measure candidates. ``builds`` is a dict from name to the function that builds a candidate and returns its
     ``run_steps(steps)``. Returns a dict from name to ``Measured``.
 
     In each of ``rounds`` rounds every candidate runs ``steps`` steps, after ``warm_up`` steps that are not timed. The
     ``clock``, a key of CLOCKS, may be that of the processor, which stands still while other programs run
     (waiting threads count too: set OMP_NUM_THREADS=1). The functions must be importable by name (``functools.partial``
-    of one is fine). A UserError of one of them is raised here.
+    of one is fine). Raises the UserError of one of them, and RuntimeError where a candidate's process dies.
     """
     with ExitStack() as processes:
         candidates = {name: processes.enter_context(Candidate(build, clock)) for name, build in builds.items()}
@@ -73,37 +82,38 @@ def time_alternating(builds, rounds=ROUNDS, steps=STEPS, clock='wall', warm_up=W
     }
 
 
-def threads():
-    """The threads that every library gets: as many as MXNet, which OMP_NUM_THREADS decides."""
+def threads() -> int:
+    """The number of threads of every library: that of MXNet, which OMP_NUM_THREADS decides."""
     return int(os.environ['OMP_NUM_THREADS'].split(',')[0])
 
 
 class Candidate:
     """A process that takes steps when it is told to, and does nothing in between."""
 
-    def __init__(self, build, clock):
+    def __init__(self, build: Build, clock: str) -> None:
         context = multiprocessing.get_context('spawn')
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(build, CLOCKS[clock], theirs), daemon=True)
         self._process.start()
         theirs.close()
 
-    def __enter__(self):
+    def __enter__(self) -> 'Candidate':
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         self._process.terminate()
         self._process.join()
 
-    def wait_until_built(self):
+    def wait_until_built(self) -> None:
+        """Wait until its process has built it. Raises as ``time_alternating``."""
         self._answer()
 
-    def run_steps(self, steps):
+    def run_steps(self, steps: int) -> Tuple[float, int]:
         """(the seconds that ``steps`` steps took, the bytes of memory held after them)"""
         self._pipe.send(steps)
         return self._answer()
 
-    def peak_bytes(self):
+    def peak_bytes(self) -> int:
         """The most memory that the process has held so far."""
         self._pipe.send(None)
         return self._answer()

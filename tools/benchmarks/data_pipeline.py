@@ -1,13 +1,17 @@
-"""How fast images are read, augmented and handed to MXNet: what the network must not have to wait for."""
+"""How fast images are read, augmented and given to MXNet, so that the network need not wait for them."""
+
+import argparse
+from typing import List
 
 from train.data.datasets import DATASETS, dataset_from_args, measure_throughput
 
 from . import image_pipeline
+from .report import TableRow
 
 
-def measure(args):
-    """Of a data set in memory one row with its augmentation and one without, by one core; of JPEGs, a row for each
-    pipeline, by all.
+def measure(args: argparse.Namespace) -> List[TableRow]:
+    """The rows of the table: for a data set in memory one with its augmentation and one without, by one core; for JPEGs
+    one for each pipeline, by all cores.
     """
     if args.data_train or args.synthetic:
         return image_pipeline.measure(args)

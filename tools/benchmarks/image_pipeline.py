@@ -1,9 +1,13 @@
-"""Decoding and augmenting JPEGs of a record file: ours and MXNet's, beside what OpenCV needs to decode the same images
-and do nothing with them.
+"""Decoding and augmenting JPEGs of a record file: ours and MXNet's, compared with OpenCV that only decodes the same
+images.
 """
 
+from __future__ import annotations
+
+import argparse
 import tempfile
 from functools import partial
+from typing import TYPE_CHECKING, List
 
 import numpy as np
 
@@ -11,21 +15,25 @@ from runtime import mx, usable_cores
 from runtime.packages import cv2
 from train.data.augment import RGB_MEAN, RGB_STD
 from train.data.decoder_pool import DecoderPool
+from train.data.decoder_worker import Reader
 from train.data.image_augment import DRAWS, ImageAugmentation, RandomView
 from train.data.image_sources import ImageReader, RecordSource
 
 from . import training
-from .alternating import time_alternating
-from .report import milliseconds
+from .alternating import RunSteps, time_alternating
+from .report import TableRow, milliseconds
 from .synthetic_jpegs import write_records
+
+if TYPE_CHECKING:
+    from train.data.image_iterators import ImageTrainIterator
 
 SHAPE, CLASSES = (3, 224, 224), 1000
 LIMIT = 'cv2.imdecode alone'
 
 
-def measure(args):
-    """One row for each candidate, the limit first; and one for the network of ``--network``, in rounds of its own,
-    since its steps are far longer.
+def measure(args: argparse.Namespace) -> List[TableRow]:
+    """One row for each candidate, the limit (bare decoding) first; and one for the network of ``--network``, in rounds
+    of its own, since its steps are far longer.
     """
     rec = args.data_train or write_records(args.scratch or tempfile.gettempdir(), args.synthetic)
     builds = {LIMIT: bare, 'ours': ours, 'ImageRecordIter': stock}
@@ -72,40 +80,39 @@ def _row(name, result, batch_size, of_the_limit):
 
 
 class BareReader:
-    """Decodes images, and that is all."""
+    """Decodes images and does nothing else."""
 
-    def __init__(self, source):
+    def __init__(self, source: RecordSource) -> None:
         self._source = source
 
-    def read_into(self, out, position, draws):
+    def read_into(self, out: np.ndarray, position: int, draws: np.ndarray) -> float:
+        """Decode the image at ``position`` and return its class; ``out`` and ``draws`` are not used."""
         data, label = self._source.read(position)
         cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         return label
 
 
-def bare(rec, batch_size, seed):
-    """The limit: in as many processes as there are cores, as ours, images are decoded."""
+def bare(rec: str, batch_size: int, seed: int) -> RunSteps:
+    """The limit: as many processes as there are cores only decode images."""
     source = RecordSource(rec)
     return turns_of(iterator(source, BareReader(source), batch_size, seed))
 
 
-def ours(rec, batch_size, seed):
+def ours(rec: str, batch_size: int, seed: int) -> RunSteps:
     """The pipeline of train_imagenet.py."""
     source = RecordSource(rec)
     return turns_of(iterator(source, ImageReader(source, RandomView(SHAPE), CLASSES), batch_size, seed))
 
 
-def iterator(source, reader, batch_size, seed):
-    from train.data.image_iterators import (
-        Damage,
-        ImageTrainIterator,
-    )  # load MXNet
+def iterator(source: RecordSource, reader: Reader, batch_size: int, seed: int) -> ImageTrainIterator:
+    """An iterator over ``source`` by as many processes as there are cores."""
+    from train.data.image_iterators import Damage, ImageTrainIterator  # load MXNet
 
     pool = DecoderPool([reader], SHAPE, batch_size, DRAWS, usable_cores())
     return ImageTrainIterator(pool, 0, SHAPE, batch_size, Damage('training', len(source), 0.0), len(source), seed)
 
 
-def stock(rec, batch_size, seed):
+def stock(rec: str, batch_size: int, seed: int) -> RunSteps:
     """MXNet's own iterator with the same augmentation."""
     recipe = ImageAugmentation()
     options = {
@@ -138,8 +145,8 @@ def stock(rec, batch_size, seed):
     )
 
 
-def turns_of(batches):
-    """Steps through an iterator, over and over; each waits until the batch is in MXNet's memory."""
+def turns_of(batches: mx.io.DataIter) -> RunSteps:
+    """Steps through an iterator, again and again; each waits until the batch is in MXNet's memory."""
 
     def run_steps(steps):
         for _ in range(steps):

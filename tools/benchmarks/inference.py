@@ -1,17 +1,18 @@
-"""Inference of checkpoints in every runtime there is: is a network that has fewer multiplications faster by as much?"""
+"""Inference of checkpoints in every runtime that is installed: is a network that has fewer MACs faster by as much?"""
 
+import argparse
 import importlib
 import logging
 import os
 import tempfile
 from functools import partial
-from typing import NamedTuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from formats.checkpoint_files import find_checkpoint, load_checkpoint, save_model
 from graphs.complexity import complexity
-from graphs.graph import Graph, data_shape_of
+from graphs.graph import Graph, Shape, data_shape_of
 from graphs.int8 import integer_symbol, is_int8
 from graphs.lambdas import is_lambda
 from graphs.strip import strip
@@ -21,8 +22,8 @@ from symbols import parse_image_shape
 from tools.tables.published import find_row, read_tables
 from tools.tables.structures import random_network
 
-from .alternating import threads, time_alternating
-from .report import milliseconds
+from .alternating import RunSteps, threads, time_alternating
+from .report import TableRow, milliseconds
 from .speed_plot import draw
 
 NEEDS = {'mxnet': (), 'onnxruntime': ('onnx', 'onnxruntime'), 'torch': ('torch',)}
@@ -35,12 +36,12 @@ class Network(NamedTuple):
 
     source: str
     prefix: str
-    image_shape: tuple
+    image_shape: Shape
     macs: int
-    runtimes: tuple = tuple(NEEDS)
+    runtimes: Tuple[str, ...] = tuple(NEEDS)
 
 
-def measure(args):
+def measure(args: argparse.Namespace) -> List[TableRow]:
     """One row for each runtime, device, batch size and network; ratios are to the first network."""
     runtimes = [name for name in args.runtimes if _is_installed(name)]
     with tempfile.TemporaryDirectory() as folder:
@@ -60,14 +61,15 @@ def measure(args):
     return rows
 
 
-def prepared(source, image_shape, prefix, as_onnx):
-    """The Network of a checkpoint or of a row of the published tables. Raises UserError for what is
-    neither.
+def prepared(source: str, image_shape: Optional[str], prefix: str, as_onnx: bool) -> Network:
+    """The Network of a checkpoint or of a row of the published tables, saved under ``prefix``, with an ONNX file if
+    ``as_onnx``. ``image_shape`` ('3,224,224') is for a symbol that does not say it. Raises UserError where ``source``
+    is neither.
     """
     named = find_checkpoint(source)
     if named:
         symbol, arg_params, aux_params = load_checkpoint(*named)
-        # A full network is to stay full; what λ is makes no difference to its speed.
+        # λ is set to 1, so that a full network stays full; its speed does not depend on λ.
         arg_params = {name: mx.nd.ones_like(array) if is_lambda(name) else array for name, array in arg_params.items()}
     else:
         symbol, arg_params, aux_params = _published(source)
@@ -100,8 +102,8 @@ def _published(name):
     return random_network(row.network, row.keep)
 
 
-def mxnet_inference(network, device, batch):
-    """Module, whose graph oneDNN fuses."""
+def mxnet_inference(network: Network, device: str, batch: int) -> RunSteps:
+    """Steps of MXNet's Module, whose graph oneDNN fuses. ``device`` is 'cpu' or 'gpu'."""
     symbol, arg_params, aux_params = load_checkpoint(network.prefix, 0)
     if is_int8(Graph.from_symbol(symbol)) and device == 'cpu':
         symbol = integer_symbol(symbol)
@@ -118,8 +120,8 @@ def mxnet_inference(network, device, batch):
     return run_steps
 
 
-def onnx_inference(network, device, batch):
-    """ONNX Runtime, with its own optimizations of the graph."""
+def onnx_inference(network: Network, device: str, batch: int) -> RunSteps:
+    """Steps of ONNX Runtime, with its own optimizations of the graph."""
     onnxruntime = importlib.import_module('onnxruntime')
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
@@ -134,8 +136,8 @@ def onnx_inference(network, device, batch):
     return run_steps
 
 
-def torch_inference(network, device, batch):
-    """PyTorch as it stands, the graph run operator by operator, channels last."""
+def torch_inference(network: Network, device: str, batch: int) -> RunSteps:
+    """Steps of PyTorch, which runs the graph operator by operator, channels last."""
     torch = importlib.import_module('torch')
     torch.set_num_threads(threads())
     place = {'device': 'cuda' if device == 'gpu' else 'cpu', 'memory_format': torch.channels_last}

@@ -1,17 +1,19 @@
 """The optimizer's step alone, over the parameters of a network: APG beside MXNet's own NAG and SGD."""
 
+import argparse
 from functools import partial
+from typing import Any, Dict, List
 
 from runtime import mx
 from symbols import get_symbol, parse_image_shape
 
-from .alternating import time_alternating
-from .report import milliseconds
+from .alternating import RunSteps, time_alternating
+from .report import TableRow, milliseconds
 
 REFERENCE = 'nag'
 
 
-def measure(args):
+def measure(args: argparse.Namespace) -> List[TableRow]:
     """The rows of the table, MXNet's NAG first."""
     names = [REFERENCE] + [name for name in args.optimizers if name != REFERENCE]
     measured = time_alternating(
@@ -29,14 +31,14 @@ def measure(args):
     ]
 
 
-def updates(name, network, num_layers, num_classes, image_shape):
-    """Steps of an Updater whose keys are numbers, as Module has it. The networks are the same, λ included, which NAG
-    and SGD take for a weight.
+def updates(name: str, network: str, num_layers: int, num_classes: int, image_shape: str) -> RunSteps:
+    """Steps of an Updater whose keys are numbers, as in MXNet's Module. All optimizers update the same network with λ,
+    which NAG and SGD treat as a weight.
     """
     symbol = get_symbol(network, num_layers, num_classes, image_shape)
     shapes = dict(zip(symbol.list_arguments(), symbol.infer_shape(data=(1, *parse_image_shape(image_shape)))[0]))
     shapes = {parameter: shape for parameter, shape in shapes.items() if parameter not in ('data', 'softmax_label')}
-    settings = {
+    settings: Dict[str, Any] = {
         'learning_rate': 0.1,
         'momentum': 0.9,
         'wd': 1e-4,

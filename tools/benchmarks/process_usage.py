@@ -1,5 +1,5 @@
-"""What a process and those that it started have used: processor time, and memory in which shared pages count once.
-Linux tells; elsewhere, of this process.
+"""What a process and those that it started have used: processor time, and memory in which shared pages count once. The
+numbers of the others are from Linux's /proc; on other systems only this process counts.
 """
 
 import glob
@@ -8,18 +8,18 @@ import resource
 import time
 
 
-def family_time():
-    """Seconds of processor time, those of children that have ended included."""
+def family_time() -> float:
+    """Seconds of processor time of this process and those that it started, also of those that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + ended.ru_utime + ended.ru_stime + sum(map(_time_of, _children()))
 
 
-def family_bytes():
-    """Bytes of memory now."""
+def family_bytes() -> int:
+    """Bytes of memory that this process and those that it started hold now; 0 where the system does not say."""
     return sum(map(_bytes_of, ['self', *_children()]))
 
 
-def peak_bytes():
+def peak_bytes() -> int:
     """The most memory that this process has held so far, in bytes."""
     try:
         # getrusage's number begins, on Linux, with what the parent had when it forked.

@@ -1,10 +1,12 @@
-"""How fast record files are made and read back, beside what decoding alone takes."""
+"""How fast record files are made and read back, compared with decoding alone."""
 
+import argparse
 import contextlib
 import os
 import resource
 import tempfile
 import time
+from typing import Callable, Dict, List
 
 import numpy as np
 
@@ -15,15 +17,16 @@ from tools.records.sources import find_images
 from tools.records.verifying import faults
 from tools.records.writing import make_plan, write_set
 
+from .report import TableRow
 from .synthetic_jpegs import write_jpegs
 
 DECODED = 2000  # images that decoding is measured on, at most
 USERS = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 
 
-def measure(args):
-    """A row for each step, on ``args.images`` synthetic JPEGs in ``args.folder``, which is kept, or in a folder for the
-    time being.
+def measure(args: argparse.Namespace) -> List[TableRow]:
+    """A row for each step, on ``args.images`` synthetic JPEGs in ``args.folder``, which is kept, or in a temporary
+    folder.
     """
     with contextlib.ExitStack() as stack:
         folder = args.folder or stack.enter_context(tempfile.TemporaryDirectory(prefix='records-'))
@@ -37,7 +40,7 @@ def measure(args):
         classes, labels = label_images(images)
         original, resized = os.path.join(sets, 'original'), os.path.join(sets, 'resized')
         megabytes = sum(os.path.getsize(image.path) for image in images) / 1e6
-        steps = {
+        steps: Dict[str, Callable[[], object]] = {
             'make, original bytes': lambda: write_set(original, make_plan(classes, images, labels, seed=0), args.jobs),
             'make, --resize 256': lambda: write_set(
                 resized, make_plan(classes, images, labels, short_side=256, seed=0), args.jobs

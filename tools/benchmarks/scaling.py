@@ -1,23 +1,27 @@
-"""Workers and parameter servers on this machine: how much of what the processor has to give reaches the training.
+"""Workers and parameter servers on this machine: how close their speed comes to perfect scaling.
 
-Every worker computes with ``--threads`` threads, so that up to cores ÷ threads workers could, if servers and messages
-cost nothing, each be as fast as a process alone: that is perfect scaling. More workers share the same cores.
+Every worker computes with ``--threads`` threads. If servers and messages cost nothing, each of up to cores ÷ threads
+workers would be as fast as a process alone: that is perfect scaling. More workers share the same cores.
 """
 
+import argparse
 import os
 import re
 import statistics
 import subprocess
 import sys
+from typing import Dict, List
 
 from runtime import usable_cores
 from runtime.errors import UserError
 from train import launch, train_cifar
 
+from .report import TableRow
+
 SPEED = re.compile(r'Node\[(\d+)\] Epoch\[0\] Batch \[(\d+)-\d+\]\tSpeed: ([\d.]+) samples/sec')
 
 
-def measure(args):
+def measure(args: argparse.Namespace) -> List[TableRow]:
     """The rows of the table: one process without servers first."""
     alone = images_per_second(args, 0)
     rows = [{'workers': 'one process, no server', 'images/s': alone, 'perfect': alone, 'of perfect': 1.0}]
@@ -28,8 +32,10 @@ def measure(args):
     return rows
 
 
-def images_per_second(args, workers):
-    """What ``workers`` workers (0: one process without servers) train together."""
+def images_per_second(args: argparse.Namespace, workers: int) -> float:
+    """The images per second that ``workers`` workers train on together; 0 is one process without servers. Raises
+    UserError where they fail.
+    """
     batches = args.steps * (args.rounds + 1)
     command = [
         sys.executable,
@@ -72,8 +78,8 @@ def images_per_second(args, workers):
         raise UserError(
             f'{workers} workers ended with exit code {done.returncode}: {done.stderr.strip().splitlines()[-1]}'
         )
-    speeds = {}
+    speeds: Dict[str, List[float]] = {}
     for rank, first, speed in SPEED.findall(done.stderr):
-        if int(first):  # while the first batches are computed, everything else begins
+        if int(first):  # the first batches are slower, since everything starts meanwhile
             speeds.setdefault(rank, []).append(float(speed))
     return sum(map(statistics.median, speeds.values()))

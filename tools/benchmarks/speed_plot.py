@@ -1,16 +1,20 @@
-"""The picture of an inference benchmark: how much of the saving in multiplications arrives as speed."""
+"""The figure of an inference benchmark: how much of the saving in MACs becomes speed."""
+
+from typing import List
 
 from runtime.files import written_whole
 from tools.pyplot import plt
 
-# Okabe & Ito's colours, which stay apart for colour-blind readers.
+from .report import TableRow
+
+# Okabe & Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 MARKERS = 'os^Dvx'
 
 
-def draw(rows, path):
-    """Draw the rows of ``inference.measure``, a curve for each runtime and batch size, beside the line where speed-up
-    and MACs ratio are equal.
+def draw(rows: List[TableRow], path: str) -> None:
+    """Draw the rows of ``inference.measure`` into the file ``path``: a curve for each runtime and batch size, and the
+    line where speed-up and MACs ratio are equal.
     """
     figure, panel = plt.subplots(figsize=(7, 5), constrained_layout=True)
     runtimes, batches = (list(dict.fromkeys(row[key] for row in rows)) for key in ('runtime', 'batch'))

@@ -1,5 +1,5 @@
-"""JPEGs that weigh about what ImageNet's do and take as long to decode, in folders or a record file, for measurements
-where ImageNet is not at hand.
+"""JPEGs that are about as large as ImageNet's and take as long to decode, in folders or a record file, for measurements
+without ImageNet.
 """
 
 import os
@@ -20,8 +20,8 @@ QUALITY = 90
 STRETCH = 200
 
 
-def write_jpegs(folder, count, jobs):
-    """Bring ``folder`` to hold JPEGs 0 … count - 1, of which those that are there already stay; the same number is the
+def write_jpegs(folder: str, count: int, jobs: int) -> None:
+    """Write JPEGs 0 … count - 1 into ``folder`` by ``jobs`` processes; those that exist stay. The same number is the
     same image everywhere.
     """
     stretches = [(folder, begin, min(begin + STRETCH, count)) for begin in range(0, count, STRETCH)]
@@ -32,14 +32,14 @@ def write_jpegs(folder, count, jobs):
             progress.add(written)
 
 
-def write_records(folder, count):
-    """A record file of JPEGs 0 … count - 1 in ``folder``, made unless it is there already; returns its path."""
+def write_records(folder: str, count: int) -> str:
+    """A record file of JPEGs 0 … count - 1 in ``folder``, made unless it exists; returns its path."""
     path = os.path.join(folder, f'synthetic-{count}.rec')
     index = f'{os.path.splitext(path)[0]}.idx'
     if not (os.path.exists(path) and os.path.exists(index)):
         canvas = _canvas()
-        # Threads do, since OpenCV lets others work while it encodes; a stretch at a time, for as much is held in
-        # memory.
+        # Threads are enough, since OpenCV does not hold Python's lock while it encodes. One stretch at a time is held
+        # in memory.
         with RecordWriter(path, index) as out, ThreadPoolExecutor(usable_cores()) as threads, Progress(
             count
         ) as progress:
@@ -59,7 +59,7 @@ def _write_stretch(stretch):
         if not os.path.exists(path):
             with open(f'{path}.part', 'wb') as out:
                 out.write(_jpeg(canvas, number))
-            os.replace(f'{path}.part', path)  # what stands there counts as done
+            os.replace(f'{path}.part', path)  # a file of this name is complete
     return end - begin
 
 

@@ -1,27 +1,40 @@
 """A whole training step, forward, backward and update, with λ and without, in each placement and engine."""
 
+from __future__ import annotations
+
+import argparse
 import importlib
 from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from runtime import mx
 from runtime.errors import MissingDependencyError, UserError
 from symbols import get_symbol, parse_image_shape
 from train import build as run_parts
 from train.data.datasets import synthetic_data
+from train.engines.interface import Engine
 
-from .alternating import time_alternating
-from .report import milliseconds
+from .alternating import RunSteps, time_alternating
+from .report import TableRow, milliseconds
 
-OPTIMIZER = {'learning_rate': 1e-3, 'momentum': 0.9, 'wd': 1e-4}
+OPTIMIZER: Dict[str, Any] = {'learning_rate': 1e-3, 'momentum': 0.9, 'wd': 1e-4}
 
 DTYPES = {'mxnet': ('float32', 'float16'), 'torch': ('float32', 'bfloat16', 'float16')}
 
 # What is compared: name → (scale, placement). 'off' is the network without λ, 'output' the authors' graph.
-LAMBDAS = {'off': ('none', 'weight'), 'weight': (None, 'weight'), 'output': (None, 'output')}
+LAMBDAS: Dict[str, Tuple[Optional[str], str]] = {
+    'off': ('none', 'weight'),
+    'weight': (None, 'weight'),
+    'output': (None, 'output'),
+}
+# From (symbol, data shapes, label shapes, dtype, memonger, compile) to an engine that is not started.
+BuildEngine = Callable[['mx.sym.Symbol', List['mx.io.DataDesc'], List['mx.io.DataDesc'], str, int, str], Engine]
 
 
-def measure(args):
-    """The rows of the table; the first candidate is what the others are measured by."""
+def measure(args: argparse.Namespace) -> List[TableRow]:
+    """The rows of the table; speeds are compared with the first candidate's. Raises UserError where no engine has one
+    of the dtypes.
+    """
     network = args.network, args.num_layers, args.num_classes, args.image_shape, args.batch_size
     builds = {
         _name(engine, name, dtype, memonger, compiled): partial(
@@ -58,25 +71,27 @@ def _variants(engine, args):
 
 
 def _name(engine, name, dtype, memonger, compiled):
-    """'mxnet weight', with what is not as usual behind it: 'torch weight bfloat16 compiled'."""
+    """'mxnet weight', followed by settings that are not the defaults: 'torch weight bfloat16 compiled'."""
     more = [dtype] * (dtype != 'float32') + ['memonger'] * bool(memonger) + ['compiled'] * (compiled == 'on')
     return ' '.join([engine, name, *more])
 
 
 def training(
-    build,
-    network,
-    num_layers,
-    num_classes,
-    image_shape,
-    batch_size,
-    scale,
-    placement,
-    dtype='float32',
-    memonger=0,
-    compiled='off',
-):
-    """Steps as ``train.fit`` takes them, on one fixed batch of noise."""
+    build: BuildEngine,
+    network: str,
+    num_layers: int,
+    num_classes: int,
+    image_shape: str,
+    batch_size: int,
+    scale: Optional[str],
+    placement: str,
+    dtype: str = 'float32',
+    memonger: int = 0,
+    compiled: str = 'off',
+) -> RunSteps:
+    """Steps as ``train.fit`` takes them, on one fixed batch of noise. Network and ``scale`` are as for
+    ``get_symbol``.
+    """
     symbol = get_symbol(network, num_layers, num_classes, image_shape, scale, placement)
     shape = parse_image_shape(image_shape)
     # The engine first: PyTorch's sets MXNet up, which must not have computed before.
@@ -103,20 +118,36 @@ def training(
     return run_steps
 
 
-def mxnet_engine(symbol, data_shapes, label_shapes, dtype, memonger, _):
-    """MXNet's on the first card, or on the CPU, where float16 is slow: MXNet imitates it there."""
+def mxnet_engine(
+    symbol: mx.sym.Symbol,
+    data_shapes: List[mx.io.DataDesc],
+    label_shapes: List[mx.io.DataDesc],
+    dtype: str,
+    memonger: int,
+    _: str,
+) -> Engine:
+    """MXNet's engine on the first card, or on the CPU, which emulates float16 slowly."""
     return run_parts.mxnet_engine(
         symbol,
         [mx.gpu() if mx.context.num_gpus() else mx.cpu()],
         data_shapes,
         label_shapes,
         dtype=dtype,
-        memonger=memonger,
+        memonger=bool(memonger),
     )
 
 
-def torch_engine(symbol, data_shapes, label_shapes, dtype, _, compiled):
-    """PyTorch, channels last, its faster layout on a CPU too; on a card steps are CUDA graphs."""
+def torch_engine(
+    symbol: mx.sym.Symbol,
+    data_shapes: List[mx.io.DataDesc],
+    label_shapes: List[mx.io.DataDesc],
+    dtype: str,
+    _: int,
+    compiled: str,
+) -> Engine:
+    """PyTorch's engine, channels last, which is faster on a CPU too; on a card its steps are CUDA graphs. Raises
+    MissingDependencyError without PyTorch.
+    """
     try:
         torch, arithmetic, engine = (
             importlib.import_module(name) for name in ('torch', 'train.engines.torch_arithmetic', 'train.engines.torch')
@@ -129,4 +160,4 @@ def torch_engine(symbol, data_shapes, label_shapes, dtype, _, compiled):
     )
 
 
-ENGINES = {'mxnet': mxnet_engine, 'torch': torch_engine}
+ENGINES: Dict[str, BuildEngine] = {'mxnet': mxnet_engine, 'torch': torch_engine}

@@ -1,8 +1,9 @@
-"""What becomes of one image on its way into a record: usually nothing."""
+"""Prepare one image for a record: most files are kept as they are."""
 
 import contextlib
 import io
 import warnings
+from typing import Optional, Tuple
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -16,17 +17,17 @@ class Undecodable(Exception):
     """Why an image cannot be read."""
 
 
-def prepared(data, short_side=None, quality=95):
-    """The bytes that go into the record for the file ``data``, and what was odd about it, or None.
+def prepared(data: bytes, short_side: Optional[int] = None, quality: int = 95) -> Tuple[bytes, Optional[str]]:
+    """The bytes that go into the record for the file ``data``, and why it was encoded again, or None.
 
     A JPEG in grey or three colours stays as it is, unless its shorter side is to be ``short_side`` pixels and is not.
-    Everything else (CMYK, PNG under the name of a JPEG) becomes a JPEG in RGB of ``quality``, upright where EXIF says
-    it lies. Raises Undecodable.
+    Everything else (CMYK, a PNG whose name ends in .JPEG) becomes a JPEG in RGB of ``quality``, turned as its EXIF data
+    says. Raises Undecodable.
     """
     with _opened(data) as image:
         oddity = None if _is_plain(image) else f'{image.mode} {image.format}'
         if oddity is None and short_side in (None, min(image.size)):
-            # At an eighth of the size, decoding finds the same damage in a part of the time: all of the file is read.
+            # Decoding at an eighth of the size is faster and finds the same damage, since all of the file is read.
             image.draft('L', (1, 1))
             image.load()
             return data, None
@@ -37,7 +38,7 @@ def prepared(data, short_side=None, quality=95):
         return _jpeg(_resized(picture, short_side or min(picture.size)), quality), oddity
 
 
-def require_readable(data):
+def require_readable(data: bytes) -> None:
     """Raise Undecodable unless ``data`` is a whole JPEG in grey or three colours, which all readers of record files
     take.
     """

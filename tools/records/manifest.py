@@ -2,6 +2,7 @@
 
 import os
 import platform
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import PIL
@@ -11,7 +12,8 @@ from runtime.errors import DataError
 from runtime.files import sha256
 from runtime.reading import MB, read_json
 
-from .partial import numbered
+from .partial import Part, numbered
+from .sources import Image
 
 ENDINGS = ('rec', 'idx', 'lst')
 # It lists every image that was encoded again: of a set of PNGs, all.
@@ -24,16 +26,29 @@ MANIFEST = {
 }
 
 
-def set_paths(prefix):
+class Plan(NamedTuple):
+    """What goes into a set: the names of its classes by label, the images in the order of the records, their labels,
+    int64 (N,), and what is done to the images.
+    """
+
+    classes: List[str]
+    images: List[Image]
+    labels: np.ndarray
+    short_side: Optional[int]
+    quality: int
+    seed: Optional[int]
+
+
+def set_paths(prefix: str) -> Tuple[str, ...]:
     """The files of a finished set: records, index, list, manifest."""
     return tuple(f'{prefix}.{ending}' for ending in (*ENDINGS, 'json'))
 
 
-def describe(plan, parts, numbers):
-    """The manifest, as plain values, of a set whose records are ``numbers`` of the images of ``plan``, but for the sums
+def describe(plan: Plan, parts: Sequence[Part], numbers: Sequence[int]) -> Dict[str, Any]:
+    """The manifest, as plain values, of a set whose records are ``numbers`` of the images of ``plan``; without the sums
     of its files.
     """
-    odd = {'encoded_again': [], 'left_out': []}
+    odd: Dict[str, List[Dict[str, Any]]] = {'encoded_again': [], 'left_out': []}
     for begin, part in numbered(parts):
         for position, why in part.odd.items():
             image = plan.images[begin + position]
@@ -53,15 +68,15 @@ def describe(plan, parts, numbers):
     }
 
 
-def sums(prefix):
-    """The size and the SHA-256 sum of each file of a set."""
+def sums(prefix: str) -> Dict[str, Dict[str, Any]]:
+    """The size in bytes and the SHA-256 sum of each file of a set, by its ending."""
     return {
         ending: {'bytes': os.path.getsize(f'{prefix}.{ending}'), 'sha256': sha256(f'{prefix}.{ending}')}
         for ending in ENDINGS
     }
 
 
-def read_manifest(prefix):
+def read_manifest(prefix: str) -> Dict[str, Any]:
     """The manifest of a set. Raises DataError where it is missing or no manifest."""
     path = f'{prefix}.json'
     manifest = read_json(path, MAX_BYTES, missing='the set was never finished, or was not made by tools/make_record.py')

@@ -1,15 +1,15 @@
-"""A record file in the making, which grows by parts and survives being killed: ``PREFIX.partial.rec``, and
-``PREFIX.partial.jsonl`` that says what is in it.
+"""An unfinished record file, which grows by parts and can be continued after a kill: ``PREFIX.partial.rec``, and
+``PREFIX.partial.jsonl`` that lists what is in it.
 
-A part counts once its line is in the list, and the line is written after the records have reached the disk; what stands
-behind the last such line is cut off.
+A part counts once its line is in the list, and the line is written after the records have reached the disk. Records
+behind the last listed part are cut off.
 """
 
 import fcntl
 import json
 import os
 import time
-from typing import Dict, List, NamedTuple
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from formats.json_shape import ANY, misfit
 from runtime.errors import UserError
@@ -22,20 +22,20 @@ PART = {'sizes': [int], 'odd': {ANY: str}}
 
 
 class Part(NamedTuple):
-    """A stretch of images: the size in bytes of each one's record, 0 where it was left out, and by position in the
-    stretch what was odd about images.
+    """A stretch of images: the size in bytes of each one's record, 0 where it was left out; and why images were encoded
+    again or left out, by their position in the stretch.
     """
 
     sizes: List[int]
     odd: Dict[int, str]
 
     @property
-    def left_out(self):
+    def left_out(self) -> int:
         """How many images have no record."""
         return self.sizes.count(0)
 
 
-def numbered(parts):
+def numbered(parts: Iterable[Part]) -> Iterator[Tuple[int, Part]]:
     """Yield each of ``parts`` with the number of its first image."""
     begin = 0
     for part in parts:
@@ -44,18 +44,20 @@ def numbered(parts):
 
 
 class Partial:
-    """A context that holds the partial files of ``prefix``, begun for ``task`` (a dict of plain values), and goes on
-    where one of the same task stopped.
+    """A context that holds the partial files of ``prefix``, begun for ``task`` (a dict of plain values), and continues
+    those of the same task.
 
-    ``parts`` is what is there. Raises UserError where another process is at it, and where what is there is damaged or
-    of another task; with ``force`` that is thrown away.
+    ``parts`` are the finished ones. Raises UserError where another process is writing them, and where they are damaged
+    or of another task; with ``force`` they are removed instead.
     """
 
-    def __init__(self, prefix, task, force=False):
+    parts: List[Part]
+
+    def __init__(self, prefix: str, task: Dict[str, Any], force: bool = False) -> None:
         self._final_path = f'{prefix}.rec'
         self._rec_path, self._list_path = partial_paths(prefix)
         os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
-        self._rec = None
+        self._rec: Optional[BinaryIO] = None  # None where all records have their final name
         for path in filter(os.path.exists, (self._rec_path, self._list_path)):
             open_regular(path).close()  # a pipe would wait for another process
         self._list = open(self._list_path, 'a+b')  # noqa: SIM115  (closed by the context that this object is)
@@ -66,12 +68,13 @@ class Partial:
             with naming(self._list_path):
                 self._list.close()
             raise
-        self._unlisted, self._synced = [], time.monotonic()
+        self._unlisted: List[Part] = []
+        self._synced = time.monotonic()
 
-    def __enter__(self):
+    def __enter__(self) -> 'Partial':
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         with naming(self._rec_path):  # on a full disk, closing fails too
             try:
                 self.sync()
@@ -80,8 +83,9 @@ class Partial:
                 if self._rec:
                     self._rec.close()
 
-    def add(self, part, records):
+    def add(self, part: Part, records: bytes) -> None:
         """Append the bytes ``records`` that ``part`` describes. Raises OSError."""
+        assert self._rec is not None
         with naming(self._rec_path):
             self._rec.write(records)
         self.parts.append(part)
@@ -89,23 +93,24 @@ class Partial:
         if time.monotonic() - self._synced > SECONDS_BETWEEN_SYNCS:
             self.sync()
 
-    def sync(self):
-        """Bring everything to the disk. Raises OSError."""
+    def sync(self) -> None:
+        """Write everything to the disk. Raises OSError."""
         unlisted, self._unlisted = self._unlisted, []  # first of all: an interrupt must not list a part twice
         if unlisted:
+            assert self._rec is not None
             with naming(self._rec_path):
                 self._rec.flush()
                 os.fsync(self._rec.fileno())
             self._write_lines(part._asdict() for part in unlisted)
         self._synced = time.monotonic()
 
-    def name_records(self):
-        """Give the records their final name, which they may have already."""
+    def name_records(self) -> None:
+        """Give the records their final name, unless they have it already. Raises OSError."""
         self.sync()
         if self._rec:
             os.replace(self._rec_path, self._final_path)
 
-    def forget(self):
+    def forget(self) -> None:
         """Remove the list: the set is finished."""
         os.remove(self._list_path)
 
@@ -163,7 +168,7 @@ class Partial:
             os.fsync(self._list.fileno())
 
 
-def partial_paths(prefix):
+def partial_paths(prefix: str) -> Tuple[str, str]:
     """The names of the records and of the list."""
     return f'{prefix}.partial.rec', f'{prefix}.partial.jsonl'
 

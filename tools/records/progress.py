@@ -1,4 +1,4 @@
-"""How far a tool is: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of a tool: a bar on a terminal, elsewhere a line of the log each minute."""
 
 import logging
 import sys
@@ -10,21 +10,21 @@ SECONDS_BETWEEN_LINES = 60
 
 
 class Progress:
-    """A context that counts images up to ``total``, ``done`` of which were there before."""
+    """A context that counts images up to ``total``, of which ``done`` were finished before."""
 
-    def __init__(self, total, done=0):
+    def __init__(self, total: int, done: int = 0) -> None:
         self.done = done
         self._total, self._first = total, done
         self._begun = self._said = time.monotonic()
         self._bar = tqdm.tqdm(total=total, initial=done, unit='image', disable=not sys.stderr.isatty())
 
-    def __enter__(self):
+    def __enter__(self) -> 'Progress':
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def add(self, images):
+    def add(self, images: int) -> None:
         """Count ``images`` more."""
         self.done += images
         self._bar.update(images)

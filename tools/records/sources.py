@@ -1,4 +1,4 @@
-"""Where the images of a set lie: in folders, or in ImageNet's tar files, which stay as they are; each image is a
+"""Where the images of a set are: in folders, or in ImageNet's tar files, which are not unpacked; each image is a
 stretch of bytes of some file.
 """
 
@@ -29,11 +29,12 @@ class Image(NamedTuple):
     size: int = -1
 
     @property
-    def class_name(self):
+    def class_name(self) -> str:
+        """The class in ``name``, '' without one."""
         return posixpath.dirname(self.name)
 
-    def read(self):
-        """The bytes of the image. Raises DataError, OSError."""
+    def read(self) -> bytes:
+        """The bytes of the image file. Raises DataError where it is missing or too large, OSError."""
         with open_regular(self.path, MAX_IMAGE_FILE if self.size < 0 else None) as source:
             source.seek(self.offset)
             return source.read(self.size)

@@ -1,7 +1,8 @@
-"""A finished set, read back: sums, framing, every image, labels and counts."""
+"""Verify a finished set by reading it back: sums, framing, every image, labels and counts."""
 
 import functools
 import os
+from typing import Iterator
 
 import numpy as np
 
@@ -19,9 +20,9 @@ STRETCH = 128  # records
 MAX_LIST = 512 * MB
 
 
-def faults(prefix, jobs=1):
-    """Yield what is wrong with the set of ``prefix``, a line each, reading all of it with ``jobs`` processes. Raises
-    DataError where it has no manifest.
+def faults(prefix: str, jobs: int = 1) -> Iterator[str]:
+    """Yield each fault of the set of ``prefix`` as a line, reading all of it with ``jobs`` processes. Raises DataError
+    where it has no manifest, UserError where a process is killed.
     """
     manifest = read_manifest(prefix)
     missing = [path for path in set_paths(prefix) if not os.path.exists(path)]

@@ -1,4 +1,4 @@
-"""Many processes that work through a list whose results are wanted in order."""
+"""Compute a function of many tasks by several processes, with the results in order."""
 
 import collections
 import concurrent.futures
@@ -7,18 +7,22 @@ import signal
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
+from typing import Callable, Deque, Iterable, Iterator, TypeVar
 
 from runtime.errors import UserError
 
+Task = TypeVar('Task')
+Result = TypeVar('Result')
 
-def in_order(function, tasks, jobs):
-    """Yield ``function(task)`` for each of ``tasks``, computed by ``jobs`` processes. However slowly they are taken,
-    few results wait in memory.
+
+def in_order(function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int) -> Iterator[Result]:
+    """Yield ``function(task)`` for each of ``tasks``, computed by ``jobs`` processes. At most 2 ``jobs`` results wait
+    in memory, however slowly they are taken.
 
     Raises what ``function`` raises, and UserError where a process is killed.
     """
     pool = concurrent.futures.ProcessPoolExecutor(jobs, initializer=_prepare_worker, initargs=(os.getpid(),))
-    waiting = collections.deque()
+    waiting: Deque[concurrent.futures.Future[Result]] = collections.deque()
     try:
         for task in tasks:
             waiting.append(pool.submit(function, task))

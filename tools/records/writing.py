@@ -1,5 +1,5 @@
-"""A set of record files out of a list of images: ``PREFIX.rec``, ``.idx`` and ``.lst`` for MXNet, and ``PREFIX.json``,
-the manifest, last of all.
+"""Write a set of record files from a list of images: ``PREFIX.rec``, ``.idx`` and ``.lst`` for MXNet, and then
+``PREFIX.json``, the manifest.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import itertools
 import json
 import logging
 import os
-from typing import List, NamedTuple, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import PIL
@@ -19,7 +19,7 @@ from runtime.errors import DataError, UserError
 from runtime.files import write_text
 
 from .images import Undecodable, prepared
-from .manifest import describe, set_paths, sums
+from .manifest import Plan, describe, set_paths, sums
 from .partial import Part, Partial, numbered, partial_paths
 from .progress import Progress
 from .sources import Image
@@ -28,21 +28,15 @@ from .workers import in_order
 PART = 128  # images
 
 
-class Plan(NamedTuple):
-    """What goes into a set: the names of its classes by label, the images in the order of the records, their labels,
-    int64, and what becomes of them.
-    """
-
-    classes: List[str]
-    images: List[Image]
-    labels: np.ndarray
-    short_side: Optional[int]
-    quality: int
-    seed: Optional[int]
-
-
-def make_plan(classes, images, labels, short_side=None, quality=95, seed=None):
-    """The Plan for ``images`` and their ``labels``: as they come, or shuffled by ``seed``."""
+def make_plan(
+    classes: List[str],
+    images: List[Image],
+    labels: np.ndarray,
+    short_side: Optional[int] = None,
+    quality: int = 95,
+    seed: Optional[int] = None,
+) -> Plan:
+    """The Plan for ``images`` and their ``labels``, int64 (N,): in the given order, or shuffled by ``seed``."""
     if seed is not None:
         # RandomState never changes between versions of NumPy, so that a set can be made again.
         order = np.random.RandomState(seed).permutation(len(images))
@@ -50,20 +44,19 @@ def make_plan(classes, images, labels, short_side=None, quality=95, seed=None):
     return Plan(classes, images, labels, short_side, quality, seed)
 
 
-def refuse_finished(prefix):
+def refuse_finished(prefix: str) -> None:
     """Raise UserError where ``prefix`` has files that are not those of an unfinished run."""
     found = [path for path in set_paths(prefix) if os.path.exists(path)]
     if found and not os.path.exists(partial_paths(prefix)[1]):
         raise UserError(f'{found[-1]} is already there: give another PREFIX, or --force to replace the set')
 
 
-def write_set(prefix, plan, jobs=1, max_bad=0.001, force=False):
-    """Write the set of ``plan`` with ``jobs`` processes, going on where an unfinished run stopped, and return the
-    manifest.
+def write_set(prefix: str, plan: Plan, jobs: int = 1, max_bad: float = 0.001, force: bool = False) -> Dict[str, Any]:
+    """Write the set of ``plan`` with ``jobs`` processes, continuing an unfinished run, and return the manifest.
 
-    The bytes do not depend on ``jobs`` and interruptions. Raises UserError where files are in the way (``force``
-    replaces them), DataError where more than the share ``max_bad`` of all images cannot be decoded; what is written by
-    then stays, for a run that allows more.
+    The bytes do not depend on ``jobs`` and interruptions. Raises UserError where files of these names exist (``force``
+    replaces them), DataError where more than the share ``max_bad`` of all images cannot be decoded; the records written
+    so far then stay, for a run that allows more.
     """
     if not force:
         refuse_finished(prefix)

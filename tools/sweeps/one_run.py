@@ -1,6 +1,8 @@
-"""One run of a sweep, from the first epoch to ``result.json``: trained, stripped, proved, evaluated, drawn, each by the
-command line that does it.
+"""One run of a sweep, from the first epoch to ``result.json``: it is trained, stripped, proved, evaluated and drawn,
+each step by its command line.
 """
+
+from __future__ import annotations
 
 import contextlib
 import datetime
@@ -12,7 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
-from typing import NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, TextIO, Tuple
 
 from formats.log_file import read_run_line
 from formats.metrics_file import read_metrics
@@ -25,11 +27,14 @@ from tools.tables.structures import blocks_left
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RECIPES = os.path.join(ROOT, 'train', 'recipes')
+# execute(command, log): runs a command line with its stderr in the file ``log``; returns (exit code, stdout).
+Execute = Callable[[List[str], TextIO], Tuple[int, str]]
+Running = Set['subprocess.Popen[str]']
 
 
 class Plan(NamedTuple):
-    """What a run is made by: the folder that it writes to, its recipe, the ``overrides`` that follow the recipe on the
-    command line, and the stripping's; and whether the stripped network is scored in ONNX Runtime too.
+    """What defines a run: the folder that it writes to, its recipe, the ``overrides`` that follow the recipe on the
+    command line, the flags of stripping; and whether the stripped network is scored in ONNX Runtime too.
     """
 
     folder: str
@@ -39,16 +44,18 @@ class Plan(NamedTuple):
     onnx: bool = False
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """The name of its folder."""
         return os.path.basename(self.folder)
 
     @property
-    def source(self):
-        """The recipe as everybody calls it, from the root of the project."""
+    def source(self) -> str:
+        """The path of the recipe from the root of the project, or as it was given where it is elsewhere."""
         path = os.path.relpath(os.path.abspath(self.recipe), ROOT)
         return self.recipe if path.startswith(os.pardir) else path
 
-    def description(self):
+    def description(self) -> Dict[str, Any]:
+        """What identifies the run, as plain values."""
         return {'recipe': self.source, 'overrides': list(self.overrides), 'strip': list(self.strip_flags)}
 
 
@@ -56,15 +63,17 @@ class StepError(UserError):
     """A step of a run that failed; the message names it and repeats its last line."""
 
 
-def script_of(recipe):
-    """The training script of a recipe, which its comment ``# python train/train_….py @…`` names. Raises UserError."""
+def script_of(recipe: str) -> str:
+    """The training script of a recipe, which its comment ``# python train/train_….py @…`` names. Raises UserError where
+    there is no such comment.
+    """
     found = re.search(r'^# python (train/train_\w+\.py) @', _text_of(recipe), re.MULTILINE)
     if not found:
         raise UserError(f"{recipe}: no comment '# python train/train_cifar.py @{recipe}' says which script it is for")
     return found.group(1)
 
 
-def baseline_of(recipe):
+def baseline_of(recipe: str) -> Optional[str]:
     """The recipe of the same network and schedule without λ, which the comment ``# Baseline: …`` names; None without
     one. Raises UserError where it is missing.
     """
@@ -81,9 +90,9 @@ def _text_of(recipe):
     return read_text(recipe, MAX_BYTES, missing='train/recipes/ holds those of the paper')
 
 
-def write_plan(plan):
-    """Write down what the run is, so that nobody goes on with another one in its place. Raises UserError where the
-    folder belongs to a different run.
+def write_plan(plan: Plan) -> None:
+    """Write ``plan.json`` into the run's folder, so that no other run continues there. Raises UserError where the
+    folder belongs to another run.
     """
     path, text = os.path.join(plan.folder, 'plan.json'), json.dumps(plan.description(), indent=1) + '\n'
     if not os.path.exists(path):
@@ -94,17 +103,16 @@ def write_plan(plan):
         raise UserError(f'{plan.folder} is of another run ({" ".join(before.split())}): give another --out')
 
 
-def result_path(plan):
+def result_path(plan: Plan) -> str:
+    """The file that a finished run has."""
     return os.path.join(plan.folder, 'result.json')
 
 
-def run_plan(plan, execute):
-    """Do what is left to do of a run, and write its result. ``execute(command, log)`` runs one command line (a list),
-    see ``Steps``. Raises StepError.
-    """
+def run_plan(plan: Plan, execute: Execute) -> None:
+    """Carry out the steps of a run that are left, and write its result. Raises StepError."""
     steps = Steps(plan, execute)
     prefix, stripped = os.path.join(plan.folder, 'run'), os.path.join(plan.folder, 'stripped')
-    # A run without an epoch to go on from leaves nothing but a symbol and a log, and starts over.
+    # A run that was stopped before its first checkpoint starts from the beginning.
     resume = ['--resume'] if glob.glob(f'{prefix}-*.states') else []
     steps.run('train', script_of(plan.recipe), f'@{plan.recipe}', *plan.overrides, '--model-prefix', prefix, *resume)
     run_line = read_run_line(f'{prefix}.log')
@@ -169,14 +177,16 @@ def _score_at_start(steps, checkpoint, data):
 
 
 class Steps:
-    """Runs the steps of a plan one after the other; their stderr is added to ``steps.log``."""
+    """Runs the steps of a plan one after the other by ``execute``; their stderr is added to ``steps.log``. ``commands``
+    are their command lines, by their names.
+    """
 
-    def __init__(self, plan, execute):
+    def __init__(self, plan: Plan, execute: Execute) -> None:
         self._log, self._execute = os.path.join(plan.folder, 'steps.log'), execute
-        self.commands = {}
+        self.commands: Dict[str, str] = {}
 
-    def run(self, name, script, *flags):
-        """The output of one step. Raises StepError."""
+    def run(self, name: str, script: str, *flags: str) -> str:
+        """The output of one step. Raises StepError where it fails."""
         self.commands[name] = shlex.join(['python', script, *(flag for flag in flags if flag != '--resume')])
         with open(self._log, 'a', encoding='utf-8') as log:
             log.write(f'{self.commands[name]}\n')
@@ -186,7 +196,8 @@ class Steps:
             raise StepError(f'{name} ended with exit code {code}: {self._last_line_of_log()}')
         return output
 
-    def remove_log(self):
+    def remove_log(self) -> None:
+        """Remove ``steps.log``: all steps succeeded."""
         os.remove(self._log)
 
     def _last_line_of_log(self):
@@ -264,18 +275,18 @@ def _training_seconds(plan):
     return round(sum(record['seconds'] for record in records), 1)
 
 
-def run_command(command, log, threads, running):
-    """(exit code, stdout) of a command line; its stderr goes to the file ``log``. ``running`` (a set) holds its process
-    while it lasts, to be stopped.
+def run_command(command: List[str], log: TextIO, threads: Optional[int], running: Running) -> Tuple[int, str]:
+    """(exit code, stdout) of a command line; its stderr goes to the file ``log``. ``running`` holds its process while
+    it runs, so that ``stop`` can end it.
 
-    ``threads`` None leaves their number to the program. It is the head of a process group of its own: Ctrl-C reaches it
-    once, from us, and a trainer that is told once saves first.
+    With ``threads`` None the program chooses their number. It starts a process group of its own: Ctrl-C reaches it only
+    once, from this process, and a trainer saves at the first one.
     """
     environment = dict(os.environ)
     if threads:
         environment['OMP_NUM_THREADS'] = str(threads)
     elif not THREADS_GIVEN:
-        # Importing runtime has set it for this process; in the trainer it would look like the user's wish.
+        # Importing runtime has set it for this process; the trainer would take it for the user's choice.
         environment.pop('OMP_NUM_THREADS', None)
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True, text=True
@@ -288,8 +299,8 @@ def run_command(command, log, threads, running):
     return process.returncode, output
 
 
-def stop(running):
-    """Ask every process of ``running`` to save and end, and wait for it."""
+def stop(running: Running) -> None:
+    """Send SIGTERM to every process of ``running``, so that it saves and ends, and wait for it."""
     for process in list(running):
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -1,17 +1,22 @@
-"""A run with a budget in one picture: λ that fall and stay 0, the share that is left, and the speed of training."""
+"""A run with a budget in one figure: λ that fall and stay 0, the share that is left, and the speed of training."""
 
-from typing import List, Tuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from tools.pyplot import plt
 from train.selection import schedule_of
 
 from .plotting import COLOURS
-from .results import epochs_of
+from .results import Result, epochs_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 GREY = '#666666'
 
 
-def budget_course(result: dict):
+def budget_course(result: Result) -> Figure:
     """The figure of a run: three panels over the epochs, the three phases of the run shaded."""
     epochs = epochs_of(result)
     target = result['arguments'].get('target_macs') or result['arguments']['target_params']
@@ -50,7 +55,7 @@ def budget_course(result: dict):
     return figure
 
 
-def _curves(epochs: List[dict]) -> List[Tuple[int, List[float]]]:
+def _curves(epochs: List[Dict[str, Any]]) -> List[Tuple[int, List[float]]]:
     """(stage, λ over the epochs) of every structure."""
     curves = []
     for name, first in epochs[0]['lambda_values'].items():

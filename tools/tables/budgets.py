@@ -1,7 +1,7 @@
 """How closely runs with a budget end at it: every network, what it selects and its target, over seeds."""
 
 import functools
-from typing import Any, Dict, List
+from typing import List
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from symbols import get_symbol
 from train.data.datasets import DATASETS
 
 from .render import budget_of, markdown, runs_order, selected
-from .results import Point, network_of, points_of
+from .results import Point, Result, network_of, points_of
 
 NAMES = [
     'network',
@@ -26,7 +26,7 @@ NAMES = [
 ]
 
 
-def budgets_markdown(results: List[dict]) -> str:
+def budgets_markdown(results: List[Result]) -> str:
     """A row for every network, kind of structure and budget. 'one structure' is what the most expensive one costs, as a
     share of the network; 'at or below, within one' counts the runs that end there.
     """
@@ -40,24 +40,24 @@ def budgets_markdown(results: List[dict]) -> str:
     return f'{markdown(NAMES, rows, aligned=2)}\n\n{said}'
 
 
-def is_within(result: Dict[str, Any]) -> bool:
+def is_within(result: Result) -> bool:
     """Whether a run ended at or below its target, and less than the most expensive structure below it."""
     below = target_of(result) - share_of(result)
     return 0 <= below < largest_structure(result)
 
 
-def target_of(result: Dict[str, Any]) -> float:
+def target_of(result: Result) -> float:
     """The share that a run was to end at."""
     return result['arguments'].get('target_macs') or result['arguments']['target_params']
 
 
-def share_of(result: Dict[str, Any]) -> float:
+def share_of(result: Result) -> float:
     """The share of MACs (or parameters) that a run ended with."""
     cost = _cost(result)
     return result['left'][cost] / result['full'][cost]
 
 
-def largest_structure(result: Dict[str, Any]) -> float:
+def largest_structure(result: Result) -> float:
     """The share of the whole network that its most expensive structure costs."""
     arguments = result['arguments']
     return _largest_structure(

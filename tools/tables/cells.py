@@ -1,20 +1,21 @@
-"""The cells of a table: beside each published number ours, once computed from the published structure and once measured
-by our run.
+"""The cells of a table: beside each published number ours, computed from the published structure and measured by our
+run.
 """
 
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Union
 
-from .results import result_of
+from .published import Row, Value
+from .results import Result, result_of
 from .structures import Cost, structure_cost
 
 
 class Column(NamedTuple):
-    """A column: its heading, how our value follows from a structure (a ``Cost``), which of a run's errors it is, and
-    the digits where nothing is published.
+    """A column: its heading, the function that gives our value (a number, of ``blocks`` a text) for the Cost of a
+    structure, which of a run's errors it is, and the digits where nothing is published.
     """
 
     heading: str
-    of_cost: Optional[Callable] = None
+    of_cost: Optional[Callable[[Cost], Any]] = None
     error: Optional[str] = None
     digits: int = 2
 
@@ -43,18 +44,18 @@ COLUMNS = {
 
 
 class Cell(NamedTuple):
-    """One value of ours: a number, or the text of ``blocks``; its ``Value`` of the published table, if there is one;
-    and else the digits to show.
+    """One value of ours: a number, or the text of ``blocks``; the published Value, if there is one; and the digits to
+    show where there is none.
     """
 
-    ours: object
-    published: object = None
+    ours: Union[float, str]
+    published: Optional[Value] = None
     digits: int = 2
 
     @property
-    def agreement(self):
+    def agreement(self) -> Optional[str]:
         """'=' where all printed digits agree, '= cut' where they do when ours is cut, not rounded; else the difference
-        as text; None: nothing to compare.
+        as text; None where nothing is published.
         """
         if self.published is None:
             return None
@@ -67,7 +68,7 @@ class Cell(NamedTuple):
             return '= cut'
         return f'{self.ours - self.published.number:+.{digits}f}'
 
-    def __str__(self):
+    def __str__(self) -> str:
         if isinstance(self.ours, str):
             number = self.ours
         elif self.published is None:
@@ -83,11 +84,11 @@ class Line(NamedTuple):
     """
 
     origin: str
-    cells: dict
+    cells: Dict[str, Cell]
     source: str = ''
 
 
-def lines_of(row, columns, results):
+def lines_of(row: Row, columns: Sequence[str], results: Sequence[Result]) -> List[Line]:
     """The Lines of a row: one from its published structure and one from its newest run, where they exist."""
     lines = []
     if row.network and row.keep:
@@ -102,7 +103,7 @@ def lines_of(row, columns, results):
     return lines
 
 
-def cost_of(result):
+def cost_of(result: Result) -> Cost:
     """The Cost that a run ended with."""
     return Cost(result['full'], result['left'], tuple(result['blocks']))
 

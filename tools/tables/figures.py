@@ -2,18 +2,25 @@
 that is kept.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Tuple
 
 from .cells import COLUMNS, cost_of
 from .plotting import COLOURS, MARKERS, finish, plt
-from .results import FREE, is_by_recipe, network_of
+from .published import Table
+from .results import FREE, Result, is_by_recipe, network_of
 from .run_figures import comparable_rules, frontier, lambdas, last_epoch, rules
 from .structures import structure_cost
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def all_figures(tables, results):
-    """Every figure that there is something to draw for: a dict from name to a function that makes it."""
-    found = {
+
+def all_figures(tables: Mapping[str, Table], results: List[Result]) -> Dict[str, Callable[[], Figure]]:
+    """Every figure that there is data for: a dict from its name to the function that draws it."""
+    found: Dict[str, Callable[[], Figure]] = {
         'imagenet': lambda: imagenet(tables, results),
         'cifar': lambda: cifar(tables, results),
         'structure': lambda: structure(tables),
@@ -27,9 +34,9 @@ def all_figures(tables, results):
     return found
 
 
-def imagenet(tables, results):
-    """Published top-1 error on ImageNet against parameters and against MACs, and our runs; VGG-16, five times as large,
-    has no place on these axes.
+def imagenet(tables: Mapping[str, Table], results: List[Result]) -> Figure:
+    """Published top-1 error on ImageNet against parameters and against MACs, and our runs. VGG-16 is five times as
+    large and left out.
     """
     figure, panels = plt.subplots(1, 2, figsize=(13, 4.6), constrained_layout=True, sharey=True)
     others = [row for row in tables['imagenet-others'].rows if row.model.startswith('ResNet')]
@@ -38,10 +45,11 @@ def imagenet(tables, results):
         ('SSS ResNeXt', tables['imagenet-resnext'].rows),
         *((row.model, [row]) for row in others),
     ]
-    for panel, columns, label in (
+    axes: List[Tuple[Any, Tuple[str, ...], str]] = [
         (panels[0], ('params',), 'parameters without batch normalisation (M)'),
         (panels[1], ('macs', 'others_flops'), 'MACs (G)'),
-    ):
+    ]
+    for panel, columns, label in axes:
         for number, (name, rows) in enumerate(series):
             points = [
                 (row.values[column].number, row.values['top1'].number, row.model)
@@ -75,7 +83,7 @@ def imagenet(tables, results):
     return figure
 
 
-def cifar(tables, results):
+def cifar(tables: Mapping[str, Table], results: List[Result]) -> Figure:
     """Error on CIFAR-10 and CIFAR-100 against MACs and parameters kept: published points hollow with their full
     networks at 100 %, our runs filled.
     """
@@ -93,7 +101,7 @@ def cifar(tables, results):
     return figure
 
 
-def structure(tables):
+def structure(tables: Mapping[str, Table]) -> Figure:
     """Residual blocks kept in each stage of the published structures, counted in the stripped networks."""
     on_cifar = [
         row for row in (*tables['cifar10'].rows, *tables['cifar100'].rows) if 'ResNet-164' in row.model and row.keep

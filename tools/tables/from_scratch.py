@@ -1,11 +1,11 @@
-"""Selection against the structure alone: what a run selected and trained in one pass, beside the same structure trained
-from new weights by the same schedule.
+"""Selection compared with the structure alone: a network that a run selected and trained in one pass, and the same
+structure trained from new weights by the same schedule.
 """
 
 from typing import List
 
 from .render import budget_of, markdown, selected
-from .results import Point, network_of, points_of, structure_of
+from .results import Point, Result, network_of, points_of, structure_of
 
 NAMES = [
     'network',
@@ -19,7 +19,7 @@ NAMES = [
 ]
 
 
-def from_scratch_markdown(results: List[dict]) -> str:
+def from_scratch_markdown(results: List[Result]) -> str:
     """A row for every run of ``results`` whose structure was trained alone too. A positive difference is an error that
     selection adds to what the structure itself can do.
     """

@@ -1,15 +1,16 @@
-"""What each γ took: how early γ alone would have killed everything, what was alive then, and what was left and lost at
-the end.
+"""What each γ removed: after how many epochs γ alone takes every λ to 0, what was alive after the first epoch and at
+the end, and what that cost.
 """
 
-from types import SimpleNamespace
+import argparse
+from typing import Dict, List, Optional
 
 from train.argument_kinds import ADDED_LATER
 from train.build import cumulative_shrinkage
 
 from .cells import COLUMNS, cost_of
 from .render import budget_of, lost_against_baseline, markdown, runs_order, selected
-from .results import Point, epochs_of, is_baseline, network_of
+from .results import Point, Result, epochs_of, is_baseline, network_of
 
 NAMES = [
     'network',
@@ -26,28 +27,30 @@ NAMES = [
 ]
 
 
-def gammas_markdown(results):
-    """A row for every finished run by a fixed γ whose epochs were kept; to a budget, γ decides nothing."""
+def gammas_markdown(results: List[Result]) -> str:
+    """A row for every finished run by a fixed γ that has the metrics of its epochs. Runs to a budget are left out,
+    since γ does not decide what they remove.
+    """
     return markdown(NAMES, _rows(results), aligned=3)
 
 
-def gammas_json(results):
-    """The same as dicts."""
+def gammas_json(results: List[Result]) -> List[Dict[str, str]]:
+    """The rows of ``gammas_markdown`` as dicts."""
     return [dict(zip(NAMES, row)) for row in _rows(results)]
 
 
-def epochs_of_gamma_alone(result):
-    """The epochs, in parts too, after which γ would have taken a λ from 1 to 0 if nothing had held it up; None where
-    the run was too short for that.
+def epochs_of_gamma_alone(result: Result) -> Optional[float]:
+    """The epochs, with a fraction, after which γ alone takes a λ from 1 to 0, that is where no gradient holds it up;
+    None where the run was too short for that.
 
     Section 3.3 of the paper: APG takes ηγ / (1 - μ) a step in the long run.
     """
     from optimizers.rules import RULES  # loads MXNet, so not before the command line is read
 
-    arguments, first = SimpleNamespace(**{**ADDED_LATER, **result['arguments']}), epochs_of(result)[0]
+    arguments, first = argparse.Namespace(**{**ADDED_LATER, **result['arguments']}), epochs_of(result)[0]
     optimizer = RULES[arguments.lambda_rule](gamma=arguments.gamma, momentum=arguments.mom, learning_rate=arguments.lr)
     batches = round(first['samples_per_second'] * first['seconds'] / arguments.batch_size)
-    before = 0
+    before = 0.0
     for epoch, pull in enumerate(cumulative_shrinkage(arguments, optimizer, batches)):
         if pull >= 1:
             return epoch + (1 - before) / (pull - before)

@@ -1,4 +1,4 @@
-"""Every flag of the two training scripts as Markdown, with its default and its reason, read from their parsers."""
+"""Every flag of the two training scripts as Markdown, with its default and its help, read from their parsers."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from train import train_cifar, train_imagenet
 from .render import markdown
 
 
-def options_markdown():
+def options_markdown() -> str:
     """A heading and a table for each group of flags; where the two scripts have other defaults, both are given."""
     cifar, imagenet = _groups(train_cifar.parser()), _groups(train_imagenet.parser())
     shared = {title: actions for title, actions in cifar.items() if title in imagenet}

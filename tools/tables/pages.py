@@ -1,19 +1,20 @@
-"""Generated passages in a Markdown file: what stands between ``<!-- table: NAME -->`` and ``<!-- /table -->`` is made
+"""Generated passages in a Markdown file: the text between ``<!-- table: NAME -->`` and ``<!-- /table -->`` is written
 by ``tools/reproduce_tables.py``.
 """
 
 import re
+from typing import Callable, Mapping
 
 from runtime.errors import DataError
 
 PASSAGE = re.compile(r'(<!-- table: (\S+) -->\n)(.*?)(<!-- /table -->)', re.DOTALL)
 
 
-def refreshed(text, make):
-    """``text`` with every generated passage made anew; ``make`` is a dict from NAME to a function that gives its
+def refreshed(text: str, make: Mapping[str, Callable[[], str]]) -> str:
+    """``text`` with every generated passage written again; ``make`` is a dict from NAME to a function that gives its
     Markdown.
 
-    Raises DataError for a NAME that nobody makes, and for a passage without an end.
+    Raises DataError for an unknown NAME, and for a passage without an end.
     """
 
     def passage(match):

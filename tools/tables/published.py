@@ -1,8 +1,8 @@
-"""The published numbers: read from published.yaml, never typed into code."""
+"""The published numbers, read from published.yaml; no code holds them."""
 
 import os
 import re
-from typing import NamedTuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import yaml
 
@@ -19,17 +19,18 @@ class Value(NamedTuple):
     grade: str
 
     @property
-    def number(self):
+    def number(self) -> float:
+        """The number that is printed. Raises ValueError for several, of ``blocks``."""
         return float(self.text)
 
     @property
-    def digits(self):
+    def digits(self) -> int:
         """How many digits are printed after the point."""
         return len(self.text.partition('.')[2])
 
 
 class Row(NamedTuple):
-    """A row of a table: the model, its published ``values`` by column, and what it takes to compute or to measure ours.
+    """A row of a table: the model, its published ``values`` by column, and what is needed to compute or measure ours.
 
     ``network`` are arguments of ``symbols.get_symbol`` (empty for a network that we do not have); ``keep`` is the
     structure, a text of 1 and 0 for each block ('000 1111 111111 111'), 'all', or None where it was not published;
@@ -38,14 +39,14 @@ class Row(NamedTuple):
 
     table: str
     model: str
-    values: dict
-    network: dict
-    keep: str
-    recipe: str
+    values: Dict[str, Value]
+    network: Dict[str, Any]
+    keep: Optional[str]
+    recipe: Optional[str]
 
     @property
-    def name(self):
-        """'imagenet-resnet/sss-resnet-41': what ``--run`` calls the row by."""
+    def name(self) -> str:
+        """The name of the row on command lines, such as 'imagenet-resnet/sss-resnet-41'."""
         return f'{self.table}/{re.sub("[^a-z0-9]+", "-", self.model.lower()).strip("-")}'
 
 
@@ -55,19 +56,19 @@ class Table(NamedTuple):
     name: str
     title: str
     note: str
-    columns: tuple
-    rows: tuple
+    columns: Tuple[str, ...]
+    rows: Tuple[Row, ...]
 
 
-def read_tables(path=PATH):
+def read_tables(path: str = PATH) -> Dict[str, Table]:
     """All published tables, dict from name to Table. Raises DataError where a cell is not a number and a grade."""
     found = yaml.safe_load(read_text(path, MB))
     return {name: _table(name, content) for name, content in found.items()}
 
 
-def find_row(tables, name):
-    """The Row of this name; a cell's name, row and column ('imagenet-resnet/sss-resnet-41/top1'), will do. Raises
-    DataError, which lists what there is.
+def find_row(tables: Mapping[str, Table], name: str) -> Row:
+    """The Row of this name. The name of a cell, row and column ('imagenet-resnet/sss-resnet-41/top1'), is taken too.
+    Raises DataError, which lists the rows that can be run.
     """
     rows = {row.name: row for table in tables.values() for row in table.rows}
     wanted = '/'.join(name.split('/')[:2])

@@ -1,10 +1,11 @@
 """Tables as Markdown for readers and as plain dicts for programs. Links are relative to the folder ``base``."""
 
 import os
-from typing import Any, Dict
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from .cells import COLUMNS, cost_of, lines_of
-from .results import baseline_of, is_baseline, network_of, points_of
+from .published import Table
+from .results import Point, Result, baseline_of, is_baseline, network_of, points_of
 
 # A channel is a neuron in the paper, and in `--scale`.
 PLURALS = {'block': 'blocks', 'group': 'groups', 'neuron': 'channels', 'channel': 'channels'}
@@ -14,12 +15,12 @@ LEGEND = (
     'not graded. In brackets behind our '
     'value: `=` where all printed digits agree, `= cut` where they do if ours is cut off instead of rounded, otherwise '
     'ours minus published. Parameters '
-    'leave batch normalisation out. Empty cells nobody has run yet; `python tools/reproduce_tables.py` with the flag '
-    'at the end of their line does it.'
+    'leave batch normalisation out. Empty cells have not been run yet; `python tools/reproduce_tables.py` with the '
+    'flag at the end of their line runs them.'
 )
 
 
-def published_markdown(table, results, base='.'):
+def published_markdown(table: Table, results: Sequence[Result], base: str = '.') -> str:
     """A published table with our values beside it."""
     has_ours = any(row.network for row in table.rows)
     names = ['model', '', *(COLUMNS[name].heading for name in table.columns), *(['where from'] if has_ours else [])]
@@ -37,8 +38,8 @@ def published_markdown(table, results, base='.'):
     return '\n\n'.join(filter(None, [markdown(names, rows, aligned=2), table.note.strip()]))
 
 
-def published_json(table, results):
-    """The same as a dict."""
+def published_json(table: Table, results: Sequence[Result]) -> Dict[str, Any]:
+    """A published table with our values beside it, as a dict."""
     rows = []
     for row in table.rows:
         values = {name: {'published': value.text, 'grade': value.grade} for name, value in row.values.items()}
@@ -54,9 +55,9 @@ def published_json(table, results):
     return {'title': table.title, 'note': table.note.strip(), 'rows': rows}
 
 
-def runs_markdown(results, base='.'):
-    """Every finished run, those of one network together behind their baseline, with what each lost against the one of
-    the same schedule.
+def runs_markdown(results: List[Result], base: str = '.') -> str:
+    """Every finished run, those of one network together after their baseline, with what each lost against the baseline
+    of the same schedule.
     """
     if not results:
         command = 'python tools/sweep.py --recipe train/recipes/cifar10/resnet20-sss.args --gamma 0.01,0.03'
@@ -93,9 +94,9 @@ def runs_markdown(results, base='.'):
     return markdown(names, rows, aligned=3)
 
 
-def longest_runs_markdown(results, base='.'):
-    """Of each network the runs with the longest schedule in which APG removed something, beside their baseline and the
-    weights that they start from: the largest networks first.
+def longest_runs_markdown(results: List[Result], base: str = '.') -> str:
+    """For each network the runs with the longest schedule in which APG removed something, with their baseline and the
+    weights that they start from, sorted by network and by the MACs kept.
     """
     names = [
         'network',
@@ -115,7 +116,7 @@ def longest_runs_markdown(results, base='.'):
         for point in points_of(results)
         if removed_something(point) and (baseline_of(point, results) or point.error('start') is not None)
     ]
-    longest = {}
+    longest: Dict[str, int] = {}
     for point in points:
         network, epochs = network_of(point.runs[0]), point.arguments['num_epochs']
         longest[network] = max(epochs, longest.get(network, 0))
@@ -146,21 +147,21 @@ def _kept(column, point):
     return point.mean(lambda run: COLUMNS[column].of_cost(cost_of(run)))
 
 
-def removed_something(point):
-    """Whether APG ended with fewer MACs than the network began with, by every seed."""
+def removed_something(point: Point) -> bool:
+    """Whether the runs are by APG and, by every seed, ended with fewer MACs than the whole network has."""
     arguments = point.arguments
     is_apg = arguments['optimizer'] == 'apg' and arguments['lambda_rule'] == 'apg'
     return is_apg and all(run['left']['macs'] < run['full']['macs'] for run in point.runs)
 
 
-def failures_markdown(failures, base='.'):
-    """What failed, a dict from a run's folder to the reason."""
+def failures_markdown(failures: Mapping[str, str], base: str = '.') -> str:
+    """The runs that failed, a dict from a run's folder to the reason."""
     rows = [[_link(folder, base), reason.replace('|', '\\|')] for folder, reason in sorted(failures.items())]
     return markdown(['run', 'reason'], rows, aligned=2)
 
 
-def markdown(names, rows, aligned=1):
-    """A Markdown table, the columns from number ``aligned`` on to the right."""
+def markdown(names: Sequence[str], rows: Sequence[Sequence[str]], aligned: int = 1) -> str:
+    """A Markdown table. The columns from number ``aligned`` on are aligned to the right, except those of text."""
     marks = [
         ':--' if column < aligned or name in ('where from', 'run', 'alive', 'command', 'state') else '--:'
         for column, name in enumerate(names)
@@ -173,14 +174,14 @@ def selected(arguments: Dict[str, Any]) -> str:
     return ', '.join(PLURALS[kind] for kind in (arguments.get('scale') or '').split(',') if kind in PLURALS)
 
 
-def runs_order(result):
-    """Sorts runs: those of one network together, and of one schedule behind their baseline."""
+def runs_order(result: Result) -> Tuple[Any, ...]:
+    """The key to sort runs by: those of one network together, and of one schedule after their baseline."""
     arguments = result['arguments']
     selection = arguments['lambda_rule'], arguments.get('scale') or '', budget_of(arguments), arguments['gamma']
     return network_of(result), arguments['num_epochs'], not is_baseline(result), *selection, result['folder']
 
 
-def budget_of(arguments: dict) -> str:
+def budget_of(arguments: Dict[str, Any]) -> str:
     """'50 % of the MACs' for a run to a budget, '' for one by a fixed γ."""
     for name, what in (('target_macs', 'MACs'), ('target_params', 'parameters')):
         if arguments.get(name):
@@ -188,12 +189,16 @@ def budget_of(arguments: dict) -> str:
     return ''
 
 
-def lost_against_baseline(point, results):
+def lost_against_baseline(point: Point, results: List[Result]) -> str:
     """The points of error that a run lost, as text; '–' without a baseline by the same schedule. Of several seeds the
     means are compared.
     """
     baseline = baseline_of(point, results)
-    return f'{point.error() - baseline.error():+.2f}' if baseline else '–'
+    return f'{point.mean(_top1) - baseline.mean(_top1):+.2f}' if baseline else '–'
+
+
+def _top1(run):
+    return run['error']['top1']
 
 
 def _published(value):

@@ -1,9 +1,9 @@
-"""What was really run: every ``result.json`` below ``results/``, written by ``tools/sweep.py``."""
+"""The results of our runs: every ``result.json`` below ``results/``, written by ``tools/sweep.py``."""
 
 import glob
 import os
 import statistics
-from typing import List, NamedTuple, Optional
+from typing import Any, Callable, Container, Dict, List, NamedTuple, Optional, Sequence
 
 from formats.json_shape import ANY, misfit
 from formats.metrics_file import read_metrics
@@ -11,6 +11,8 @@ from formats.recipe_file import read_recipe
 from runtime.errors import DataError
 from runtime.reading import MB, read_json
 from train.argument_kinds import COMPUTE, OUTPUT, SELECTION, differing, flags
+
+from .published import Row
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = 'results'
@@ -35,19 +37,19 @@ RESULT = {
 }
 # Flags that change where a run is computed and what is kept of it, not what it is.
 FREE = flags(COMPUTE | OUTPUT)
+Result = Dict[str, Any]  # as RESULT says, and 'folder', where the file is
 
 
-def read_results(folder=FOLDER):
-    """Every finished run below ``folder``, as the dicts that ``tools/sweep.py`` wrote and 'folder', where each lies; in
-    the order of their folders.
+def read_results(folder: str = FOLDER) -> List[Result]:
+    """Every finished run below ``folder``, in the order of their folders.
 
-    Raises DataError for a file that is no such result.
+    Raises DataError for a file that is no result of ``tools/sweep.py``.
     """
     return [read_result(path) for path in sorted(glob.glob(os.path.join(folder, '**', 'result.json'), recursive=True))]
 
 
-def read_result(path):
-    """The finished run of a ``result.json``, and 'folder', where it lies. Raises DataError where it is none."""
+def read_result(path: str) -> Result:
+    """The finished run of a ``result.json``. Raises DataError where it is none."""
     result = read_json(path, MB)
     reason = misfit(result, RESULT)
     if reason:
@@ -55,15 +57,15 @@ def read_result(path):
     return {**result, 'folder': os.path.dirname(path)}
 
 
-def result_of(row, results):
-    """The newest run of a row's recipe, with nothing changed that matters; None where there is none."""
+def result_of(row: Row, results: Sequence[Result]) -> Optional[Result]:
+    """The newest run of a row's recipe that changed no flag that matters; None where there is none."""
     runs = [result for result in results if result['recipe'] == row.recipe and is_by_recipe(result)]
-    return max(runs, key=lambda result: result['date'], default=None)
+    return max(runs, key=lambda result: result['date']) if runs else None
 
 
-def is_by_recipe(result, free=FREE):
-    """Whether a run's overrides are but ``free`` flags (where to compute, what to keep), or repeat what the recipe says
-    (of a grid, the γ that it has).
+def is_by_recipe(result: Result, free: Container[str] = FREE) -> bool:
+    """Whether a run's overrides are only ``free`` flags (where to compute, what to keep), or repeat a value of the
+    recipe.
     """
     words = read_recipe(os.path.join(ROOT, result['recipe']))
     said = dict(zip(words, words[1:]))
@@ -76,15 +78,16 @@ def is_by_recipe(result, free=FREE):
 
 
 class Point(NamedTuple):
-    """Runs that differ in nothing but their seed: one point of a figure, one row of a table."""
+    """Runs that differ only in their seed: one point of a figure, one row of a table."""
 
-    runs: List[dict]
+    runs: List[Result]
 
     @property
-    def arguments(self) -> dict:
+    def arguments(self) -> Dict[str, Any]:
+        """The arguments of the first run."""
         return self.runs[0]['arguments']
 
-    def mean(self, value) -> float:
+    def mean(self, value: Callable[[Result], float]) -> float:
         """The mean over the seeds of ``value(run)``."""
         return statistics.fmean(value(run) for run in self.runs)
 
@@ -102,7 +105,7 @@ class Point(NamedTuple):
         return f'{self.error(name):.2f} ± {deviation:.2f} ({len(self.runs)})'
 
 
-def points_of(results: List[dict]) -> List[Point]:
+def points_of(results: List[Result]) -> List[Point]:
     """The results as Points, in the order of their first runs."""
     found: List[Point] = []
     for result in results:
@@ -119,7 +122,7 @@ def _is_repeat(result, other):
     return result['recipe'] == other['recipe'] and not differing(result['arguments'], other['arguments'], may_differ)
 
 
-def baseline_of(point: Point, results: List[dict]) -> Optional[Point]:
+def baseline_of(point: Point, results: List[Result]) -> Optional[Point]:
     """The runs without selection of the same network by the same schedule, or None; None for a baseline itself."""
     if is_baseline(point.runs[0]):
         return None
@@ -127,18 +130,19 @@ def baseline_of(point: Point, results: List[dict]) -> Optional[Point]:
     return points_of(same)[0] if same else None
 
 
-def is_baseline(result):
+def is_baseline(result: Result) -> bool:
+    """Whether a run selected nothing: its optimizer is MXNet's NAG."""
     return result['arguments']['optimizer'] == 'nag'
 
 
-def structure_of(result: dict) -> Optional[str]:
+def structure_of(result: Result) -> Optional[str]:
     """The name of the run whose stripped structure a run trains from new weights; None for any other network."""
     folder, name = os.path.split(result['arguments']['network'])
     return os.path.basename(folder) if name == 'stripped-symbol.json' else None
 
 
-def network_of(result: dict) -> str:
-    """Network, depth and data set for people: 'resnet-20 on cifar10', or 'resnet-v1-20 on cifar10, fine-tuned'."""
+def network_of(result: Result) -> str:
+    """Network, depth and data set as text: 'resnet-20 on cifar10', or 'resnet-v1-20 on cifar10, fine-tuned'."""
     arguments = result['arguments']
     network = f'{arguments["network"]}-{arguments["num_layers"]}'
     if arguments['network'].endswith('.json'):
@@ -147,12 +151,12 @@ def network_of(result: dict) -> str:
     return f'{network} on {arguments.get("dataset", "imagenet")}{", fine-tuned" if arguments.get("finetune") else ""}'
 
 
-def same_schedule(result, other):
+def same_schedule(result: Result, other: Result) -> bool:
     """Whether two runs trained the same network by the same schedule on the same data, whatever they selected."""
     return not differing(result['arguments'], other['arguments'], SELECTION | COMPUTE | OUTPUT)
 
 
-def epochs_of(result):
-    """What a run measured in each epoch, [] where that is not there: only the result itself must have been kept."""
+def epochs_of(result: Result) -> List[Dict[str, Any]]:
+    """What a run measured in each epoch; [] where its metrics file was not kept."""
     path = os.path.join(result['folder'], 'run-metrics.jsonl')
     return read_metrics(path) if os.path.exists(path) else []

@@ -1,14 +1,21 @@
 """Figures of our runs: error against MACs, where λ ended, and the rules for λ side by side."""
 
-from .cells import COLUMNS, cost_of
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
+
 from .plotting import COLOURS, MARKERS, finish, plt
+from .published import Table
 from .render import budget_of, selected
-from .results import epochs_of, is_baseline, network_of, points_of, same_schedule, structure_of
+from .results import Result, epochs_of, is_baseline, network_of, points_of, same_schedule, structure_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_LAMBDA_PANELS = 8
 
 
-def frontier(results, tables=None):
+def frontier(results: List[Result], tables: Optional[Mapping[str, Table]] = None) -> Figure:
     """Error of our runs against what is left of the MACs: a panel for each network, a curve for each rule and schedule,
     every point with its γ or budget. Runs that differ in their seed are one point, their mean. The baselines are stars,
     the published points of ``tables`` are hollow.
@@ -34,9 +41,9 @@ def frontier(results, tables=None):
     return figure
 
 
-def lambdas(results):
-    """Where every λ ended, in the colours of the stages, what is dead as a hollow point: of each curve of ``frontier``
-    the best run that lost something.
+def lambdas(results: List[Result]) -> Figure:
+    """The values of all λ at the end, in the colours of the stages, those that are 0 as hollow points; for each curve
+    of ``frontier`` the run of the least error among those that became smaller.
     """
     chosen = _one_of_each_series(
         [result for result in results if not is_baseline(result) and 'lambda_values' in last_epoch(result)]
@@ -44,7 +51,7 @@ def lambdas(results):
     rows = -(-len(chosen) // 2)
     figure, panels = plt.subplots(rows, 2, figsize=(11, 3 * rows), squeeze=False, constrained_layout=True)
     for panel, result in zip(panels.flat, chosen):
-        by_stage = {}
+        by_stage: Dict[int, List[float]] = {}
         for stage, value in _staged(last_epoch(result)['lambda_values']):
             by_stage.setdefault(stage, []).append(value)
         first, is_crowded = 1, sum(map(len, by_stage.values())) >= 60
@@ -70,9 +77,9 @@ def lambdas(results):
     return figure
 
 
-def rules(results):
-    """APG against other rules for λ on one network: test error and live MACs over the epochs, and as crosses what each
-    stripped network came to.
+def rules(results: List[Result]) -> Figure:
+    """APG and other rules for λ on one network: test error and live MACs over the epochs, and as crosses error and MACs
+    of each stripped network.
     """
     compared = comparable_rules(results)
     figure, (error, macs) = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
@@ -80,7 +87,7 @@ def rules(results):
         epochs = epochs_of(result)
         arguments, colour = result['arguments'], COLOURS[number % len(COLOURS)]
         label = 'baseline, without λ' if is_baseline(result) else f'{arguments["lambda_rule"]}, {_gamma(arguments)}'
-        style = {
+        style: Dict[str, Any] = {
             'color': 'black' if is_baseline(result) else colour,
             'linestyle': '--' if is_baseline(result) else '-',
             'marker': '.',
@@ -93,7 +100,7 @@ def rules(results):
             **style,
             label=label,
         )
-        for panel, value in ((error, result['error']['top1']), (macs, COLUMNS['macs_kept'].of_cost(cost_of(result)))):
+        for panel, value in ((error, result['error']['top1']), (macs, _macs_left(result))):
             panel.plot(counted[-1:], [value], 'x', color=style['color'], markersize=9)
     for panel, label in ((error, 'top-1 error on the test images (%)'), (macs, 'MACs of live structures (%)')):
         finish(panel, 'epochs trained', label)
@@ -105,8 +112,8 @@ def rules(results):
     return figure
 
 
-def comparable_rules(results):
-    """The runs that set other rules against APG: those of every other rule, APG's by one of their γ, and the baseline,
+def comparable_rules(results: List[Result]) -> List[Result]:
+    """The runs that compare other rules with APG: those of every other rule, APG's by one of their γ, and the baseline,
     all of one network and schedule.
 
     Empty where there is no such pair.
@@ -239,5 +246,6 @@ def _series(result):
     return ', '.join(filter(None, parts))
 
 
-def last_epoch(result):
+def last_epoch(result: Result) -> Dict[str, Any]:
+    """What a run measured in its last epoch; {} where that was not kept."""
     return (epochs_of(result) or [{}])[-1]

@@ -1,14 +1,15 @@
-"""What a published structure costs: the network is built, its dead λ are set to 0, and it is stripped; nothing is
-typed.
-"""
+"""What a published structure costs: the network is built, its dead λ are set to 0, and it is stripped and counted."""
+
+from __future__ import annotations
 
 import functools
 import json
 import re
-from typing import NamedTuple
+from typing import Any, Dict, Mapping, NamedTuple, Tuple
 
 from graphs.complexity import complexity
 from graphs.strip import strip
+from graphs.values import Params
 from runtime import mx
 from runtime.errors import DataError
 from symbols import get_symbol, parse_image_shape
@@ -19,14 +20,14 @@ class Cost(NamedTuple):
     left; ``blocks`` are the residual blocks left of each stage.
     """
 
-    full: dict
-    left: dict
-    blocks: tuple
+    full: Mapping[str, float]
+    left: Mapping[str, float]
+    blocks: Tuple[int, ...]
 
 
-def structure_cost(network, keep):
-    """The Cost of ``network`` (arguments of ``get_symbol``) in which the blocks stay that ``keep`` says (see
-    ``published.Row``).
+def structure_cost(network: Dict[str, Any], keep: str) -> Cost:
+    """The Cost of ``network`` (arguments of ``get_symbol``) where only the blocks are left that ``keep`` says (see
+    ``published.Row``). Raises DataError where ``keep`` is not of as many blocks.
     """
     return _structure_cost(json.dumps(network, sort_keys=True), keep)
 
@@ -45,9 +46,9 @@ def _structure_cost(network, keep):
     return Cost(report['before'], report['after'], blocks_left(report))
 
 
-def random_network(network, keep):
-    """(symbol, arg_params, aux_params) of such a network with random weights, λ 1 for what ``keep`` keeps and 0 for the
-    rest: what speed can be measured on.
+def random_network(network: Dict[str, Any], keep: str) -> Tuple[mx.sym.Symbol, Params, Params]:
+    """(symbol, arg_params, aux_params) of such a network with random weights, to measure its speed: λ is 1 for what
+    ``keep`` keeps and 0 for the rest.
     """
     symbol = get_symbol(**network)
     module = mx.mod.Module(symbol)
@@ -61,7 +62,7 @@ def random_network(network, keep):
     return symbol, arg_params, aux_params
 
 
-def blocks_left(report):
+def blocks_left(report: Mapping[str, Any]) -> Tuple[int, ...]:
     """How many residual blocks of each stage have a branch left, by the report of ``strip``; () for a network without
     such blocks.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from .arrays import Dataset
 from .augment import Augmentation, Preprocessor
@@ -41,7 +41,7 @@ test_io.__test__ = False  # type: ignore[attr-defined]
 
 
 def measure_throughput(
-    dataset: Dataset, augmentation: Augmentation, batch_size: int = 64, batches: int = 2000
+    dataset: Dataset, augmentation: Optional[Augmentation], batch_size: int = 64, batches: int = 2000
 ) -> float:
     """Images that one core turns into shuffled, augmented, normalised float32 batches in MXNet's memory, per second of
     processor time.
