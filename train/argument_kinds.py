@@ -1,11 +1,11 @@
 """What each argument of the trainers decides: which network is trained and how, what selects its structure, where it is
 computed, or what is kept of it.
 
-Resuming, baselines, tables and figures all go by this table.
+Resuming, baselines, tables and figures all use this table.
 """
 
 import re
-from typing import Iterable
+from typing import Any, Dict, Iterable, List, Tuple
 
 # What is trained, by which schedule, on which data.
 IDENTITY = {
@@ -42,7 +42,7 @@ IDENTITY = {
     'clip_gradient',
     'benchmark',
 }
-# What selects a structure: a run may differ in these from the baseline that it is set against.
+# What selects a structure: a run may differ in these from the baseline that it is compared with.
 SELECTION = {
     'optimizer',
     'lambda_rule',
@@ -56,7 +56,7 @@ SELECTION = {
     'target_params',
     'seed',
 }
-# Where and in what arithmetic it is computed, and where the data lies.
+# Where and in what arithmetic it is computed, and where the data is.
 COMPUTE = {
     'engine',
     'gpus',
@@ -86,7 +86,7 @@ COMPUTE = {
 # What is shown and kept.
 OUTPUT = {'disp_batches', 'keep', 'model_prefix', 'resume', 'load_epoch', 'test_io', 'quiet'}
 
-# Arguments that older runs did not have, and the values that these runs went by.
+# Arguments that older runs did not have, and the values that these runs used.
 ADDED_LATER = {
     'lr_schedule': 'step',
     'label_smoothing': 0.0,
@@ -101,8 +101,8 @@ ADDED_LATER = {
 }
 
 
-def differing(before: dict, now: dict, may_differ: Iterable[str]) -> list:
-    """The names of arguments, sorted, in which two runs differ besides those that may."""
+def differing(before: Dict[str, Any], now: Dict[str, Any], may_differ: Iterable[str]) -> List[str]:
+    """The names of the arguments, sorted, in which two runs differ, without those that ``may_differ``."""
     may_differ = set(may_differ)
     before, now = ({**ADDED_LATER, **_in_new_spelling(arguments)} for arguments in (before, now))
     return sorted(
@@ -110,12 +110,12 @@ def differing(before: dict, now: dict, may_differ: Iterable[str]) -> list:
     )
 
 
-def _in_new_spelling(arguments: dict) -> dict:
+def _in_new_spelling(arguments: Dict[str, Any]) -> Dict[str, Any]:
     """``arguments`` of an older run, whose ``--finetune`` may be PREFIX,EPOCH."""
     finetune = arguments.get('finetune')
     return {**arguments, 'finetune': re.sub(r',(\d+)$', r':\1', finetune)} if finetune else arguments
 
 
-def flags(names: Iterable[str]) -> tuple:
+def flags(names: Iterable[str]) -> Tuple[str, ...]:
     """Names of arguments as flags of the command line."""
     return tuple(f'--{name.replace("_", "-")}' for name in sorted(names))

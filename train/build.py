@@ -1,4 +1,4 @@
-"""What a run is made of: the network, the optimizer and the engine that the command line asks for."""
+"""Build the network, the optimizer and the engine that the command line asks for, and check its arguments."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:  # PyTorch may not be installed
 
 
 def network(args: argparse.Namespace, image_shape: Sequence[int], num_classes: int) -> mx.sym.Symbol:
-    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. GraphError where it does not fit
-    the data.
+    """The symbol that ``--network`` asks for: built, or read from a -symbol.json file. Raises GraphError where it does
+    not fit images of ``image_shape`` (C, H, W) or ``num_classes``.
     """
     if args.network.endswith('.json'):
         parse_kinds(args.scale or '', KINDS, args.network)
@@ -124,7 +124,7 @@ def cumulative_shrinkage(
 ) -> List[float]:
     """How much γ alone has shrunk a λ by the end of each epoch: the sum of η γ / (1 - μ) over the steps of APG.
 
-    A λ starts at 1, and 1 is what takes it to 0. Empty where nothing is taken from λ.
+    A λ that starts at 1 reaches 0 where this sum reaches 1. Empty where the rule does not shrink λ.
     """
     if not optimizer.shrinkage_per_step:
         return []
@@ -157,8 +157,8 @@ def make_engine(args: argparse.Namespace, symbol: mx.sym.Symbol, data: Batches, 
 def mxnet_engine(
     symbol: mx.sym.Symbol, devices: List[mx.Context], *others: Any, dtype: str = 'float32', memonger: bool = False
 ) -> MXNetEngine:
-    """``MXNetEngine(symbol, devices, *others)``, or what computes the same in ``dtype``, with feature maps computed
-    twice instead of kept if ``memonger``.
+    """``MXNetEngine(symbol, devices, *others)``, or an engine that computes the same in ``dtype``. With ``memonger``,
+    feature maps are computed twice instead of kept.
     """
     engine = MXNetEngine
     if dtype == 'float16':
@@ -172,8 +172,8 @@ def all_versions(args: argparse.Namespace) -> Dict[str, Any]:
 
 
 def check_arguments(args: argparse.Namespace, image_shape: Sequence[int], num_classes: int) -> None:
-    """Raise UserError for what is wrong whatever the data: before hundreds of megabytes are fetched for a run that
-    cannot start.
+    """Raise UserError for mistakes that do not depend on the data, before hundreds of megabytes are fetched for a run
+    that cannot start.
     """
     _check_selection(args)  # before the group, which would ask for servers that a budget cannot use
     check_group(args)
@@ -263,7 +263,7 @@ def _torch_engine() -> Type[TorchEngine]:
 
 
 def _arithmetic(args: argparse.Namespace) -> Arithmetic:
-    # Never imported before _torch_engine has said that PyTorch is there.
+    # Imported only after _torch_engine has checked that PyTorch is installed.
     from .engines.torch_arithmetic import Arithmetic
 
     return Arithmetic(args.dtype, **{name: getattr(args, name) for name in TORCH_ONLY})

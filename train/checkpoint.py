@@ -1,10 +1,10 @@
-"""The whole state of a training run, on disk: there completely, or not there.
+"""The whole state of a training run, on disk.
 
 After epoch 7 a run has ``PREFIX-symbol.json``, ``PREFIX-0007.params`` (MXNet's own formats), ``PREFIX-0007.states``
 (the optimizer's arrays, in the same format as ``.params``; nothing is pickled) and ``PREFIX-0007.json``, a manifest
-that is written last: what has no manifest, or does not match the sums in it, does not exist. A run that was stopped 40
-batches later has the same files under the name ``PREFIX-stopped-0007-40``. A good checkpoint is never written over:
-each has a name of its own, and the old ones are removed when the new one is complete.
+that is written last: a checkpoint without a manifest, or whose files do not have the sums in it, is not used. A run
+that was stopped 40 batches later has the same files under the name ``PREFIX-stopped-0007-40``. A checkpoint is never
+overwritten: each has a name of its own, and the old ones are removed when the new one is complete.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Arrays = Dict[str, 'mx.nd.NDArray']
 
 
 class State(NamedTuple):
-    """A run after ``epoch`` whole epochs and ``batch`` batches more."""
+    """The state of a run after ``epoch`` whole epochs and ``batch`` batches of the next one."""
 
     epoch: int
     batch: int
@@ -62,8 +62,8 @@ class Checkpoints:
         self._folder, self._name = os.path.split(os.path.abspath(prefix))
 
     def save(self, symbol: mx.sym.Symbol, state: State, versions: Dict[str, Any]) -> None:
-        """Write ``state`` and then remove what it makes superfluous. Raises CheckpointError when a parameter is not
-        finite, before anything is written.
+        """Write ``state`` and then remove the checkpoints that need not be kept any more. Raises CheckpointError,
+        before anything is written, where a parameter is not finite; OSError.
         """
         with self._unfinished(_label(state)):
             self._write(symbol, state, versions)
@@ -125,7 +125,7 @@ class Checkpoints:
         raise CheckpointError('; '.join(problems) or self._nothing_to_resume())
 
     def load_plain(self, epoch: int) -> Optional[Tuple[Arrays, Arrays]]:
-        """(arg_params, aux_params) of ``PREFIX-000N.params`` where it has no manifest, as other scripts leave it; else
+        """(arg_params, aux_params) of ``PREFIX-000N.params`` where it has no manifest, as files of other scripts; else
         None. Raises CheckpointError where the file is damaged.
         """
         label = f'{epoch:04d}'
@@ -134,21 +134,21 @@ class Checkpoints:
         return load_params(self._path(label, 'params'))
 
     def forget_after(self, epoch: int) -> List[str]:
-        """Remove the checkpoints of later than ``epoch`` whole epochs, the furthest first; returns their labels."""
+        """Remove the checkpoints after ``epoch`` whole epochs, the last one first; returns their labels."""
         later = sorted((label for label in self._labels() if progress(label) > (epoch, 0)), key=progress)
         for label in reversed(later):
             self._remove(label)
         return later
 
     def would_be_lost(self, symbol: mx.sym.Symbol) -> bool:
-        """Whether a new run of ``symbol`` would write over anything: a checkpoint, parameters from another script, or
+        """Whether a new run of ``symbol`` would overwrite anything: a checkpoint, parameters from another script, or
         the graph that they belong to.
         """
         parameters = re.compile(rf'{re.escape(self._name)}-\d{{4,}}\.(params|states)')
         return bool(self._labels()) or any(map(parameters.fullmatch, self._listing())) or self.are_of_another(symbol)
 
     def are_of_another(self, symbol: mx.sym.Symbol) -> bool:
-        """Whether ``PREFIX-symbol.json`` is there, and another network."""
+        """Whether ``PREFIX-symbol.json`` exists and is another network than ``symbol``."""
         path = symbol_path(self._prefix)
         if not os.path.exists(path):
             return False
@@ -156,13 +156,13 @@ class Checkpoints:
             text, now = read_text(path, MAX_BYTES, GraphError), without_preprocessing(symbol.tojson())
             if without_preprocessing(text) == now:
                 return False
-            # Another version of MXNet writes the same graph in other words.
+            # Another version of MXNet writes the same graph as another text.
             return without_preprocessing(symbol_from_json(text, path).tojson()) != now
         except GraphError:
             return True
 
     def clean(self) -> None:
-        """Remove what a killed process left: scratch files, and files of a checkpoint that it had not finished."""
+        """Remove the files of a killed process: scratch files, and those of a checkpoint that it had not finished."""
         stripped = 'stripped-(symbol|structure|0000)'
         ours = re.compile(
             rf'\.{re.escape(self._name)}-({LABEL}|symbol|metrics|{stripped})\.(?P<ending>json|jsonl|params|states)'
@@ -176,8 +176,8 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _unfinished(self, label: str) -> Iterator[None]:
-        """While the files of ``label`` come or go, a marker says that they are ours and not complete: without it, they
-        would look like parameters of another script. Files without a manifest are removed at the end.
+        """While the files of ``label`` are written or removed, a marker file says that they are ours and not complete:
+        without it, they would look like parameters of another script. Files without a manifest are removed at the end.
         """
         with naming(self._path(label, 'params')):
             os.makedirs(self._folder, exist_ok=True)
@@ -245,7 +245,7 @@ class Checkpoints:
 
     def _remove(self, label):
         with self._unfinished(label):
-            _remove_if_there(self._path(label, 'json'))  # without it the rest is nothing, and goes too
+            _remove_if_there(self._path(label, 'json'))  # without it, the other files are removed too
 
     def _labels(self):
         pattern = re.compile(rf'{re.escape(self._name)}-({LABEL})\.json')

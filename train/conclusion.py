@@ -4,20 +4,21 @@ what it cost, how much faster training is, and the next command.
 
 import argparse
 import logging
-from typing import Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
+from graphs.graph import Shape
 from graphs.predictor import Network
 from graphs.stripped_files import strip_with_proof, stripped_paths, write_stripped
 
 
 class Course(NamedTuple):
-    """What a run has to say at its end: the records of the first and the last epoch that were trained now, [validation
-    accuracy, epoch] of the best one, and the accuracy before the first structure was removed.
+    """What the conclusion of a run says: the records of the first and the last epoch that this process trained,
+    [validation accuracy, epoch] of the best one, and the accuracy before the first structure was removed.
     """
 
-    first: dict
-    last: dict
-    best: Optional[list]
+    first: Dict[str, Any]
+    last: Dict[str, Any]
+    best: Optional[List[Any]]
     accuracy_before: Optional[float] = None
 
 
@@ -26,7 +27,7 @@ def stripped_prefix(prefix: str) -> str:
     return f'{prefix}-stripped'
 
 
-def strip_run(prefix: str, network: Network, data_shapes: Dict[str, tuple]) -> None:
+def strip_run(prefix: str, network: Network, data_shapes: Dict[str, Shape]) -> None:
     """Strip the network that a run ended with, prove it, and write it beside the checkpoints of ``prefix``.
 
     Raises NothingLeftError or ProofError, and then writes nothing.
@@ -48,7 +49,7 @@ def strip_run(prefix: str, network: Network, data_shapes: Dict[str, tuple]) -> N
 
 
 def conclusion(args: argparse.Namespace, course: Course, seconds: float) -> List[str]:
-    """The lines, for a run that took ``seconds``."""
+    """The lines of the conclusion, for a run that took ``seconds``."""
     first, last, best = course.first, course.last, course.best
     lines = [
         f'Finished {args.num_epochs} epochs; this took {_duration(seconds)}. Validation accuracy '
@@ -92,11 +93,11 @@ def _next(args, shares):
     if args.target_macs or args.target_params:
         out = stripped_prefix(args.model_prefix)
         return [
-            f'The network without what is dead: {", ".join(stripped_paths(out)[:2])}.',
+            f'The network without its dead structures: {", ".join(stripped_paths(out)[:2])}.',
             'Next, fold its batch normalisation too, and measure the time of an image before and after:',
             f'{strip}{args.model_prefix}-folded --fold-bn{data} --time',
         ]
-    return ['Next, take what is dead out of the file:', f'{strip}{args.model_prefix}-stripped{data} --time']
+    return ['Next, remove the dead structures:', f'{strip}{args.model_prefix}-stripped{data} --time']
 
 
 def _next_baseline(args):

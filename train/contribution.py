@@ -35,7 +35,8 @@ def contributions(
     steps: int,
     make_tally: Callable[[], Tally],
 ) -> Dict[str, np.ndarray]:
-    """The contribution of every structure to the loss: dict from name of λ to array.
+    """The contribution of every structure to the loss: dict from name of λ to an array of its shape, in units of the
+    loss (nats).
 
     Parameters
     ----------

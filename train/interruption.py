@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run stops after the batch in hand, and saves."""
+"""Ctrl-C and SIGTERM: a run stops after the current batch, and saves."""
 
 import signal
 from types import FrameType
@@ -6,8 +6,8 @@ from typing import Any, Optional
 
 
 class Interruption:
-    """Turns the first SIGINT or SIGTERM within the block into a wish to stop after the batch in hand, ``signal``; the
-    second acts at once.
+    """Keeps the number of the first SIGINT or SIGTERM within the block in ``signal``, so that the run can stop after
+    the current batch. The second signal acts at once.
     """
 
     signal: Optional[int]

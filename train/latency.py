@@ -11,6 +11,7 @@ from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
+from graphs.graph import Shape
 from graphs.lambdas import LambdaVector, lambda_layout
 from graphs.shrink import shrink
 from runtime import mx
@@ -20,8 +21,8 @@ WARM_UP, TURNS = 3, 15
 LEAST = 0.01
 
 
-def seconds_of(symbols: Sequence[mx.sym.Symbol], data_shapes: Dict[str, tuple]) -> List[float]:
-    """The shortest time of a forward pass of each network, over a few in which they take turns."""
+def seconds_of(symbols: Sequence[mx.sym.Symbol], data_shapes: Dict[str, Shape]) -> List[float]:
+    """The shortest time of a forward pass of each network in seconds, of several in which the networks take turns."""
     executors = [symbol.simple_bind(mx.cpu(), grad_req='null', **data_shapes) for symbol in symbols]
     for executor in executors:
         for array in (*executor.arg_arrays, *executor.aux_arrays):
@@ -36,7 +37,9 @@ def seconds_of(symbols: Sequence[mx.sym.Symbol], data_shapes: Dict[str, tuple]) 
 
 
 def latency_weights(
-    symbol: mx.sym.Symbol, data_shapes: Dict[str, tuple], seconds: Callable[..., List[float]] = seconds_of
+    symbol: mx.sym.Symbol,
+    data_shapes: Dict[str, Shape],
+    seconds: Callable[[Sequence[mx.sym.Symbol], Dict[str, Shape]], List[float]] = seconds_of,
 ) -> Dict[str, np.ndarray]:
     """The time that each structure takes over that of the slowest one, from ``LEAST`` to 1: dict from the name of a λ
     to an array of its shape. ``seconds`` times networks, as ``seconds_of`` does.

@@ -11,7 +11,7 @@ from typing import Iterator, Optional, TextIO
 from runtime.errors import CheckpointError
 from runtime.files import naming
 
-# What file systems answer that cannot lock.
+# The errors of file systems without locks.
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -19,8 +19,8 @@ UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 def locked(prefix: Optional[str]) -> Iterator[None]:
     """Hold ``PREFIX.lock`` while the block runs; without a prefix, nothing is done.
 
-    The file says which process holds it. The lock itself is the system's (flock), which ends with the process, however
-    that ends: a file that a killed process left is taken over. Raises CheckpointError where another process holds it.
+    The file says which process holds it. The lock itself is the system's (flock), which ends with the process, even by
+    a kill: the file of a killed process is taken over. Raises CheckpointError where another process holds it.
     """
     if not prefix:
         yield

@@ -17,8 +17,8 @@ Sums = Dict[str, Any]
 class Tally:
     """Exact running averages over images: accuracy, cross-entropy and, for ``top_k`` above 1, top-k accuracy.
 
-    A class that is as probable as the right one, or NaN, counts as more probable: of a network that always puts out the
-    same probability for all classes nothing is right.
+    A class that is as probable as the right one, or NaN, counts as more probable: a network that gives all classes the
+    same probability has an accuracy of 0.
     """
 
     def __init__(self, top_k: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""What a run says about its λ: how many are alive, what the network alive costs, and what γ can do."""
+"""Log lines about the λ of a run: how many are alive, what the network alive costs, and what γ can do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from graphs.alive import AliveCounter
 from graphs.complexity import Complexity, complexity
+from graphs.graph import Shape
 from graphs.lambdas import lambda_layout
 from runtime import mx
 
@@ -22,13 +23,15 @@ class StructureReport:
     image, by name.
     """
 
-    def __init__(self, symbol: mx.sym.Symbol, one_image: Dict[str, tuple]) -> None:
+    def __init__(self, symbol: mx.sym.Symbol, one_image: Dict[str, Shape]) -> None:
         self._symbol = symbol
         self.full: Complexity = complexity(symbol, one_image)
         self.alive = AliveCounter(symbol, one_image)
 
     def at_end_of(self, epoch: int, lambdas: LambdaArrays) -> Dict[str, Any]:
-        """Log λ and the network alive after ``epoch``; what ``PREFIX-metrics.jsonl`` keeps of it, empty without λ."""
+        """Log λ and the network alive after ``epoch``; returns the part of the epoch's record in
+        ``PREFIX-metrics.jsonl`` that is about them, {} without λ.
+        """
         if not lambdas:
             return {}
         statistics = lambda_statistics(self._symbol, lambdas)
@@ -67,7 +70,7 @@ class StructureReport:
 
 
 def log_averages(epoch: int, part: str, averages: Mapping[str, float]) -> None:
-    """Log the averages of a ``Tally`` in the words of MXNet: ``Epoch[3] Train-accuracy=0.912345``."""
+    """Log the averages of a ``Tally`` as MXNet does: ``Epoch[3] Train-accuracy=0.912345``."""
     for name, value in averages.items():
         logging.info('Epoch[%d] %s-%s=%f', epoch, part, name, value)
 
@@ -89,7 +92,7 @@ def log_gamma_budget(shrinkage: List[float]) -> None:
 
 
 def advise(args: argparse.Namespace, symbol: mx.sym.Symbol, lambdas: LambdaArrays) -> None:
-    """At the end of a run that was to select a structure and kept all of it, log what to try."""
+    """At the end of a run that was to remove structures and removed none, log what to try."""
     statistics = lambda_statistics(symbol, lambdas)
     if not statistics or any(kind['alive'] < kind['total'] for kind in statistics.values()):
         return

@@ -1,4 +1,6 @@
-"""Whether a checkpoint may be gone on from: the arguments of both runs must say the same."""
+"""Whether a run may resume from a checkpoint: its arguments and data must be those that the checkpoint was
+made with.
+"""
 
 from typing import Any, Dict, Optional
 
@@ -11,8 +13,8 @@ MAY_CHANGE = COMPUTE | OUTPUT | {'num_epochs', 'finetune'}
 
 
 def check_same_run(before: Dict[str, Any], now: Dict[str, Any], prefix: str) -> None:
-    """Raise CheckpointError where the arguments of a run differ from those that its checkpoint was made with, and may
-    not.
+    """Raise CheckpointError where the arguments of a run differ from those of its checkpoint in more than MAY_CHANGE,
+    or its schedule depends on the number of epochs and that has changed.
     """
     before, now = {**ADDED_LATER, **_of_whole_group(before)}, _of_whole_group(now)
     if now['lr_schedule'] != 'step' and before['num_epochs'] != now['num_epochs']:

@@ -1,4 +1,4 @@
-"""The files of a run: the weights or the checkpoint that it starts from, and what it keeps."""
+"""The files of a run: the weights or the checkpoint that it starts from, and those that it writes."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class RunFiles:
         return self._broadcast_from_rank0(self._load)
 
     def load_weights(self) -> Tuple[Params, Params]:
-        """(arg_params, aux_params) that ``--finetune`` asks for."""
+        """(arg_params, aux_params) that ``--finetune`` asks for. Raises CheckpointError where they do not fit."""
         args = self._args
         return self._broadcast_from_rank0(
             lambda: weights_of(args.finetune, self._symbol, self._input_shapes(), args.lambda_init, args.seed)
         )
 
     def begin(self, epoch: int, will_strip: bool) -> None:
-        """Make sure that nothing is lost that a run which starts at ``epoch``, and perhaps ``will_strip`` its network,
-        would write over; and remove what an earlier process left unfinished. Raises CheckpointError.
+        """Raise CheckpointError where a run that starts at ``epoch`` would overwrite files, those of the stripped
+        network too if it ``will_strip``; and remove the unfinished files of an earlier process.
         """
         if self._checkpoints:
             self._checkpoints.clean()
@@ -64,11 +64,11 @@ class RunFiles:
         self.metrics.forget_from(epoch)
 
     def save(self, state: State) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, see ``Checkpoints.save``."""
         if self._checkpoints:
             self._checkpoints.save(self._symbol, state, all_versions(self._args))
 
-    def strip(self, network: Network, one_image: Dict[str, tuple]) -> None:
+    def strip(self, network: Network, one_image: Dict[str, Tuple[int, ...]]) -> None:
         """Write the stripped ``network`` beside the checkpoints, see ``conclusion.strip_run``."""
         if self._checkpoints:
             strip_run(self._args.model_prefix, network, one_image)

@@ -1,11 +1,11 @@
-"""What a run does for ``Selection`` and when: bounds on λ before a step, what each structure contributes at the end of
-an epoch, and a smaller network after it.
+"""The steps of a run that carry out ``Selection``: bounds on λ before a step, the contribution of each structure at the
+end of an epoch, and a smaller network after it.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from runtime import mx
 
@@ -34,7 +34,7 @@ class SelectionSteps:
         self,
         args: argparse.Namespace,
         symbol: mx.sym.Symbol,
-        one_image: Dict[str, tuple],
+        one_image: Dict[str, Tuple[int, ...]],
         engine: ResizableEngine,
         train_data: Batches,
         make_tally: Callable[[], Tally],
@@ -70,14 +70,14 @@ class SelectionSteps:
                 self._rebuilds.load(epoch, removed, self._selection.frozen, self._selection.is_over(epoch))
 
     def apply(self, batch: int) -> None:
-        """Hand the bounds on λ and γ to the engine, as they are before ``batch`` of an epoch."""
+        """Set the bounds on λ and γ in the engine, as they are before ``batch`` of an epoch."""
         if not self._selection.freezes and self._args.gamma_weight == 'none':
             return
         self._set_bounds(batch)
         self._engine.set_gamma(self._selection.gamma, self._selection.gamma_weights())
 
     def begin_epoch(self, epoch: int) -> None:
-        """Measure importance in ``epoch``, if its end is to choose by it."""
+        """Measure importance in ``epoch``, if structures are chosen by it at the end."""
         self._engine.note_importance(self._selection.wants_importance(epoch))
 
     def before_step(self, batch: int) -> None:
@@ -86,7 +86,7 @@ class SelectionSteps:
             self._set_bounds(batch + 1)
 
     def end_epoch(self, epoch: int) -> bool:
-        """Freeze what is 0 and choose what dies next. True if anything has died for good."""
+        """Freeze every λ that is 0 and choose the structures that die next. True if any has died for good."""
         return self._selection.end_epoch(epoch, self._engine.lambdas(), lambda: self._contributions(epoch))
 
     def report(self, epoch: int, accuracy: float, images_per_second: float) -> None:

@@ -1,7 +1,7 @@
-"""Settings that fit the images: what the user did not give is chosen by how many images there are, and how large.
+"""Settings that fit the images: those that the user did not give are chosen by the number and the size of the images.
 
 The authors' recipe is for the 1.3 million photographs of ImageNet. A few hundred images need smaller batches and a
-schedule in which λ can reach 0; small images need a stem that leaves something of them.
+schedule in which λ can reach 0; small images need a stem that does not make them too small.
 """
 
 import argparse
@@ -30,16 +30,18 @@ SMALLEST_BATCH, LARGEST_BATCH, STEPS_OF_AN_EPOCH = 8, 128, 16
 # The authors' learning rate, for their batch; weights that are trained already take a tenth of it.
 AUTHORS_RATE, AUTHORS_BATCH = 0.1, 128
 FINETUNING = 0.1
-# γ alone takes so much from a λ over the run; it starts at 1.
+# γ alone shrinks a λ by so much over the run; it starts at 1.
 SHRINKAGE, LARGEST_GAMMA = 2.0, 0.1
 SAMPLE = 100
 LARGEST_SIDE, MULTIPLE = 224, 32
-# Images below these sizes lose too much in the stem before it: stride 2 in the place of 4, stride 1 in that of 2.
+# Smaller images get a stem of stride 2 instead of 4, and of stride 1 instead of 2.
 NEEDS_STRIDE_2, NEEDS_STRIDE_1 = 112, 48
 
 
 class Origin(NamedTuple):
-    """What the symbol that a run starts from says: that of ``--finetune``, or the file that ``--network`` names."""
+    """What is known of the network that a run starts from: by the symbol of ``--finetune``, or of the file that
+    ``--network`` names.
+    """
 
     image_shape: Optional[Tuple[int, ...]]
     preprocessing: Optional[Preprocessing]
@@ -47,7 +49,7 @@ class Origin(NamedTuple):
 
 
 def given(parser: argparse.ArgumentParser, argv: Optional[Sequence[str]]) -> Set[str]:
-    """The names of the arguments that a command line gives, itself or by a recipe."""
+    """The names of the arguments that the command line ``argv`` gives, itself or by a recipe."""
     unset = object()
     names = vars(parser.parse_args([]))
     found = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names, unset)))
@@ -123,7 +125,7 @@ def _batch(count: int, devices: int) -> int:
 
 
 def _gamma(args: argparse.Namespace, steps: int) -> float:
-    """The γ that takes SHRINKAGE from every λ over the run, if no gradient holds it up."""
+    """The γ that shrinks every λ by SHRINKAGE over the run, where no gradient holds it up."""
     shape = parse_image_shape(args.image_shape)
     with_one = argparse.Namespace(**{**vars(args), 'gamma': 1.0})
     optimizer = make_optimizer(with_one, network(args, shape, args.num_classes), steps)

@@ -1,4 +1,4 @@
-"""Signs that a run has collapsed, said at once and with a remedy."""
+"""Warn at once when a run has collapsed, and say what to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHANCE = 1.2
 
 
 class Watch:
-    """Looks at a run at the end of each epoch; ``classes`` is what the network tells apart."""
+    """Looks at a run at the end of each epoch; ``classes`` is the number of its classes."""
 
     def __init__(self, symbol: mx.sym.Symbol, classes: int) -> None:
         self._symbol, self._classes = symbol, classes

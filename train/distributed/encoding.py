@@ -22,7 +22,7 @@ LENGTH = struct.Struct('<Q')  # of the JSON, which comes first
 
 
 def encode(value: Any) -> bytes:
-    """``value`` as bytes. Raises TypeError for what has no form here."""
+    """``value`` as bytes. Raises TypeError for a value that a message cannot hold."""
     arrays: List[np.ndarray] = []
     structure = json.dumps(_to_structure(value, arrays)).encode()
     parts = [LENGTH.pack(len(structure)), structure, array_format.list_header(len(arrays))]

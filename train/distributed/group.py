@@ -20,8 +20,8 @@ __all__ = ['ALONE', 'Alone', 'check_group', 'group_of']
 
 @contextlib.contextmanager
 def group_of(args: argparse.Namespace) -> Iterator[Alone]:
-    """The group of ``--kv-store``, of which this process is one. Where an error leaves the block, this process ends at
-    once, for MXNet would wait for the others before it lets go.
+    """The group of ``--kv-store``, of which this process is one. After an error in the block, this process ends at
+    once, since MXNet would wait for the other workers.
     """
     if args.kv_store not in (*SERVER_STORES, 'horovod'):
         yield Alone(args.kv_store, compression_of(args))
@@ -43,7 +43,9 @@ def _group_of_several(args: argparse.Namespace) -> Workers:
 
 
 def check_group(args: argparse.Namespace) -> None:
-    """Raise UserError for a ``--kv-store`` that cannot be."""
+    """Raise UserError where ``--kv-store`` does not fit the other arguments or the environment, or needs a package that
+    is not installed.
+    """
     if args.gc_type != 'none' and args.kv_store not in (*SERVER_STORES, 'device'):
         raise UserError(
             f'--gc-type {args.gc_type} needs --kv-store device, {" or ".join(SERVER_STORES)}; {args.kv_store} sums '

@@ -1,4 +1,4 @@
-"""What the workers of one run tell each other besides gradients, and what ends a worker whose run has stopped.
+"""Messages between the workers of one run, besides gradients, and the watchdog of a worker whose run has stopped.
 
 Parameter servers wait without end. Here a worker records which peer it waits for, and a ``Watchdog`` ends a worker in
 which nothing happens any more.
@@ -22,8 +22,8 @@ RESUME_HINT = 'the last checkpoint is whole, and --resume goes on from it'
 
 
 class Watchdog:
-    """Ends this process with exit code 3 when ``heartbeat`` was not called for ``seconds``. ``waits_for`` says what it
-    waits for, for the message.
+    """Ends this process with exit code 3 when ``heartbeat`` was not called for ``seconds``. Its message names what the
+    process ``waits_for``.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -32,7 +32,7 @@ class Watchdog:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def heartbeat(self, waits_for: str = 'the parameter servers, and through them for the other workers') -> None:
-        """This process is alive; from now on it ``waits_for`` these."""
+        """Note that this process is alive, and what it ``waits_for`` from now on."""
         self.waits_for, self._last_heartbeat = waits_for, time.monotonic()
 
     def _watch(self):

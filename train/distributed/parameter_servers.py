@@ -24,16 +24,16 @@ ADDRESS_LENGTH = 512
 class ParameterServers(Workers):
     """Workers whose gradients are summed on MXNet's parameter servers, where the optimizer runs too.
 
-    Servers know a parameter by its number in the order in which the workers told them of it. They have its values in a
-    row, the large ones in pieces. ``store`` may be given to ``mx.mod.Module`` or ``gluon.Trainer``: its
-    ``set_optimizer`` sends the optimizer as plain data.
+    Servers know a parameter by its number, in the order in which the workers gave them the parameters. They hold its
+    values flat, large ones in pieces on several servers. ``store`` may be given to ``mx.mod.Module`` or
+    ``gluon.Trainer``: its ``set_optimizer`` sends the optimizer as plain data.
 
     Parameters
     ----------
     kv_store : 'dist_sync', 'dist_device_sync' or 'dist_async'.
     timeout : seconds without a ``heartbeat`` after which this worker ends.
     compression : MXNet's parameters of gradient compression.
-    address_key : key of the array in which the first worker tells where it listens. MXNet wants keys of one type: for
+    address_key : key of the array that holds the address of the first worker. MXNet needs keys of one type: for
         ``gluon.Trainer``, whose keys are numbers, it must be a number that no parameter has.
     """
 

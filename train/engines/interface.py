@@ -1,4 +1,4 @@
-"""What the training loop asks of an engine and of an iterator over batches; nothing else of theirs is used."""
+"""The methods of an engine and of an iterator over batches that the training loop uses."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ class Batches(Protocol):
         """The batches from where it stands to the end of the epoch."""
 
     def fingerprint(self) -> Optional[Dict[str, Any]]:
-        """What tells the data set from another: 'images', their number, and 'sha256'; None where it does not
-        matter.
-        """
+        """What identifies the data set: 'images', their number, and 'sha256'; None where it does not matter."""
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """Go to batch ``first_batch`` of ``epoch``, whatever was read before."""
@@ -64,8 +62,8 @@ class StartedEngine(Protocol):
         """A fresh ``Tally`` for what ``step`` or ``predict`` and ``labels`` return."""
 
     def step(self, batch: mx.io.DataBatch, seed: int) -> Array:
-        """One pass forward and backward and one update; the class probabilities (N, K) before it. What is random in it
-        depends on ``seed`` alone.
+        """One pass forward and backward and one update; the class probabilities (N, K) before it. Random numbers in it
+        depend on ``seed`` alone.
         """
 
     def predict(self, batch: mx.io.DataBatch) -> Array:

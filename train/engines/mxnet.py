@@ -27,8 +27,8 @@ class MXNetEngine:
     contexts : list of devices; each takes an equal share of the batch.
     data_shapes, label_shapes : what the iterators provide.
     kvstore : MXNet's store that sums gradients over devices, or its name ('local', 'device').
-    group : the workers that train together. What is collective, ``start``, ``step``, ``end_epoch``, ``parameters`` and
-    ``optimizer_state``, all must call.
+    group : the workers that train together. All of them must call ``start``, ``step``, ``end_epoch``, ``parameters``
+        and ``optimizer_state``.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class MXNetEngine:
         if not (self._on_servers and self._group.compression):
             self._module.update()
             return
-        # What Module does in one call, which MXNet has not for compressed gradients.
+        # Module's single call for this does not work with compressed gradients.
         group = self._module._exec_group
         self._module._params_dirty = True
         for index, name in enumerate(group.param_names):
@@ -227,7 +227,7 @@ class MXNetEngine:
         return self._optimizer.num_update, states if states is None else {**states, **statistics}
 
     def _restore(self, states):
-        # What belongs to no parameter nor statistic is another engine's.
+        # A state that belongs to no parameter or statistic is that of another engine.
         for name, devices in zip(self._module._aux_names, self._module._exec_group.aux_arrays):
             of_each = states.get(name, ())
             if len(of_each) == self._replicas:
@@ -304,8 +304,8 @@ class MXNetEngine:
         return threshold * (gradient >= threshold) - threshold * (gradient <= -threshold)
 
     def _prove(self, expected):
-        """An optimizer that fails inside a kvstore leaves weights as they were, or worse, and says nothing; so the
-        first update is compared.
+        """Compare the first update with the ``expected`` one: an optimizer that fails inside a kvstore raises no error
+        here. Raises TrainingError.
         """
         for name, weight in expected.items():
             if not np.allclose(self._weight(name).asnumpy(), weight, rtol=1e-4, atol=1e-6, equal_nan=True):

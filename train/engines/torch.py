@@ -1,7 +1,7 @@
 """The arithmetic of training, on PyTorch: for cards that MXNet's wheels have no kernels for.
 
 The network is still an MXNet symbol, the optimizer still equations 10 to 12 and the authors' NAG, and a checkpoint is
-the same files: what one engine wrote, the other goes on from.
+the same files: each engine can resume a run of the other.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .torch_tally import DeviceTally
 
 
 class TorchEngine:
-    """One ``TorchGraph`` on one device. On a card, nothing here waits for it but ``settle`` and what returns values to
-    the CPU.
+    """One ``TorchGraph`` on one device. On a card, only ``settle`` and methods that return values to the CPU wait for
+    it.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class TorchEngine:
         self._net = TorchGraph(self.symbol, arg_params, aux_params).to(self._device, **layout)
         self._schedule, self._num_update = optimizer.lr_scheduler or (lambda num_update: optimizer.lr), 0
         self._rate = None
-        # A recorded step reads the rate where it stands; a number would be recorded with it.
+        # A recorded step reads the rate from this tensor; a number would be recorded as it is now.
         rate = torch.tensor(optimizer.learning_rate, device=self._device) if self._recorder else optimizer.learning_rate
         self._optimizer = APG(
             self._net.mxnet_parameters(),
@@ -163,7 +163,7 @@ class TorchEngine:
         self._train(True)
         probabilities = self._learn(*self._on_device(batch))
         if self._scaler.is_enabled():
-            # Whether float16 was left for infinity decides about the update, so here a card is waited for.
+            # The update depends on whether float16 overflowed, so this waits for a card.
             self._scaler.step(self._optimizer)
             self._scaler.update()
         return probabilities

@@ -28,7 +28,7 @@ class Arithmetic(NamedTuple):
             raise UserError(f'--dtype bfloat16: {torch.cuda.get_device_name(device)} has none; take float16')
 
     def apply(self) -> None:
-        """Set what PyTorch has one setting of for the whole process."""
+        """Set what PyTorch sets for the whole process: TF32."""
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.allow_tf32
 
     def autocast(self, device: torch.device) -> torch.autocast:

@@ -1,5 +1,5 @@
-"""A step of a small network takes the processor longer to launch, kernel by kernel, than the card to compute. So it is
-recorded once, as a CUDA graph, and replayed by a single launch.
+"""Steps as CUDA graphs. The processor needs longer to launch the kernels of a small network's step one by one than the
+card needs to compute it. So the step is recorded once, as a CUDA graph, and replayed by a single launch.
 
 What a graph may hold is PyTorch's rule (its notes on CUDA semantics, "CUDA Graphs"): tensors at fixed addresses, no
 waiting for the card, warmed up on a stream of its own.
@@ -14,9 +14,9 @@ import torch
 class Replayed:
     """A function of tensors whose shapes never change, recorded at its fourth call.
 
-    The first three calls are real ones, so that recording, which computes nothing, needs no undoing. What is returned
-    belongs to the recording: the next call writes over it. Where recording fails, that is said once, and every call is
-    computed as the first were.
+    The first three calls compute; recording itself computes nothing. The tensors that are returned belong to the
+    recording: the next call overwrites them. Where recording fails, a warning says so once, and every call computes as
+    the first three.
 
     Parameters
     ----------
