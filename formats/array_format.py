@@ -94,7 +94,7 @@ def _read_array(reader, index):
         reader.fail(f'array {index} has no shape')
     device, _, flag = reader.numbers('<iii')
     if device not in DEVICE_TYPES:
-        reader.fail(f'array {index} lies on an unknown device type ({device})')
+        reader.fail(f'array {index} was saved from an unknown device type ({device})')
     if flag not in DTYPES:
         reader.fail(f'array {index} has an unknown or unsupported dtype (number {flag})')
     dtype = np.dtype(DTYPES[flag])

@@ -25,7 +25,7 @@ from .symbol_shapes import check_shapes, check_sizes
 
 SYMBOL_ENDING = '-symbol.json'
 STOPPED = 'stopped'
-# What stands between the prefix and the ending: the epoch, or 'stopped', whole epochs and batches of the next one.
+# The part of a name between prefix and ending: the epoch, or 'stopped', whole epochs and batches of the next one.
 LABEL = rf'\d{{4,}}|{STOPPED}-\d{{4,}}-\d+'
 
 Epoch = Union[int, str]  # the number of epochs; 'stopped-0007-40' for a run that was stopped in epoch 8

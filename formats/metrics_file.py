@@ -26,7 +26,7 @@ EPOCH = {
 
 
 def read_metrics(path: str, needs: Sequence[str] = ('epoch',)) -> List[Dict[str, Any]]:
-    """The epochs of a run, each a dict that has ``needs`` besides its validation.
+    """The epochs of a run, each a dict that has the keys ``needs`` and 'validation'.
 
     Raises DataError where the file is missing, empty or not of this trainer.
     """

@@ -33,7 +33,7 @@ MAX_SHAPE_TENSOR = 4 * KB
 
 
 def load_onnx(path: str) -> 'onnx.ModelProto':
-    """Read an ONNX file as an ``onnx.ModelProto`` whose every tensor is complete and lies in the file itself.
+    """Read an ONNX file as an ``onnx.ModelProto`` whose every tensor is complete and in the file itself.
 
     Raises CheckpointError for a damaged file, for external data (whose paths could lead anywhere), for loops and
     functions, and for arrays of more than MAX_VALUES; MissingDependencyError without the onnx package.

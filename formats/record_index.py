@@ -105,7 +105,7 @@ def _next_start(read, place, size):
 
 
 def _id(head):
-    """The id in a record's header, -1 where it lies in another part or is none that an index could hold."""
+    """The id in a record's header, -1 where it is in another part or larger than an index can hold."""
     if len(head) < PART.size + HEADER.size or head[7] >> 5 != WHOLE:
         return -1
     number = HEADER.unpack_from(head, PART.size)[2]

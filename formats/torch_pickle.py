@@ -65,7 +65,7 @@ _IGNORED = {'PROTO', 'FRAME'}
 
 
 def read_pickle(source: BinaryIO, path: str, size: int) -> Any:
-    """Read one pickle from the binary file ``source`` of ``size`` bytes, from where it stands to the end of the pickle.
+    """Read one pickle from the current position of the binary file ``source`` of ``size`` bytes.
 
     Returns plain Python values, with ``Name`` for a class or function, ``Call`` for a call and ``Stored`` for a
     persistent reference. An ``OrderedDict()`` is a dict. Raises CheckpointError for anything that no state dict holds;

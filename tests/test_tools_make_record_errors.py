@@ -189,7 +189,7 @@ def test_a_broken_tar_file_is_refused(images, prefix, tmp_path, capfd, kind, wor
     [
         ({}, 'there is no such folder or tar file'),
         ({'readme.txt': b''}, 'holds no images (.jpeg, .jpg, .png, .bmp, .webp)'),
-        ({'a.JPEG': b'x'}, 'the images stand in no class folders: give --devkit'),
+        ({'a.JPEG': b'x'}, 'the images are in no class folders: give --devkit'),
         ({'a.JPEG': b'x', 'n1/b.JPEG': b'x'}, 'both in classes (n1/b.JPEG) and without (a.JPEG)'),
         ({'n1/b.JPEG': b'x', 'n2/readme.txt': b''}, 'n2 holds no images (.jpeg, .jpg, .png, .bmp, .webp); each'),
         ({'n1/b\tc.JPEG': b'x'}, "'n1/b\\tc.JPEG' cannot be written into a list"),

@@ -129,14 +129,14 @@ def test_tools_need_not_be_told_again(images, trained, stripped, tmp_path, capsy
 
 
 def test_a_pretrained_network_with_other_classes(images, trained, tmp_path, capsys):
-    """Of another set of images; shape, stem and normalisation are those of the network that is started from."""
+    """Of another set of images; shape, stem and normalisation are those of the network that the run starts from."""
     others = write_images(tmp_path / 'others', ['x', 'y'], size=(70, 90))
     prefix = str(tmp_path / 'tuned')
     words = ['--data-dir', others, '--network', 'resnet', '--num-layers', '18', '--finetune', f'{trained}:2']
     assert train_imagenet.main([*words, '--model-prefix', prefix, '--num-epochs', '1', '--lr', '0']) == 0
     text = '\n'.join(log_lines(prefix))
     assert f'--finetune {trained}:2: it has 6 classes, this network has 2; the classifier' in text
-    assert '--image-shape 3,32,32: as in the network that is started from' in text
+    assert '--image-shape 3,32,32: as in the network that the run starts from' in text
     assert '--stem 1: ' in text
     before, now = (load_checkpoint(*named_checkpoint(name))[1] for name in (f'{trained}:2', f'{prefix}:1'))
     np.testing.assert_array_equal(now['conv0_weight'].asnumpy(), before['conv0_weight'].asnumpy())

@@ -2,7 +2,7 @@
 
 Blocks are few and large, so the loss is measured without each of them in turn, on training images, by the batch's own
 statistics. (By the moving statistics, which belong to the network with the block, the loss rises most without the first
-blocks, because the statistics of all layers behind them no longer fit. Training mends that within a few steps.)
+blocks, because the statistics of all layers behind them no longer fit. Training corrects that within a few steps.)
 Channels and groups are many and small. For them the change of the loss is estimated to first order by |λ ∂G/∂λ|, its
 root mean square over the steps of an epoch (Molchanov et al. 2017, equation 7). Neither changes when λ and the weights
 behind it trade scale, which λ alone does.

@@ -60,7 +60,7 @@ def restart_weights(
     found = dict(arg_params, **aux_params)
     missing = [name for name in shapes if name not in found and not is_lambda(name)]
     unknown = [name for name in found if name not in shapes]
-    for what, names in (('lacks', missing), ('has besides', unknown)):
+    for what, names in (('lacks', missing), ('also has', unknown)):
         if names:
             listed = ', '.join(names[:3]) + (' ...' if len(names) > 3 else '')
             raise CheckpointError(
@@ -71,7 +71,7 @@ def restart_weights(
     anew = [name for name in classifier if name in others]
     for name in others:
         if name not in anew:
-            raise CheckpointError(f'{origin}: {name} has shape {found[name].shape}, the network wants {shapes[name]}')
+            raise CheckpointError(f'{origin}: {name} has shape {found[name].shape}, the network needs {shapes[name]}')
     if anew:
         logging.info(
             '--finetune %s: it has %d classes, this network has %d; the classifier (%s) starts from random values',

@@ -1,5 +1,4 @@
-"""When the network of a run is rebuilt without its dead structures, and what the log says of it: parameters, MACs and
-speed before and after.
+"""Rebuild the network of a run without its dead structures, and log parameters, MACs and speed before and after.
 
 A rebuild costs time: a proof, and where the step is compiled, compiling it anew (up to a minute). So the network is
 rebuilt when it pays: when at least ``PART`` of its MACs are dead, or when nothing more is to die.
@@ -38,7 +37,9 @@ class Rebuilds:
         self._removed: Masks = {}
 
     def state(self) -> Dict[str, List[int]]:
-        """What the network was last rebuilt without, for JSON: dict from the name of a λ to places in it."""
+        """The structures without which the network was last rebuilt, for JSON: dict from the name of a λ to places in
+        it.
+        """
         return {name: np.flatnonzero(mask).tolist() for name, mask in self._removed.items() if mask.any()}
 
     def load(self, epochs: int, state: Dict[str, List[int]], frozen: Masks, is_final: bool) -> None:
@@ -56,8 +57,8 @@ class Rebuilds:
         """Rebuild the network after ``epochs`` epochs without the structures that are dead for good, if at least
         ``PART`` of its MACs are dead, or if some are and nothing more is to die (``is_final``).
 
-        ``frozen`` is a dict from the name of a λ to a boolean array. Returns whether it was tried, and warns where the
-        network cannot be rebuilt.
+        ``frozen`` is a dict from the name of a λ to a boolean array. Returns whether a rebuild was tried; where the
+        network cannot be rebuilt, a warning says so.
         """
         is_same = all(np.array_equal(mask, self._removed.get(name, False & mask)) for name, mask in frozen.items())
         if is_same or not is_final and self._without(frozen).macs > (1 - PART) * self._now.macs:
@@ -91,8 +92,8 @@ class Rebuilds:
         )
 
     def measured(self, epoch: int, speed: float) -> None:
-        """Take note of the images/s of an epoch, without the time of compiling. After a rebuild, log them beside those
-        of the epoch before it.
+        """Note the images/s of an epoch, without the time of compiling. After a rebuild, log them and those of the
+        epoch before it.
         """
         if self._is_new:
             before = 'not known' if self._speed is None else f'{self._speed:.0f}'

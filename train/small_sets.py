@@ -68,20 +68,20 @@ def choose_network(args: argparse.Namespace, known: Set[str], sources: Dict[str,
         if 'num_classes' not in known:
             args.num_classes = len(training.classes)
     else:
-        lines.append(f'{len(training)} training images; nothing says what their classes are called')
+        lines.append(f'{len(training)} training images; the names of their classes are not known')
     if 'image_shape' not in known:
         shape, why = _shape(training, origin)
         args.image_shape = ','.join(map(str, shape))
         lines.append(f'--image-shape {args.image_shape}: {why}')
     if origin and origin.preprocessing and not known & {'rgb_mean', 'rgb_std'}:
         args.rgb_mean, args.rgb_std = origin.preprocessing.mean, origin.preprocessing.std
-        lines.append('--rgb-mean and --rgb-std are those of the network that is started from')
+        lines.append('--rgb-mean and --rgb-std are those of the network that the run starts from')
     side = min(parse_image_shape(args.image_shape)[1:])
     if args.stem == AUTO and has_imagenet_stem(args.network, args.num_layers):
         smaller = 1 if side < NEEDS_STRIDE_1 else 2 if side < NEEDS_STRIDE_2 else None
         args.stem = origin.stem if origin else smaller
         if args.stem:
-            why = 'as in the network that is started from' if origin else f'images of {side} pixels are small'
+            why = 'as in the network that the run starts from' if origin else f'images of {side} pixels are small'
             lines.append(
                 f"--stem {args.stem}: a 3×3 convolution of stride {args.stem} in the place of ImageNet's 7×7 and "
                 f'pooling; {why}'
@@ -135,7 +135,7 @@ def _gamma(args: argparse.Namespace, steps: int) -> float:
 
 def _shape(training: Source, origin: Optional[Origin]) -> Tuple[Tuple[int, ...], str]:
     if origin and origin.image_shape:
-        return origin.image_shape, 'as in the network that is started from'
+        return origin.image_shape, 'as in the network that the run starts from'
     found = _shorter_sides(training)
     if not found:
         return (3, LARGEST_SIDE, LARGEST_SIDE), 'no image could be measured'

@@ -64,7 +64,7 @@ def time_alternating(
     ``run_steps(steps)``. Returns a dict from name to ``Measured``.
 
     In each of ``rounds`` rounds every candidate runs ``steps`` steps, after ``warm_up`` steps that are not timed. The
-    ``clock``, a key of CLOCKS, may be that of the processor, which stands still while other programs run
+    ``clock``, a key of CLOCKS, may be that of the processor, which stops while other programs run
     (waiting threads count too: set OMP_NUM_THREADS=1). The functions must be importable by name (``functools.partial``
     of one is fine). Raises the UserError of one of them, and RuntimeError where a candidate's process dies.
     """

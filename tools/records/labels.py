@@ -1,5 +1,5 @@
-"""Which label each image has: classes are numbered in the order of their names, and the official development kit tells
-the class of validation images.
+"""The label of each image: classes are numbered in the order of their names, and the official development kit has the
+classes of validation images.
 """
 
 import os
@@ -41,14 +41,14 @@ def label_images(
     """The names of all classes, by label, and the label of each image, int64.
 
     Images in classes need nothing else; ``classes_path`` or ``devkit`` fix the numbers where classes may be missing.
-    Images without classes are those of the validation set, whose labels ``devkit`` (a folder or ``.tar.gz``) tells.
+    Images without classes are those of the validation set, whose labels are in ``devkit`` (a folder or ``.tar.gz``).
     Raises DataError.
     """
     kit = read_devkit(devkit) if devkit else None
     if not images[0].class_name:
         if kit is None:
             raise DataError(
-                f'{images[0].path}: the images stand in no class folders: give --devkit, which tells the labels of the '
+                f'{images[0].path}: the images are in no class folders: give --devkit, which has the labels of the '
                 'validation set'
             )
         return kit.classes, np.array([_validation_label(image, kit) for image in images], np.int64)

@@ -188,7 +188,7 @@ def _entries(archive: BinaryIO, label: str, begin: int, size: Optional[int]) -> 
         # Other uses of ``archive`` between two members are no matter: tarfile seeks before it reads.
         with tarfile.open(fileobj=archive, mode='r:') as members:
             for member in iter(members.next, None):
-                members.members.clear()  # type: ignore[attr-defined]  # tarfile keeps all, for nobody
+                members.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them in memory
                 if member.size < 0 or member.isreg() and member.offset_data + member.size > end:
                     raise DataError(f'{label}: {member.name} is cut off; fetch the file again')
                 if member.isreg() and member.size > MAX_IMAGE_FILE and is_image(member.name):

@@ -127,7 +127,7 @@ def _require_good(prefix, bad, total, max_bad):
     if bad > max_bad * total:
         raise DataError(
             f'{bad} of {total} images cannot be decoded, which is more than --max-bad {max_bad:g} allows; the log '
-            'names them: mend them, remove '
+            'names them: replace them, remove '
             f'{partial_paths(prefix)[1]} and start again, or repeat this with a larger --max-bad to go on'
         )
 
@@ -151,7 +151,7 @@ def _finish(prefix, plan, partial):
 
 
 def _sweep(prefix):
-    """Remove the scratch files of killed runs: nobody else writes this set now."""
+    """Remove the scratch files of killed runs; the lock of ``Partial`` keeps other processes from writing this set."""
     folder, name = os.path.split(os.path.abspath(prefix))
     for path in set_paths(name):
         for scratch in glob.glob(os.path.join(glob.escape(folder), f'.{glob.escape(path)}.*')):

@@ -239,7 +239,7 @@ def _gamma(arguments):
 
 
 def _series(result):
-    """What a curve stands for: the rule, what it selects, by a γ or to a budget, and for how long."""
+    """The name of a curve: the rule, what it selects, by a γ or to a budget, and the number of epochs."""
     arguments = result['arguments']
     way = 'budget' if budget_of(arguments) else 'fixed γ'
     parts = [arguments['lambda_rule'], selected(arguments), way, f'{arguments["num_epochs"]} epochs']

@@ -2,9 +2,9 @@
 every parameter server.
 
 Both ends prove that they know the secret of the run, each with a random number of the other, before any other byte is
-read. Then every message bears a code, made with a key that only this connection has, over the number of the message:
-none can be changed, left out, repeated or taken from another connection. Messages are not encrypted. ``encoding`` says
-what they may hold.
+read. Then every message has a code, made with a key that only this connection has, over the number of the message: none
+can be changed, left out, repeated or taken from another connection. Messages are not encrypted. ``encoding`` says what
+they may hold.
 """
 
 import contextlib

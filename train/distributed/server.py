@@ -1,9 +1,9 @@
 """What a parameter server or MXNet's scheduler does: it serves until the workers have ended.
 
-MXNet's own server unpickles what comes over the network, and so runs code for whoever reaches its port. This one takes
-a single command from there, where the first worker listens, and only with a code made with the secret of the run. It
-then asks the first worker for everything else: the optimizer, as plain data, and the optimizer's states, which MXNet
-gives no way to read or set.
+MXNet's own server unpickles what comes over the network, and so runs the code of anyone who reaches its port. This one
+takes a single command from there, the address of the first worker, and only with a code made with the secret of the
+run. Everything else it gets from the first worker: the optimizer, as plain data, and the optimizer's states, which
+MXNet cannot read or set.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Batches(Protocol):
         """Batches per epoch."""
 
     def __iter__(self) -> Iterator[mx.io.DataBatch]:
-        """The batches from where it stands to the end of the epoch."""
+        """The batches from the current one to the end of the epoch."""
 
     def fingerprint(self) -> Optional[Dict[str, Any]]:
         """What identifies the data set: 'images', their number, and 'sha256'; None where it does not matter."""

@@ -40,7 +40,9 @@ class LossScale:
         self.value, self._steady, self.skipped = value, int(steady), int(skipped)
 
     def learn(self, are_finite: bool) -> None:
-        """Take notice of a step whose gradients ``are_finite``, or not. Raises TrainingError where no scale helps."""
+        """Adapt the scale after a step whose gradients ``are_finite`` or not. Raises TrainingError where they are not
+        finite even at the smallest scale.
+        """
         if not are_finite:
             self.value, self._steady, self.skipped = self.value / FACTOR, 0, self.skipped + 1
             if self.value < SMALLEST:

@@ -213,7 +213,7 @@ class MXNetEngine:
         """(number of updates done, dict from parameter name to its state): see ``APG`` for what a state is.
 
         With several devices, the moving statistics of each are there too: a list under the name of their mean. On
-        workers besides the first, the dict may be None.
+        workers other than the first, the dict may be None.
         """
         self.settle()
         statistics = self._statistics()
