@@ -74,6 +74,17 @@ def test_train_in_half_and_in_less_memory(tmp_path):
         benchmark.main(['train', '--engines', 'mxnet', '--dtypes', 'bfloat16'])
 
 
+def test_train_without_some_blocks(tmp_path):
+    """Blocks cost what strip counts: 46.4 % of the MACs of ResNet-20 are left with the two of the last stage."""
+    network = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--image-shape', '3,32,32']
+    flags = ['--batch-size', 2, '--lambdas', 'off,weight', '--blocks', '000011', *TURNS]
+    rows = measured('train', *network, *flags, path=tmp_path / 'train.json')
+    assert [row['engine, λ'] for row in rows] == ['mxnet off', 'mxnet weight', 'mxnet weight blocks 000011']
+    assert [row['MACs kept (%)'] for row in rows] == [100, 100, pytest.approx(46.4, abs=0.05)]
+    with pytest.raises(UserError, match='--blocks 0011: give a digit for each of the 6 blocks of the network'):
+        benchmark.main([*map(str, ['train', *network]), '--blocks', '0011', *map(str, TURNS)])
+
+
 def test_train_on_both_engines(tmp_path):
     pytest.importorskip('torch')
     network = [

@@ -95,6 +95,14 @@ def _add_train(commands):
         help="'off,on': also with torch's step compiled, on the CPU (default: off)",
     )
     command.add_argument(
+        '--blocks',
+        type=_patterns,
+        default=[],
+        metavar='PATTERN,PATTERN',
+        help='also the network that is left when some of its blocks have died: a digit for each block, 0 where it is '
+        'dead, for example 000101',
+    )
+    command.add_argument(
         '--memonger',
         type=_choices(('0', '1')),
         default=['0'],
@@ -275,6 +283,14 @@ def _choices(known):
 
 def _numbers(text):
     return [positive(number) for number in text.split(',')]
+
+
+def _patterns(text):
+    patterns = text.split(',')
+    for pattern in patterns:
+        if not pattern or pattern.strip('01'):
+            raise argparse.ArgumentTypeError(f'{pattern!r} is not one digit, 0 or 1, for each block')
+    return patterns
 
 
 def _processes(text):

@@ -1,12 +1,20 @@
-"""A whole training step, forward, backward and update, with λ and without, in each placement and engine."""
+"""A whole training step, forward, backward and update: with λ and without, in each placement and engine, and of the
+network that is left when blocks have died.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+import numpy as np
+
+from graphs.complexity import complexity
+from graphs.lambdas import lambda_layout
+from graphs.shrink import shrink
 from runtime import mx
 from runtime.errors import MissingDependencyError, UserError
 from symbols import get_symbol, parse_image_shape
@@ -37,18 +45,20 @@ def measure(args: argparse.Namespace) -> List[TableRow]:
     """
     network = args.network, args.num_layers, args.num_classes, args.image_shape, args.batch_size
     builds = {
-        _name(engine, name, dtype, memonger, compiled): partial(
-            training, ENGINES[engine], *network, *LAMBDAS[name], dtype, memonger, compiled
+        _name(engine, name, dtype, memonger, compiled, blocks): partial(
+            training, ENGINES[engine], *network, *LAMBDAS[name], dtype, memonger, compiled, blocks
         )
         for engine in args.engines
         for name in args.lambdas
         for dtype, memonger, compiled in _variants(engine, args)
+        for blocks in (('', *args.blocks) if name == 'weight' else ('',))
     }
     if not builds:
         raise UserError(
             f'--dtypes {",".join(args.dtypes)}: no engine of --engines {",".join(args.engines)} computes in it; '
             'bfloat16 is of torch'
         )
+    shares = {name: _share(name, network[:4]) for name in builds} if args.blocks else {}
     measured = time_alternating(builds, args.rounds, args.steps, args.clock)
     reference = next(iter(measured.values()))
     return [
@@ -56,10 +66,29 @@ def measure(args: argparse.Namespace) -> List[TableRow]:
             'engine, λ': name,
             'images/s': args.batch_size / result.median,
             'speed over the first': 1 / result.time_over(reference),
+            **({'MACs kept (%)': 100 * shares[name]} if shares else {}),
             **milliseconds(result),
         }
         for name, result in measured.items()
     ]
+
+
+def _share(name, network):
+    """The MACs of the candidate ``name``, as a share of those of the whole network."""
+    whole, blocks = get_symbol(*network, *LAMBDAS['weight']), re.search(r'blocks ([01]+)', name)
+    one_image = {'data': (1, *parse_image_shape(network[3]))}
+    left = without_blocks(whole, blocks.group(1), one_image) if blocks else whole
+    return complexity(left, one_image).macs / complexity(whole, one_image).macs
+
+
+def without_blocks(symbol: mx.sym.Symbol, blocks: str, data_shapes: Dict[str, Tuple[int, ...]]) -> mx.sym.Symbol:
+    """The network that ``--shrink`` goes on with when the blocks are dead whose place in ``blocks`` ('110100', a digit
+    for each block) has a 0. Raises UserError where the network has another number of blocks.
+    """
+    count = next((len(vector.stages) for vector in lambda_layout(symbol) if vector.kind == 'block'), 0)
+    if len(blocks) != count:
+        raise UserError(f'--blocks {blocks}: give a digit for each of the {count} blocks of the network')
+    return shrink(symbol, {'lambda_block': np.array([digit == '0' for digit in blocks])}, data_shapes).symbol
 
 
 def _variants(engine, args):
@@ -70,9 +99,10 @@ def _variants(engine, args):
     return [(dtype, 0, compiled) for dtype in dtypes for compiled in args.compile]
 
 
-def _name(engine, name, dtype, memonger, compiled):
+def _name(engine, name, dtype, memonger, compiled, blocks):
     """'mxnet weight', followed by settings that are not the defaults: 'torch weight bfloat16 compiled'."""
     more = [dtype] * (dtype != 'float32') + ['memonger'] * bool(memonger) + ['compiled'] * (compiled == 'on')
+    more += [f'blocks {blocks}'] * bool(blocks)
     return ' '.join([engine, name, *more])
 
 
@@ -88,12 +118,15 @@ def training(
     dtype: str = 'float32',
     memonger: int = 0,
     compiled: str = 'off',
+    blocks: str = '',
 ) -> RunSteps:
     """Steps as ``train.fit`` takes them, on one fixed batch of noise. Network and ``scale`` are as for
-    ``get_symbol``.
+    ``get_symbol``, ``blocks`` as for ``without_blocks``; '' keeps all.
     """
     symbol = get_symbol(network, num_layers, num_classes, image_shape, scale, placement)
     shape = parse_image_shape(image_shape)
+    if blocks:
+        symbol = without_blocks(symbol, blocks, {'data': (batch_size, *shape)})
     # The engine first: PyTorch's sets MXNet up, which must not have computed before.
     engine = build(
         symbol,
