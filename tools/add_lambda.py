@@ -8,14 +8,18 @@ Examples:
     python tools/add_lambda.py runs/mine:30 --scale channel,block --out runs/with-lambda
 """
 
+from __future__ import annotations
+
+import argparse
 import contextlib
 import os
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from formats.checkpoint_files import params_path, save_model, symbol_path
 from formats.symbol_file import save_symbol
 from graphs.comparison import default_tolerance, noise
-from graphs.graph import Graph
-from graphs.insertion import KINDS, add_lambda, layers_called, plain_name
+from graphs.graph import Graph, Shape
+from graphs.insertion import KINDS, Scaled, add_lambda, layers_called, plain_name
 from graphs.int8 import require_float
 from graphs.lambdas import is_lambda
 from graphs.losses import with_loss
@@ -23,7 +27,7 @@ from graphs.operator_table import WEIGHTED
 from graphs.predictor import Network
 from graphs.proof import prove
 from graphs.removable import Structures
-from interop.networks import initialised, read_network
+from interop.networks import NamedNetwork, initialised, read_network
 from runtime import mx
 from runtime.argument_types import positive
 from runtime.checkpoint_argument import checkpoint_name
@@ -34,7 +38,8 @@ from symbols import parse_image_shape
 PROOF_IMAGES = 2
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__.splitlines()[0])
     made.add_argument(
         'network',
@@ -69,7 +74,8 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Insert λ, or list where it would be, as the command line ``argv`` says; returns the exit code."""
     args = parser().parse_args(argv)
     if not args.list and not args.out:
         raise UserError('give --out PREFIX to write the network, or --list to see what would get λ')
@@ -94,8 +100,8 @@ def main(argv=None):
     return 0
 
 
-def write(prefix, network, has_parameters):
-    """Write the symbol, and the parameters if these are not mere initial ones; returns the paths."""
+def write(prefix: str, network: Network, has_parameters: bool) -> Tuple[str, ...]:
+    """Write the symbol, and the parameters unless they are only initial ones; returns the paths."""
     if has_parameters:
         save_model(prefix, 0, *network)
         return symbol_path(prefix), params_path(prefix, 0)
@@ -105,16 +111,16 @@ def write(prefix, network, has_parameters):
     return (symbol_path(prefix),)
 
 
-def kinds_of(scale):
-    """The kinds that --scale names."""
+def kinds_of(scale: str) -> List[str]:
+    """The kinds that --scale names. Raises UserError where it names none."""
     kinds = [kind.strip() for kind in scale.split(',') if kind.strip()]
     if not kinds:
         raise UserError(f'--scale {scale!r} names no structure; give {", ".join(KINDS)}, separated by commas')
     return kinds
 
 
-def check_targets(args, network):
-    """Refuse to overwrite, before any work."""
+def check_targets(args: argparse.Namespace, network: NamedNetwork) -> None:
+    """Raise UserError, before any work, where a file to write is an input, or exists and --force is not given."""
     sources = [os.path.realpath(path) for path in network.files]
     for target in (symbol_path(args.out), params_path(args.out, 0)):
         if os.path.realpath(target) in sources:
@@ -123,8 +129,8 @@ def check_targets(args, network):
             raise UserError(f'{target} is already there: give another --out, or --force to replace it')
 
 
-def with_ones(network, symbol, image_shape):
-    """``network`` with the rewritten ``symbol``, whose λ are 1."""
+def with_ones(network: Network, symbol: mx.sym.Symbol, image_shape: Shape) -> Network:
+    """``network`` with the rewritten ``symbol``, whose λ are 1. ``image_shape`` is (channels, height, width)."""
     shapes = Graph.from_symbol(symbol).shapes({'data': (1, *image_shape)})
     ones = {node.name: mx.nd.ones(shape) for (node, _), shape in shapes.items() if is_lambda(node.name)}
     known = set(symbol.list_arguments())
@@ -132,16 +138,18 @@ def with_ones(network, symbol, image_shape):
     return Network(symbol, arg_params, network.aux_params)
 
 
-def proven(before, after, image_shape):
-    """Run both networks on images of noise; says how far they are apart. Raises ProofError where that is too far."""
+def proven(before: Network, after: Network, image_shape: Shape) -> str:
+    """Compare both networks on images of noise; returns a line that says how far they differ. Raises ProofError where
+    that is more than rounding.
+    """
     images = noise(PROOF_IMAGES, {'data': (1, *image_shape)})
     found = prove(before, after, images, default_tolerance(before.arg_params))
     how = 'are equal to the bit' if found.largest == 0 else f'differ by rounding, {found.relative:.2g} of the largest'
     return f'proof: on {found.images} images, the logits with λ = 1 and without λ {how}'
 
 
-def table(found, symbol, image_shape, exclude=()):
-    """What would get λ, a line each, then the totals and the layers that nothing of this can make smaller, with why."""
+def table(found: Sequence[Scaled], symbol: mx.sym.Symbol, image_shape: Shape, exclude: Sequence[str] = ()) -> str:
+    """The structures that would get a λ, a line each, the totals, and the layers that get none, with the reason."""
     rows = [('kind', 'where', 'structures', 'MACs', 'layers')]
     rows += [
         (one.kind, one.place, str(one.structures), f'{100 * one.share:.2f} %', ', '.join(one.layers)) for one in found
@@ -154,14 +162,15 @@ def table(found, symbol, image_shape, exclude=()):
     return '\n'.join([*lines, '', *summary(found), *left_out(found, symbol, image_shape, exclude)])
 
 
-def left_out(found, symbol, image_shape, exclude):
-    """How many layers stay as they are, and their names by the reason."""
+def left_out(found: Sequence[Scaled], symbol: mx.sym.Symbol, image_shape: Shape, exclude: Sequence[str]) -> List[str]:
+    """Lines: how many layers get no λ, and their names by the reason."""
     net = Structures(symbol, {'data': (1, *image_shape)})
     covered = {layer for one in found for layer in one.layers}
     layers = [layer for layer in net.graph.nodes() if layer.op in WEIGHTED]
     left = [layer for layer in layers if plain_name(layer.name) not in covered]
     share = 100 * net.macs(left) / max(1, net.total_macs)
-    excluded, by_reason = layers_called(net.graph, exclude), {}
+    excluded = layers_called(net.graph, exclude)
+    by_reason: Dict[str, List[str]] = {}
     for layer in left:
         by_reason.setdefault(net.why_whole(layer, excluded), []).append(plain_name(layer.name))
     return [
@@ -170,7 +179,7 @@ def left_out(found, symbol, image_shape, exclude):
     ]
 
 
-def summary(found):
+def summary(found: Sequence[Scaled]) -> List[str]:
     """A line for each kind of structure."""
     lines = []
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""Measure: a training step with λ and without, APG beside MXNet's own optimizers, inference of full and stripped
+"""Measure a training step with λ and without, APG and MXNet's own optimizers, inference of full and stripped
 networks, the data pipeline, record files, workers and parameter servers.
 
     python tools/benchmark.py train --network resnet --num-layers 20 --image-shape 3,32,32 --batch-size 64
@@ -12,6 +12,7 @@ Candidates alternate, each in a process of its own with all cores, and are compa
 import argparse
 import os
 import sys
+from typing import Optional, Sequence
 
 from runtime import usable_cores
 from runtime.argument_types import picture, positive, processes, seed
@@ -26,7 +27,8 @@ from train.compute_arguments import SERVER_STORES
 from train.data.datasets import add_data_args
 
 
-def parser():
+def parser() -> Parser:
+    """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = made.add_subparsers(dest='what', required=True)
     for add in (_add_train, _add_optimizer, _add_inference, _add_io, _add_records, _add_scaling):
@@ -38,7 +40,8 @@ def parser():
     return made
 
 
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Measure as the command line ``argv`` says; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
     _check(args)
@@ -47,7 +50,7 @@ def main(argv=None):
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse what would end the measurement at its beginning or, worse, at its end."""
+    """Raise UserError, before anything is measured, for arguments with which the measurement would fail later."""
     if args.json and os.path.isdir(args.json):
         raise UserError(f'--json {args.json} is a folder; name a file')
     if args.what in ('train', 'optimizer', 'scaling'):

@@ -8,7 +8,7 @@ Examples:
 import argparse
 import json
 import os
-from typing import Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -205,8 +205,8 @@ def multiple(text: str) -> Union[int, str]:
     return AUTO if text == AUTO else positive(text)
 
 
-def table(result: dict, out: str) -> str:
-    """Before and after, what stayed of each vector of scaling factors, and the proof."""
+def table(result: Dict[str, Any], out: str) -> str:
+    """The report as text: counts before and after, what is alive of each vector of scaling factors, and the proof."""
     lines = [f'{"":24}{"before":>16}{"after":>16}{"kept":>9}']
     for label, key in (
         ('parameters', 'params'),

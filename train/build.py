@@ -167,7 +167,7 @@ def mxnet_engine(
 
 
 def all_versions(args: argparse.Namespace) -> Dict[str, Any]:
-    """What a result may depend on besides the code: the versions that every run has, and those of its engine."""
+    """What a result may depend on apart from the code: the versions that every run has, and those of its engine."""
     return {**versions(), **(_torch_engine().versions(args.gpus) if args.engine == 'torch' else {})}
 
 

@@ -1,4 +1,4 @@
-"""The one training loop. From top to bottom: a run, where it starts, an epoch, what is kept after it."""
+"""The training loop. From top to bottom: a run, its start, an epoch, what is saved after it."""
 
 from __future__ import annotations
 
@@ -47,12 +47,10 @@ def fit(
     notes: Sequence[str] = (),
 ) -> int:
     """Train by the parsed command line ``args`` (see ``train.arguments``) on two iterators; ``top_k`` above 1 also
-    reports top-k accuracy. The symbol of the run carries ``preprocessing``, for whoever uses it later; the log begins
-    with ``notes``.
+    reports top-k accuracy. ``preprocessing`` is written into the symbol of the run; the log begins with ``notes``.
 
-    Of the workers of a ``group`` each comes here with its share of the data, and the first one keeps what the run
-    writes. Returns 0, or 128 + the signal's number where one stopped the run. Raises UserError for what a user can
-    mend.
+    Each worker of a ``group`` calls this with its share of the data; only the first one writes files. Returns 0, or
+    128 + the signal's number where one stopped the run. Raises UserError for what a user can correct.
     """
     log = open_log(args.model_prefix if group.rank == 0 else None, group.rank, args.quiet)
     logging.info(
@@ -175,7 +173,7 @@ class Run:
         return bool(interruption.signal)
 
     def finish_epoch(self, epoch: int) -> None:
-        """Evaluate, say what there is to say, save, and prepare the next epoch."""
+        """Evaluate, log, save, and prepare the next epoch."""
         self._tally.sums = self._group.total(self._tally.sums)
         seconds, trained = time.time() - self._started, self._tally.averages()
         log_averages(epoch, 'Train', trained)
@@ -207,8 +205,8 @@ class Run:
         self._selection.after_epoch(self.epoch)
 
     def conclude(self) -> None:
-        """Write the stripped network where there was a budget; say what the run comes to, and what to try where nothing
-        was selected.
+        """Write the stripped network where there was a budget; log the conclusion, and what to try where nothing was
+        removed.
         """
         if self._selection.has_budget:
             self._files.strip(Network(self._symbol, *self._engine.parameters()), self._one_image)
@@ -286,8 +284,8 @@ class Run:
         self._files.save(state)
 
     def _require_finite(self, epoch: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Stop, and say what and when, unless the loss and ``arrays`` are finite. The loss alone would not do: ReLU
-        hides a NaN.
+        """Raise TrainingError, which names the array and the batch, unless the loss and ``arrays`` are finite. The loss
+        alone is not enough: ReLU hides a NaN.
         """
         loss = self._tally.averages()['cross-entropy']
         bad = [] if math.isfinite(loss) else [f'the loss is {loss}']

@@ -2,7 +2,7 @@
 
 import signal
 from types import FrameType
-from typing import Any, Optional
+from typing import Optional
 
 
 class Interruption:
@@ -17,7 +17,7 @@ class Interruption:
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self._restore()
 
     def _note(self, number: int, frame: Optional[FrameType]) -> None:

@@ -57,7 +57,7 @@ def latency_weights(
     return {name: np.maximum(array / slowest, LEAST) if slowest else array + 1 for name, array in found.items()}
 
 
-def _parts(vector: LambdaVector, shape: tuple) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+def _parts(vector: LambdaVector, shape: Shape) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
     """Pairs of masks over a λ: what is taken out at once, and what counts like it."""
     places = np.arange(int(np.prod(shape))).reshape(shape)
     is_one_row = vector.kind == 'neuron' or vector.kind == 'group' and places.ndim == 1

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any, Dict, List, NoReturn, Optional, Tuple
+from typing import Dict, List, NoReturn, Optional, Tuple, Union
 
 # Nothing of the project is imported: runtime sets OMP_NUM_THREADS, which the processes started here would inherit.
 AFTER_ANOTHER = 3  # exit code of a process that ended because another one did: as runtime.errors.AnotherEndedError
@@ -97,7 +97,7 @@ class Run:
 
     def __init__(self, num_workers: int, num_servers: int, hosts: List[Optional[str]], command: List[str]) -> None:
         self._command, self._signals = command, 0
-        self._events: queue.Queue[Any] = queue.Queue()  # signals, and Processes that have ended
+        self._events: queue.Queue[Union[int, Process]] = queue.Queue()  # signals, and Processes that have ended
         self._stopping: Optional[int] = None
         scheduler = _own_address(hosts[0]) if hosts[0] else '127.0.0.1'
         self._environment = {
@@ -128,7 +128,7 @@ class Run:
         ]
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.end()
 
@@ -190,7 +190,7 @@ class Process:
         secret: str,
         shares: int,
         command: List[str],
-        events: 'queue.Queue[Any]',
+        events: 'queue.Queue[Union[int, Process]]',
     ) -> None:
         self.role, self.name = role, f'{role} {number}' + (f' on {host}' if host else '')
         self.code: Optional[int] = None  # the exit code, once it has ended

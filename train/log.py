@@ -1,5 +1,5 @@
-"""What a run says: lines that parsers of MXNet logs know, one JSON object an epoch beside them, and a progress bar
-where somebody watches.
+"""The output of a run: log lines that parsers of MXNet logs know, a file with one JSON object for each epoch, and a
+progress bar on a terminal.
 """
 
 import json
@@ -47,8 +47,8 @@ def open_log(prefix: Optional[str] = None, rank: int = 0, quiet: bool = False) -
 
 
 class LogFile(logging.handlers.MemoryHandler):
-    """``PREFIX.log``, whose lines are held back until ``write_file``: a run that is refused leaves no trace. Without a
-    prefix, nothing is written.
+    """``PREFIX.log``, whose lines are kept in memory until ``write_file``, so that a run that is refused writes no
+    file. Without a prefix, nothing is written.
     """
 
     def __init__(self, prefix: Optional[str]) -> None:
@@ -67,18 +67,24 @@ class LogFile(logging.handlers.MemoryHandler):
 
 
 class _StrictFileHandler(logging.FileHandler):
+    """A file of log lines that raises OSError where a line cannot be written."""
+
     def handleError(self, record: logging.LogRecord) -> None:
+        """Raise the error that is being handled, with the name of the file."""
         with naming(self.baseFilename):
             raise  # noqa: PLE0704  (called from an except clause; logging would print a traceback and go on)
 
 
 class _AboveProgressBar(logging.Handler):
+    """Writes log lines to stderr above a progress bar."""
+
     def emit(self, record: logging.LogRecord) -> None:
+        """Write the line of ``record``."""
         tqdm.tqdm.write(self.format(record), file=sys.stderr)
 
 
 def versions() -> Dict[str, Any]:
-    """What a result may depend on besides the code: a dict of versions and the number of threads."""
+    """What a result may depend on apart from the code: a dict of versions and the number of threads."""
     return {
         'python': platform.python_version(),
         'mxnet': mx.__version__,
@@ -97,8 +103,7 @@ class Metrics:
     def forget_from(self, epoch: int) -> None:
         """Drop the lines of ``epoch`` and later, which a resumed run will write again.
 
-        Lines that cannot be read are left out too. Then the file as it was is kept beside, under a name that ends in
-        ``.damaged``.
+        Lines that cannot be read are left out too. Then the old file is kept under a name that ends in ``.damaged``.
         """
         if not self._path:
             return
@@ -122,6 +127,7 @@ class Metrics:
         write_text(self._path, ''.join(kept))
 
     def add(self, record: Dict[str, Any]) -> None:
+        """Append the line of an epoch. Raises OSError."""
         if self._path:
             with naming(self._path), open(self._path, 'a', encoding='utf-8') as out:
                 out.write(json.dumps(record) + '\n')
@@ -164,6 +170,7 @@ class Progress:
         return (self._done - self._middle) * self._batch_size / max(time.time() - self._began, 1e-9)
 
     def batch_done(self, tally: Tally) -> None:
+        """Count a batch, and log the speed and the averages of ``tally`` every ``every`` batches."""
         self._done += 1
         self._bar.update()
         if self._done == self._middle:

@@ -12,11 +12,11 @@ INKS = {'light': '#24292f', 'dark': '#e6edf3'}
 SIZE = (5.6, 3.5)
 
 
-def charts_of(records: List[dict]) -> List[Tuple[str, str, Dict[str, str]]]:
+def charts_of(records: plot.Records) -> List[Tuple[str, str, Dict[str, str]]]:
     """(title, text alternative, {'light': data address, 'dark': data address}) of each chart of a run."""
     last = records[-1]
     error = 100 * (1 - last['validation']['accuracy'])
-    found = [
+    found: List[Tuple[str, str, Callable[..., None]]] = [
         (
             'Error over the epochs',
             f'Training and validation error over {len(records)} epochs. The validation error ends at {error:.2f} %.',
@@ -43,7 +43,7 @@ def charts_of(records: List[dict]) -> List[Tuple[str, str, Dict[str, str]]]:
     return [(title, said, _both(draw, epochs, records)) for title, said, draw in found]
 
 
-def _both(draw: Callable, epochs: List[int], records: List[dict]) -> Dict[str, str]:
+def _both(draw: Callable[..., None], epochs: List[int], records: plot.Records) -> Dict[str, str]:
     return {mode: _address(draw, epochs, records, ink) for mode, ink in INKS.items()}
 
 

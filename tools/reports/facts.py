@@ -1,10 +1,10 @@
 """What is known about a run: its log, its metrics, and its last checkpoint stripped and proved."""
 
+import argparse
 import logging
 import os
 import tempfile
-from types import SimpleNamespace
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from formats.checkpoint_files import Epoch, load_checkpoint, named_checkpoint, prefix_of, save_model
 from formats.log_file import read_run_line
@@ -17,9 +17,10 @@ from graphs.strip import strip, switched_off
 from runtime.errors import DataError, UserError
 from symbols import parse_image_shape
 from tools.benchmarks import inference
+from tools.benchmarks.report import TableRow
 
 PROOF_IMAGES = 8
-# Enough for a median that a busy machine does not spoil; a small network takes a few seconds.
+# Enough for a median that a busy machine hardly changes; a small network takes a few seconds.
 ROUNDS, STEPS = 9, 5
 
 
@@ -34,11 +35,11 @@ class Facts(NamedTuple):
     prefix: str
     epoch: Epoch
     image_shape: Tuple[int, ...]
-    records: List[dict]
-    run: dict
-    structure: dict
-    proof: dict
-    timings: List[dict]
+    records: List[Dict[str, Any]]
+    run: Dict[str, Any]
+    structure: Dict[str, Any]
+    proof: Dict[str, Any]
+    timings: List[TableRow]
 
 
 def gather(name: str, image_shape: Optional[str] = None, time: bool = False) -> Facts:
@@ -75,7 +76,7 @@ def _timed(prefix, epoch, shape, stripped):
     with tempfile.TemporaryDirectory() as folder:
         smaller = os.path.join(folder, 'stripped')
         save_model(smaller, 0, *stripped[:3])
-        wanted = SimpleNamespace(
+        wanted = argparse.Namespace(
             models=[f'{prefix}:{epoch}', f'{smaller}:0'],
             image_shape=','.join(map(str, shape)),
             runtimes=list(inference.RUNTIMES),

@@ -1,4 +1,4 @@
-"""The HTML of a report: one file that needs nothing else, for light and dark screens, for phones and desks."""
+"""The HTML of a report: one file without others, for light and dark screens, large and small."""
 
 import html
 import re
@@ -38,7 +38,7 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: .5r
 
 
 def page(facts: Facts) -> str:
-    """The whole page."""
+    """The whole page, an HTML document."""
     title = f'{_network(facts)}: what was removed, and what it cost'
     parts = [
         f'<h1>{_text(title)}</h1>',
