@@ -51,7 +51,7 @@ class Scaled(NamedTuple):
 
 def add_lambda(
     symbol: mx.sym.Symbol,
-    image_shape: Tuple[int, int, int],
+    image_shape: Tuple[int, ...],
     kinds: Iterable[str] = ('channel',),
     exclude: Iterable[str] = (),
 ) -> Tuple[object, List[Scaled]]:

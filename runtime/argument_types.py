@@ -9,7 +9,7 @@ from typing import Callable, List, Tuple
 # What MXNet counts with.
 MOST = 2**31 - 1
 PICTURES = ('.png', '.svg', '.pdf')
-# Of processes, threads or devices. A number beyond it was not meant, and lists of so many fill the memory.
+# Of processes, threads or devices. A larger number is a mistake, and lists of so many fill the memory.
 MOST_PROCESSES = 4096
 MOST_IMAGES = 1 << 20  # that are held in memory at once
 

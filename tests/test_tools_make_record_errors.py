@@ -100,7 +100,7 @@ def test_verify_names_a_changed_byte(finished, capfd):
         f'({name})',
         f'{finished}.rec: class {wnid} has 3 readable records, 4 were written',
     ]
-    assert last == f'error: {finished}: 3 things are wrong, the log names them; make the set again'
+    assert last == f'error: {finished}: 3 faults, which the log names; make the set again'
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_development_kit_that_does_not_fit_is_refused(kit, images, prefix, tmp
         (['a', 'b', '--quality', '101'], '--quality must be from 1 to 100'),
         (['a', 'b', '--jobs', '0'], '--jobs must be'),
         (['a', 'b', '--max-bad', 'nan'], '--max-bad must be from 0 to 1'),
-        (['a', 'b', '--devkit', 'c', '--classes', 'd'], '--devkit brings its own classes'),
+        (['a', 'b', '--devkit', 'c', '--classes', 'd'], '--devkit has its own classes'),
         (['--verify', 'nowhere/a'], 'nowhere/a.json: no such file; the set was never finished'),
     ],
 )

@@ -104,7 +104,7 @@ def check_options(args: argparse.Namespace) -> None:
         if value is not None and not least <= value <= most:
             raise UserError(f'--{name.replace("_", "-")} must be from {least} to {most}')
     if args.devkit and args.classes:
-        raise UserError('--devkit brings its own classes: leave --classes out')
+        raise UserError('--devkit has its own classes: leave --classes out')
 
 
 def make(args: argparse.Namespace) -> int:
@@ -137,7 +137,7 @@ def verify(args: argparse.Namespace) -> int:
         logging.error('%s', fault)
         found += 1
     if found:
-        raise DataError(f'{args.verify}: {found} things are wrong, the log names them; make the set again')
+        raise DataError(f'{args.verify}: {found} faults, which the log names; make the set again')
     print(f'{args.verify}: all records are there and whole')
     return 0
 

@@ -46,7 +46,7 @@ def parser() -> Parser:
         '--threshold',
         type=not_negative,
         default=0.0,
-        help='also take structures with |λ| up to this; what that changes is printed (default: only 0)',
+        help='also remove structures with |λ| up to this; the change of the outputs is printed (default: only 0)',
     )
     made.add_argument(
         '--fold-bn',

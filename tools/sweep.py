@@ -81,7 +81,7 @@ def parser() -> Parser:
     made.add_argument(
         '--strip-threshold',
         type=not_negative,
-        help='strip with this --threshold: rules that leave no λ exactly 0 need it',
+        help='strip with this --threshold, which rules that leave no λ exactly 0 need',
     )
     made.add_argument(
         '--onnx', action='store_true', help='also export each stripped network to ONNX, and score it in ONNX Runtime'
