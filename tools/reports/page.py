@@ -93,9 +93,9 @@ def _cards(facts):
 
 
 def _short(number):
-    for size, unit in ((1e9, ' G'), (1e6, ' M'), (1e3, ' k')):
+    for size, unit in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
         if number >= size:
-            return f'{number / size:.3g}{unit}'
+            return f'{number / size:.3g}\N{NO-BREAK SPACE}{unit}'
     return str(number)
 
 
