@@ -131,19 +131,22 @@ class Graph:
 
     def nodes(self) -> List[Node]:
         """All nodes that the heads need, each after everything it reads, in the order in which MXNet lists them."""
-        order, seen = [], set()
-        for head in self.heads:
-            stack = [(head.node, iter(head.node.sources))] if head.node not in seen else []
-            seen.add(head.node)
-            while stack:
-                node, pending = stack[-1]
-                fresh = next((source for source in pending if source not in seen), None)
-                if fresh is None:
-                    order.append(node)
-                    stack.pop()
+        order: List[Node] = []
+        begun: List[Node] = []
+        seen: Set[Node] = set()
+        stack: List[Optional[Node]] = [head.node for head in reversed(self.heads)]
+        while stack:
+            node = stack.pop()
+            if node is None:  # everything that the last node begun reads is listed
+                order.append(begun.pop())
+            elif node not in seen:
+                seen.add(node)
+                if node.inputs:
+                    begun.append(node)
+                    stack.append(None)
+                    stack += [source.node for source in reversed(node.inputs)]
                 else:
-                    seen.add(fresh)
-                    stack.append((fresh, iter(fresh.sources)))
+                    order.append(node)
         return order
 
     def variables(self) -> List[Node]:
@@ -187,12 +190,16 @@ class Graph:
             twins[node] = Node(node.op, node.name, node.attrs, inputs, node.subgraphs)
         return Graph([Output(twins[node], index) for node, index in self.heads], self.attrs)
 
-    def fresh_name(self, wish: str) -> str:
-        """``wish``, or ``wish`` with the first number behind it that makes a name no node has."""
-        taken = {node.name for node in self.nodes()}
+    def fresh_name(self, wish: str, taken: Optional[Set[str]] = None) -> str:
+        """``wish``, or ``wish`` with the first number behind it that makes a name no node has.
+
+        ``taken`` are the names of the nodes, where many are asked for; the new one is added.
+        """
+        taken = {node.name for node in self.nodes()} if taken is None else taken
         name, number = wish, 1
         while name in taken:
             name, number = f'{wish}_{number}', number + 1
+        taken.add(name)
         return name
 
     def shapes(self, known: Mapping[str, Sequence[int]]) -> Shapes:

@@ -131,15 +131,16 @@ def _fold_into_biases(graph, live, cut):
 
     Returns the biases, name → array.
     """
-    biases = {}
-    for node in graph.nodes():
+    biases, nodes = {}, graph.nodes()
+    taken = {node.name for node in nodes}
+    for node in nodes:
         shift = rule_of(node).shift(node, live, cut.kept) if node.op in WEIGHTED and Output(node) in cut.kept else None
         if shift is None:
             continue
         if len(node.inputs) > 2:
             biases[node.inputs[2].node.name] = (live.weights.vector(node.inputs[2]) + shift).astype(np.float32)
             continue
-        bias = Output(Node('null', graph.fresh_name(f'{node.name}_bias')))
+        bias = Output(Node('null', graph.fresh_name(f'{node.name}_bias', taken)))
         node.inputs.append(bias)
         node.attrs['no_bias'] = 'False'
         live.shapes[bias] = shift.shape

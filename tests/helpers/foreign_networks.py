@@ -65,7 +65,7 @@ def normalised(x, name, act_type='relu'):
     return mx.sym.Activation(x, act_type=act_type, name=f'{name}_act') if act_type else x
 
 
-def scores(x, classes=5):
+def scores(x, classes=10):
     x = mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type='avg')
     return mx.sym.FullyConnected(mx.sym.Flatten(x), num_hidden=classes, name='fc1')
 
