@@ -30,12 +30,17 @@ def test_figures_are_drawn_the_same_twice(tables, tmp_path):
 
 
 def test_the_published_points_of_a_network_are_beside_its_runs(tables, tmp_path):
-    """ResNet-20 on CIFAR-10: 7.47 % whole, and 9.15 % with 45.16 % of the MACs; our run kept half of them."""
+    """ResNet-20 on CIFAR-10: 7.47 % whole, and 9.15 % with 45.16 % of the MACs; our run kept half of them. A run from
+    trained weights is a curve of its own in the same panel.
+    """
     write_result(tmp_path, 'a')
+    write_result(tmp_path, 'b', arguments={'finetune': 'x:0'}, error={'top1': 8.5, 'unstripped': 8.5, 'start': 8.0})
     (panel,) = run_figures.frontier(read_results(str(tmp_path)), tables).axes
     drawn = [[tuple(map(float, point)) for point in line.get_xydata()] for line in panel.lines]
     assert [(45.16, 9.15), (100.0, 7.47)] in drawn
     assert [(50.0, 9.25)] in drawn
+    assert [(50.0, 8.5)] in drawn
+    assert [(100.0, 8.0)] in drawn
 
 
 def test_rules_are_compared_by_one_network_schedule_and_gamma(tmp_path):

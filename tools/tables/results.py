@@ -142,13 +142,18 @@ def structure_of(result: Result) -> Optional[str]:
 
 
 def network_of(result: Result) -> str:
-    """Network, depth and data set as text: 'resnet-20 on cifar10', or 'resnet-v1-20 on cifar10, fine-tuned'."""
+    """``trained_network`` with the start: 'resnet-20 on cifar10', or 'resnet-v1-20 on cifar10, fine-tuned'."""
+    return trained_network(result) + (', fine-tuned' if result['arguments'].get('finetune') else '')
+
+
+def trained_network(result: Result) -> str:
+    """Network, depth and data set for people: 'resnet-20 on cifar10'."""
     arguments = result['arguments']
     network = f'{arguments["network"]}-{arguments["num_layers"]}'
     if arguments['network'].endswith('.json'):
         name = structure_of(result)
         network = f'structure of {name}' if name else os.path.basename(arguments['network'])
-    return f'{network} on {arguments.get("dataset", "imagenet")}{", fine-tuned" if arguments.get("finetune") else ""}'
+    return f'{network} on {arguments.get("dataset", "imagenet")}'
 
 
 def same_schedule(result: Result, other: Result) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 from .plotting import COLOURS, MARKERS, finish, plt
 from .published import Table
 from .render import budget_of, selected
-from .results import Result, epochs_of, is_baseline, network_of, points_of, same_schedule, structure_of
+from .results import Result, epochs_of, is_baseline, network_of, points_of, same_schedule, structure_of, trained_network
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ def frontier(results: List[Result], tables: Optional[Mapping[str, Table]] = None
     every point with its γ or budget. Runs that differ in their seed are one point, their mean. The baselines are stars,
     the published points of ``tables`` are hollow.
     """
-    networks = sorted({network_of(result) for result in results if not structure_of(result)})
+    networks = sorted({trained_network(result) for result in results if not structure_of(result)})
     columns = min(2, len(networks))
     figure, panels = plt.subplots(
         -(-len(networks) // columns),
@@ -30,7 +30,7 @@ def frontier(results: List[Result], tables: Optional[Mapping[str, Table]] = None
         constrained_layout=True,
     )
     for panel, network in zip(panels.flat, networks):
-        own = [result for result in results if network_of(result) == network]
+        own = [result for result in results if trained_network(result) == network]
         _frontier_of(panel, own)
         _published_of(panel, own[0]['arguments'], tables or {})
         finish(panel, 'MACs left (% of the full network)', 'top-1 error on the test images (%)')
@@ -201,7 +201,7 @@ def _frontier_of(panel, results):
             panel.annotate(name, (x, y), xytext=offset, textcoords='offset points', fontsize=7, color=colour)
     if baselines:
         stars = [(100, point.error()) for point in baselines]
-        panel.plot(*zip(*stars), '*', color='black', markersize=11, linestyle='', label='baseline, without λ')
+        panel.plot(*zip(*stars), '*', color='black', markersize=11, linestyle='', label='baselines, without λ')
     starts = sorted({point.error('start') for point in selected if point.error('start') is not None})
     if starts:
         stars = [(100, error) for error in starts]
@@ -217,7 +217,7 @@ def _macs_left(run):
 
 def _published_of(panel, arguments, tables):
     """The published points of the network that ``arguments`` train, joined."""
-    if arguments.get('finetune') or arguments.get('dataset') not in tables:
+    if arguments.get('dataset') not in tables:
         return
     built = (arguments['network'], arguments['num_layers'])
     rows = [
@@ -239,10 +239,11 @@ def _gamma(arguments):
 
 
 def _series(result):
-    """The name of a curve: the rule, what it selects, by a γ or to a budget, and the number of epochs."""
+    """The name of a curve: the rule, what it selects, by a γ or to a budget, the number of epochs, and the start."""
     arguments = result['arguments']
     way = 'budget' if budget_of(arguments) else 'fixed γ'
-    parts = [arguments['lambda_rule'], selected(arguments), way, f'{arguments["num_epochs"]} epochs']
+    start = ' from trained weights' if arguments.get('finetune') else ''
+    parts = [arguments['lambda_rule'], selected(arguments), way, f'{arguments["num_epochs"]} epochs{start}']
     return ', '.join(filter(None, parts))
 
 
