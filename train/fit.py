@@ -28,7 +28,7 @@ from .engines.interface import Batches
 from .interruption import Interruption
 from .lock import locked
 from .log import Progress, open_log
-from .report import StructureReport, advise, log_averages, log_gamma_budget
+from .report import StructureReport, advise, alive_in_words, log_averages, log_gamma_budget
 from .resizing import ResizableEngine
 from .run_files import RunFiles
 from .selection_steps import SelectionSteps
@@ -148,10 +148,10 @@ class Run:
         """Train to the end of ``epoch`` and return True; or, when ``interruption`` has a signal before that, save and
         return False.
         """
-        args, self._started, self._done_before = self._args, time.time(), self._tally.count
+        self._started, self._done_before = time.time(), self._tally.count
         self._train_data.set_epoch(epoch, self.batch)
         self._selection.begin_epoch(epoch)
-        with Progress(epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches) as progress:
+        with self._progress(epoch) as progress:
             for batch in self._train_data:
                 self._train_batch(epoch, batch)
                 progress.batch_done(self._tally)
@@ -166,6 +166,13 @@ class Run:
         self._require_finite(epoch, {**self._engine.lambdas(), **everything})  # λ first: they are the first to be named
         self.epoch, self.batch = epoch + 1, 0
         return True
+
+    def _progress(self, epoch: int) -> Progress:
+        """The progress of ``epoch``, which tells what the epoch before has left."""
+        args, alive = self._args, alive_in_words(self._records[-1]) if self._records else ''
+        return Progress(
+            epoch, len(self._train_data), self.batch, args.batch_size, args.disp_batches, args.num_epochs, alive
+        )
 
     def is_stopped_by(self, interruption: Interruption) -> bool:
         """Whether a signal has come to any worker; every worker is told."""

@@ -69,6 +69,16 @@ class StructureReport:
         }
 
 
+def alive_in_words(record: Mapping[str, Any]) -> str:
+    """'45 of 48 structures, 93 % of the MACs', from the ``record`` of an epoch (as ``at_end_of`` returns it, or what
+    ``PREFIX-metrics.jsonl`` holds); '' without λ.
+    """
+    if 'lambda' not in record:
+        return ''
+    alive, total = (sum(kind[key] for kind in record['lambda'].values()) for key in ('alive', 'total'))
+    return f'{alive} of {total} structures, {100 * record["alive"]["macs"] / record["full"]["macs"]:.0f} % of the MACs'
+
+
 def log_averages(epoch: int, part: str, averages: Mapping[str, float]) -> None:
     """Log the averages of a ``Tally`` as MXNet does: ``Epoch[3] Train-accuracy=0.912345``."""
     for name, value in averages.items():
