@@ -54,20 +54,22 @@ class Tally:
         self.macs += channels_in * channels_out * side**2
 
 
+UNITS = {
+    18: [2, 2, 2, 2],
+    34: [3, 4, 6, 3],
+    50: [3, 4, 6, 3],
+    101: [3, 4, 23, 3],
+    152: [3, 8, 36, 3],
+    20: [2, 2, 2],
+    164: [18, 18, 18],
+}
+
+
 def count_resnet(tally, depth, classes):
     basic, small = depth in (18, 34), depth in (20, 164)
-    units = {
-        18: [2, 2, 2, 2],
-        34: [3, 4, 6, 3],
-        50: [3, 4, 6, 3],
-        101: [3, 4, 23, 3],
-        152: [3, 8, 36, 3],
-        20: [2, 2, 2],
-        164: [18, 18, 18],
-    }[depth]
     channels = stem(tally, small, 16 if small else 64, normalised=not small)
     first = 64 if small or basic else 256
-    for stage, count in enumerate(units):
+    for stage, count in enumerate(UNITS[depth]):
         width = first * 2**stage
         for unit in range(count):
             stride = 2 if unit == 0 and stage > 0 else 1
@@ -102,17 +104,8 @@ def count_resnet_v1(tally, depth, classes):
 
 def count_resnext(tally, depth, classes):
     small, basic = depth in (20, 164), depth in (18, 34)
-    units = {
-        18: [2, 2, 2, 2],
-        34: [3, 4, 6, 3],
-        50: [3, 4, 6, 3],
-        101: [3, 4, 23, 3],
-        152: [3, 8, 36, 3],
-        20: [2, 2, 2],
-        164: [18, 18, 18],
-    }[depth]
     channels = stem(tally, small, 64)
-    for stage, count in enumerate(units):
+    for stage, count in enumerate(UNITS[depth]):
         width = (64 if small or basic else 256) * 2**stage
         for unit in range(count):
             stride = 2 if unit == 0 and stage > 0 else 1

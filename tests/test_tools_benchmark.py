@@ -19,6 +19,7 @@ from tools.benchmarks.synthetic_jpegs import write_records
 
 TURNS = ['--rounds', '2', '--steps', '1']
 COMMON = {'ms', 'peak MiB', 'all ms'}
+SMALL = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--batch-size', 2, '--image-shape']
 
 
 def measured(*argv, path):
@@ -31,19 +32,7 @@ def measured(*argv, path):
 
 
 def test_train(tmp_path, capsys):
-    network = [
-        '--network',
-        'resnet',
-        '--num-layers',
-        20,
-        '--num-classes',
-        10,
-        '--image-shape',
-        '3,8,8',
-        '--batch-size',
-        2,
-    ]
-    rows = measured('train', *network, '--lambdas', 'off,weight', *TURNS, path=tmp_path / 'train.json')
+    rows = measured('train', *SMALL, '3,8,8', '--lambdas', 'off,weight', *TURNS, path=tmp_path / 'train.json')
     assert [row['engine, λ'] for row in rows] == ['mxnet off', 'mxnet weight']
     assert rows[0]['speed over the first'] == 1
     for row in rows:
@@ -54,21 +43,8 @@ def test_train(tmp_path, capsys):
 
 
 def test_train_in_half_and_in_less_memory(tmp_path):
-    network = [
-        '--network',
-        'resnet',
-        '--num-layers',
-        20,
-        '--num-classes',
-        10,
-        '--image-shape',
-        '3,8,8',
-        '--batch-size',
-        2,
-        '--lambdas',
-        'weight',
-    ]
-    rows = measured('train', *network, '--dtypes', 'float16', '--memonger', '0,1', *TURNS, path=tmp_path / 'train.json')
+    flags = ['--lambdas', 'weight', '--dtypes', 'float16', '--memonger', '0,1', *TURNS]
+    rows = measured('train', *SMALL, '3,8,8', *flags, path=tmp_path / 'train.json')
     assert [row['engine, λ'] for row in rows] == ['mxnet weight float16', 'mxnet weight float16 memonger']
     with pytest.raises(UserError, match='bfloat16 is of torch'):
         benchmark.main(['train', '--engines', 'mxnet', '--dtypes', 'bfloat16'])
@@ -76,41 +52,18 @@ def test_train_in_half_and_in_less_memory(tmp_path):
 
 def test_train_without_some_blocks(tmp_path):
     """Blocks cost what strip counts: 46.4 % of the MACs of ResNet-20 are left with the two of the last stage."""
-    network = ['--network', 'resnet', '--num-layers', 20, '--num-classes', 10, '--image-shape', '3,32,32']
-    flags = ['--batch-size', 2, '--lambdas', 'off,weight', '--blocks', '000011', *TURNS]
-    rows = measured('train', *network, *flags, path=tmp_path / 'train.json')
+    flags = ['--lambdas', 'off,weight', '--blocks', '000011', *TURNS]
+    rows = measured('train', *SMALL, '3,32,32', *flags, path=tmp_path / 'train.json')
     assert [row['engine, λ'] for row in rows] == ['mxnet off', 'mxnet weight', 'mxnet weight blocks 000011']
     assert [row['MACs kept (%)'] for row in rows] == [100, 100, pytest.approx(46.4, abs=0.05)]
     with pytest.raises(UserError, match='--blocks 0011: give a digit for each of the 6 blocks of the network'):
-        benchmark.main([*map(str, ['train', *network]), '--blocks', '0011', *map(str, TURNS)])
+        benchmark.main(list(map(str, ['train', *SMALL, '3,32,32', '--blocks', '0011', *TURNS])))
 
 
 def test_train_on_both_engines(tmp_path):
     pytest.importorskip('torch')
-    network = [
-        '--network',
-        'resnet',
-        '--num-layers',
-        20,
-        '--num-classes',
-        10,
-        '--image-shape',
-        '3,8,8',
-        '--batch-size',
-        2,
-    ]
-    rows = measured(
-        'train',
-        *network,
-        '--engines',
-        'mxnet,torch',
-        '--dtypes',
-        'float32,bfloat16',
-        '--lambdas',
-        'weight',
-        *TURNS,
-        path=tmp_path / 'train.json',
-    )
+    flags = ['--engines', 'mxnet,torch', '--dtypes', 'float32,bfloat16', '--lambdas', 'weight', *TURNS]
+    rows = measured('train', *SMALL, '3,8,8', *flags, path=tmp_path / 'train.json')
     assert [row['engine, λ'] for row in rows] == ['mxnet weight', 'torch weight', 'torch weight bfloat16']
     assert rows[1]['images/s'] > 0
 
