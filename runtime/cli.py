@@ -13,6 +13,14 @@ from typing import Any, Callable, Iterable, List, NoReturn, Optional, Sequence
 from .errors import UserError
 
 
+class DefaultsShown(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that says each default, except where there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> Optional[str]:
+        # argparse has no public name for it
+        return action.help if action.default is None or action.nargs == 0 else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are UserErrors: one line, no page of usage, the nearest name for an unknown one.
 

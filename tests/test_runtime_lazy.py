@@ -47,6 +47,8 @@ def test_help_and_errors_load_nothing_large(script):
     codes, loaded = json.loads(ended.stdout.splitlines()[-1])
     assert (codes, set(loaded) - ALLOWED.get(script, set())) == ([0, 2], set())
     assert ended.stderr.startswith('error: ')
+    assert 'default: None' not in ended.stdout
+    assert 'default: False' not in ended.stdout
 
 
 def test_a_lazy_module_is_the_module_once_something_is_used(monkeypatch):

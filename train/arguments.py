@@ -2,7 +2,6 @@
 gave them.
 """
 
-import argparse
 import sys
 from typing import Any, Optional, Sequence
 
@@ -19,7 +18,7 @@ from runtime.argument_types import (
     whole,
 )
 from runtime.checkpoint_argument import checkpoint_name
-from runtime.cli import Parser
+from runtime.cli import DefaultsShown, Parser
 from symbols import NETWORKS
 from symbols.scaling import PLACEMENTS, in_papers_words
 
@@ -34,7 +33,7 @@ def training_parser(description: Optional[str]) -> 'RecipeParser':
     """A parser with every flag of the network, the optimizer and the run; ``@FILE`` on the command line reads flags
     from FILE (a recipe).
     """
-    parser = RecipeParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = RecipeParser(description=description, formatter_class=DefaultsShown)
     _add_network(parser.add_argument_group('network'))
     _add_optimizer(parser.add_argument_group('optimizer'))
     _add_selection(parser.add_argument_group('selection'))
