@@ -1,4 +1,4 @@
-"""Packages that only some file formats need."""
+"""Packages that only some file formats and runtimes need."""
 
 import importlib
 from types import ModuleType
@@ -6,9 +6,11 @@ from types import ModuleType
 from runtime.errors import MissingDependencyError
 
 
-def optional_module(module: str, package: str) -> ModuleType:
-    """Import ``module`` of ``package``. Raises MissingDependencyError, which says what to install."""
+def optional_module(module: str, package: str, name: str = '') -> ModuleType:
+    """Import ``module``, which needs ``package``, as pip calls it; people call it ``name``. Raises
+    MissingDependencyError, which says what to install.
+    """
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise MissingDependencyError(f'{package} is not installed: pip install {package}') from None
+        raise MissingDependencyError(f'{name or package} is not installed: pip install {package}') from None

@@ -14,17 +14,16 @@ The source is a checkpoint of MXNet, PREFIX:EPOCH, or PREFIX for the last whole 
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import shutil
 import tempfile
-from types import ModuleType
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from formats.checkpoint_files import load_checkpoint, named_checkpoint, save_model
 from formats.onnx_file import load_onnx
+from formats.optional import optional_module
 from formats.params_file import save_arrays
 from graphs.comparison import Difference
 from graphs.graph import Shape, image_shape_of, only_input
@@ -44,7 +43,7 @@ from runtime import mx
 from runtime.argument_types import image_count
 from runtime.checkpoint_argument import add_old_epoch, checkpoint_name
 from runtime.cli import Parser, run
-from runtime.errors import MissingDependencyError, UserError
+from runtime.errors import UserError
 from runtime.files import written_whole
 from symbols import parse_image_shape
 from train.data.datasets import DATASETS, Dataset, load_dataset, train_iterator
@@ -111,7 +110,7 @@ def to_onnx(args: argparse.Namespace) -> str:
 def to_torch(args: argparse.Namespace) -> str:
     """OUT.pt, a TorchScript file for torch.jit.load in PyTorch or C++, without this project"""
     (path,) = claimed(args, '.pt')
-    torch_export = optional('interop.torch_export', 'PyTorch', 'torch==2.13.0')
+    torch_export = optional_module('interop.torch_export', 'torch==2.13.0', 'PyTorch')
     network = source_network(args)
     return wrote(path, torch_export.export_torch(*network, image_shape(args, network[0]), path))
 
@@ -200,17 +199,9 @@ def read_back(network: Network, path: str, write: Callable[[str], object]) -> Di
 
 def save_safetensors(path: str, state: Dict[str, np.ndarray]) -> None:
     """Write a dict name → NumPy array. Raises MissingDependencyError without safetensors."""
-    optional('safetensors.numpy', 'safetensors', 'safetensors').save_file(
+    optional_module('safetensors.numpy', 'safetensors').save_file(
         {name: np.ascontiguousarray(array) for name, array in state.items()}, path
     )
-
-
-def optional(module: str, what: str, package: str) -> ModuleType:
-    """A module that needs an optional package. Raises MissingDependencyError, which says how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise MissingDependencyError(f'{what} is not installed: pip install {package}') from None
 
 
 def claimed(args: argparse.Namespace, *endings: str) -> List[str]:
