@@ -40,43 +40,18 @@ def parser() -> Parser:
     """The parser of this script."""
     made = Parser(description=__doc__.splitlines()[0])
     add_checkpoint(made)
-    made.add_argument('--out', required=True, help='writes OUT-symbol.json, OUT-0000.params and OUT-structure.json')
-    made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
-    made.add_argument(
+    files = made.add_argument_group('files')
+    files.add_argument('--out', required=True, help='writes OUT-symbol.json, OUT-0000.params and OUT-structure.json')
+    files.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
+    files.add_argument('--json', action='store_true', help='print one object in place of the table')
+    removed = made.add_argument_group('what is removed')
+    removed.add_argument(
         '--threshold',
         type=not_negative,
         default=0.0,
         help='also remove structures with |λ| up to this; the change of the outputs is printed (default: only 0)',
     )
-    made.add_argument(
-        '--fold-bn',
-        action='store_true',
-        help='also fold batch normalisation into the convolutions before it: faster inference',
-    )
-    made.add_argument(
-        '--for-training', action='store_true', help='keep the loss and its label, to train what is left further'
-    )
-    made.add_argument(
-        '--proof-inputs',
-        type=image_count,
-        default=PROOF_INPUTS,
-        help='how many images both networks run on before anything is written (default: 8)',
-    )
-    made.add_argument(
-        '--tolerance',
-        type=not_negative,
-        help='largest difference of an output allowed, as a part of its spread over the images '
-        '(default: 1e-4, in half precision 2e-2)',
-    )
-    made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
-    made.add_argument(
-        '--input-shape',
-        type=input_shape,
-        action='append',
-        metavar='NAME=SHAPE',
-        help='the shape of one sample of an input, for a network of several inputs, for example meta=7; once for each',
-    )
-    made.add_argument(
+    removed.add_argument(
         '--round-to',
         type=multiple,
         default=1,
@@ -84,22 +59,51 @@ def parser() -> Parser:
         help='keep dead channels up to a multiple of N in each layer, where that is faster; the function is the same. '
         'auto measures 1, 8, 16 and 32 on this machine and takes the fastest (default: 1, keep none)',
     )
-    made.add_argument(
+    removed.add_argument(
+        '--fold-bn',
+        action='store_true',
+        help='also fold batch normalisation into the convolutions before it: faster inference',
+    )
+    removed.add_argument(
+        '--for-training', action='store_true', help='keep the loss and its label, to train what is left further'
+    )
+    removed.add_argument(
+        '--lambda-name', default=LAMBDA, help='what the names of scaling factors contain (default: lambda)'
+    )
+    inputs = made.add_argument_group('inputs of the network')
+    inputs.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
+    inputs.add_argument(
+        '--input-shape',
+        type=input_shape,
+        action='append',
+        metavar='NAME=SHAPE',
+        help='the shape of one sample of an input, for a network of several inputs, for example meta=7; once for each',
+    )
+    proof = made.add_argument_group('proof and time')
+    proof.add_argument(
+        '--proof-inputs',
+        type=image_count,
+        default=PROOF_INPUTS,
+        help='how many images both networks run on before anything is written (default: 8)',
+    )
+    proof.add_argument(
+        '--tolerance',
+        type=not_negative,
+        help='largest difference of an output allowed, as a part of its spread over the images '
+        '(default: 1e-4, in half precision 2e-2)',
+    )
+    proof.add_argument(
         '--data',
         choices=sorted(DATASETS),
         help='prove on the test images of this data set, and give the accuracy of both networks',
     )
-    made.add_argument('--data-dir', help='where that data set is')
-    made.add_argument(
+    proof.add_argument('--data-dir', help='where that data set is')
+    proof.add_argument(
         '--time',
         action='store_true',
         help='also measure the milliseconds that an image takes in MXNet, one at a time: of the full network, λ and '
         'batch normalisation folded, and of what is written',
     )
-    made.add_argument(
-        '--lambda-name', default=LAMBDA, help='what the names of scaling factors contain (default: lambda)'
-    )
-    made.add_argument('--json', action='store_true', help='print one object in place of the table')
     return made
 
 
