@@ -33,43 +33,49 @@ def parser() -> Parser:
     made = Parser(description=__doc__.splitlines()[0], epilog=f'A and B: {" ".join(SOURCES.split())}.')
     made.add_argument('a', metavar='A', type=checkpoint_name, help='the one network; see below for what it can be')
     made.add_argument('b', metavar='B', type=checkpoint_name, help='the other one')
-    made.add_argument(
+    inputs = made.add_argument_group('what both compute on')
+    inputs.add_argument(
+        '--num-inputs', type=image_count, default=16, metavar='N', help='images of noise to compute on (default: 16)'
+    )
+    inputs.add_argument('--seed', type=seed, default=0, help='of the noise (default: 0)')
+    inputs.add_argument('--image-shape', help='channels,height,width of the noise (default: what A says, or else B)')
+    accuracy = made.add_argument_group('accuracy on a data set')
+    accuracy.add_argument(
+        '--data',
+        choices=[name for name in DATASETS if name != 'synthetic'],
+        help='also give the accuracy of both on its test images',
+    )
+    accuracy.add_argument(
+        '--data-dir', metavar='FOLDER', help="CIFAR files that you already have (default: MXNet's cache)"
+    )
+    accuracy.add_argument(
+        '--rgb-mean',
+        type=numbers,
+        metavar='R,G,B',
+        help='subtracted from pixels of 0..255 (default: as the network says)',
+    )
+    accuracy.add_argument(
+        '--rgb-std',
+        type=divisors,
+        metavar='R,G,B',
+        help='what pixels are then divided by (default: as the network says)',
+    )
+    verdict = made.add_argument_group('what counts as equal')
+    verdict.add_argument(
         '--tolerance',
         type=not_negative,
         default=1e-4,
         help='largest difference up to which they are equal: of a tensor as a part of its largest number, of an output '
         'as a part of its spread over the images (default: 1e-4, the usual difference between two runtimes)',
     )
-    made.add_argument(
+    verdict.add_argument(
         '--outputs-only',
         action='store_true',
         help='compare only the outputs: for a full and a stripped network, or with batch normalisation folded and not',
     )
-    made.add_argument(
-        '--num-inputs', type=image_count, default=16, metavar='N', help='images of noise to compute on (default: 16)'
-    )
-    made.add_argument('--seed', type=seed, default=0, help='of the noise (default: 0)')
-    made.add_argument('--image-shape', help='channels,height,width of the noise (default: what A says, or else B)')
-    made.add_argument(
-        '--data',
-        choices=[name for name in DATASETS if name != 'synthetic'],
-        help='also give the accuracy of both on its test images',
-    )
-    made.add_argument('--data-dir', metavar='FOLDER', help="CIFAR files that you already have (default: MXNet's cache)")
-    made.add_argument(
-        '--rgb-mean',
-        type=numbers,
-        metavar='R,G,B',
-        help='subtracted from pixels of 0..255 (default: as the network says)',
-    )
-    made.add_argument(
-        '--rgb-std',
-        type=divisors,
-        metavar='R,G,B',
-        help='what pixels are then divided by (default: as the network says)',
-    )
-    made.add_argument('--all', action='store_true', help=f'list every tensor, not the {SHOWN} that differ most')
-    made.add_argument('--json', action='store_true', help='print one object')
+    printed = made.add_argument_group('what is printed')
+    printed.add_argument('--all', action='store_true', help=f'list every tensor, not the {SHOWN} that differ most')
+    printed.add_argument('--json', action='store_true', help='print one object')
     return made
 
 

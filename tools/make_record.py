@@ -35,44 +35,47 @@ def parser() -> Parser:
     made.add_argument(
         'prefix', nargs='?', metavar='PREFIX', help='what the names of the new files begin with, for example data/train'
     )
-    made.add_argument(
-        '--verify', metavar='PREFIX', help='read a finished set back: sums, framing, every image, labels, counts'
-    )
-    made.add_argument(
+    classes = made.add_argument_group('classes and order')
+    classes.add_argument(
         '--devkit',
         help='ILSVRC2012_devkit_t12.tar.gz, or the folder that it unpacks to: the labels of validation images without '
         'class folders',
     )
-    made.add_argument(
+    classes.add_argument(
         '--classes',
         help='the classes in the order of their labels, where SOURCE may lack some: a manifest, such as that of the '
         'training set, '
         'or a text file, one a line (default: the classes of SOURCE, sorted)',
     )
-    made.add_argument(
+    classes.add_argument(
         '--shuffle',
         type=int,
         choices=(0, 1),
         help='1: put the records into random order, 0: keep them sorted (default: 0 for validation, that is with '
         '--devkit or --classes, else 1)',
     )
-    made.add_argument('--seed', type=int, default=0, help='of the random order (default: 0)')
-    made.add_argument(
+    classes.add_argument('--seed', type=int, default=0, help='of the random order (default: 0)')
+    images = made.add_argument_group('images')
+    images.add_argument(
         '--resize',
         type=int,
         metavar='N',
         help='scale each image to a shorter side of N pixels (default: keep the original bytes)',
     )
-    made.add_argument('--quality', type=int, default=95, help='of JPEGs that are encoded again (default: 95)')
-    made.add_argument(
+    images.add_argument('--quality', type=int, default=95, help='of JPEGs that are encoded again (default: 95)')
+    images.add_argument(
         '--max-bad',
         type=float,
         default=0.001,
         help='the share of images that may be left out because they cannot be decoded (default: 0.001)',
     )
-    made.add_argument('--jobs', type=int, default=usable_cores(), help='processes (default: the cores of this machine)')
-    made.add_argument(
+    work = made.add_argument_group('work and files')
+    work.add_argument('--jobs', type=int, default=usable_cores(), help='processes (default: the cores of this machine)')
+    work.add_argument(
         '--force', action='store_true', help='replace a finished set, or an unfinished one of other images or options'
+    )
+    work.add_argument(
+        '--verify', metavar='PREFIX', help='read a finished set back: sums, framing, every image, labels, counts'
     )
     return made
 
