@@ -48,7 +48,10 @@ def read_network(source: str, num_classes: Optional[int] = None) -> NamedNetwork
     GluonCV alone. Raises UserError for what cannot be read.
     """
     if source.endswith('.onnx'):
-        raise UserError(f'{source} is an ONNX file; give the MXNet checkpoint that it was made from')
+        raise UserError(
+            f'{source} is an ONNX file: it can be evaluated and compared, but λ can only be added to, and trained in, '
+            'an MXNet graph; give the MXNet checkpoint that it was made from'
+        )
     checkpoint = find_checkpoint(source)
     if checkpoint is None and os.path.exists(symbol_path(source)):
         source = symbol_path(source)
