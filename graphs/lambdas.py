@@ -39,9 +39,16 @@ def lambda_layout(symbol: mx.sym.Symbol) -> List[LambdaVector]:
 
 
 def with_initial_lambda(symbol: mx.sym.Symbol, value: float) -> mx.sym.Symbol:
-    """``symbol`` whose λ all start at ``value`` instead of 1."""
+    """``symbol`` whose λ all start at ``value``. 1 is the default and leaves a λ alone that says how it starts."""
+    attributes = symbol.attr_dict()
+    names = {
+        vector.name
+        for vector in lambda_layout(symbol)
+        if value != 1 or '__init__' not in attributes.get(vector.name, {})
+    }
+    if not names:
+        return symbol
     graph = Graph.from_symbol(symbol)
-    names = {vector.name for vector in lambda_layout(symbol)}
     for node in graph.variables():
         if node.name in names:
             node.attrs['__init__'] = mx.init.Constant(value).dumps()

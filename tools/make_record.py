@@ -125,7 +125,7 @@ def make(args: argparse.Namespace) -> int:
     manifest = write_set(args.prefix, plan, args.jobs, args.max_bad, args.force)
     print(
         f'{args.prefix}: {manifest["records"]} records, {len(manifest["encoded_again"])} of them encoded again because '
-        'they were no JPEG in RGB or grey, '
+        'they were not JPEGs in RGB or grey, '
         f'{len(manifest["left_out"])} images left out'
     )
     return 0

@@ -62,7 +62,7 @@ def network(args: argparse.Namespace, image_shape: Sequence[int], num_classes: i
     _check_fits_data(symbol, args.network, image_shape, num_classes)
     if args.label_smoothing:
         symbol = smoothed(symbol, args.label_smoothing, num_classes)
-    return with_initial_lambda(symbol, args.lambda_init) if args.lambda_init != 1 else symbol
+    return with_initial_lambda(symbol, args.lambda_init)
 
 
 def _stem(args):

@@ -15,6 +15,7 @@ from runtime.threads import set_mxnet_threads
 from train.distributed.group import ALONE, Alone
 from train.metrics import Tally
 
+from .initial import initialise, seed_everything
 from .interface import Batches, LambdaArrays, OptimizerState, Params
 
 
@@ -65,7 +66,7 @@ class MXNetEngine:
         resumed.
         """
         if arg_params is None:
-            self._module.init_params(_initializer())
+            initialise(self._module)
         else:
             self._module.init_params(None, arg_params=arg_params, aux_params=aux_params, allow_missing=False)
         self._optimizer = optimizer
@@ -315,27 +316,6 @@ class MXNetEngine:
                     'look above for an exception that was ignored, and check that every process can import optimizers'
                 )
         self._proved = True
-
-
-def seed_everything(number: int) -> None:
-    """Seed the generators that MXNet draws from, its own and NumPy's."""
-    mx.random.seed(number)
-    np.random.seed(number)
-
-
-def initial_parameters(
-    symbol: mx.sym.Symbol, data_shapes: List[mx.io.DataDesc], label_shapes: List[mx.io.DataDesc]
-) -> Tuple[Params, Params]:
-    """(arg_params, aux_params) as MXNetEngine starts from after the same seed."""
-    module = mx.mod.Module(symbol, label_names=[label_shapes[0][0]])
-    module.bind(data_shapes=data_shapes, label_shapes=label_shapes, for_training=False)
-    module.init_params(_initializer())
-    return module.get_params()
-
-
-def _initializer():
-    """He et al.'s initialisation, which the authors train with."""
-    return mx.init.Xavier(rnd_type='gaussian', factor_type='in', magnitude=2)
 
 
 def _means(statistics):

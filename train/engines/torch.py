@@ -19,8 +19,8 @@ from runtime import mx
 from runtime.errors import UserError
 from train.metrics import Tally
 
+from .initial import initial_parameters, seed_everything
 from .interface import Batches, LambdaArrays, OptimizerState, Params
-from .mxnet import initial_parameters, seed_everything
 from .torch_arithmetic import Arithmetic
 from .torch_cpu import Compiled, configure_process, should_compile
 from .torch_data import on_device
