@@ -48,24 +48,27 @@ def parser() -> Parser:
         help='a checkpoint (PREFIX:EPOCH, or PREFIX for the last whole one) or export of Gluon; a -symbol.json file; '
         'or the name of a network of GluonCV',
     )
-    made.add_argument('--out', metavar='PREFIX', help='writes PREFIX-symbol.json and PREFIX-0000.params')
-    made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
-    made.add_argument(
+    files = made.add_argument_group('files')
+    files.add_argument('--out', metavar='PREFIX', help='writes PREFIX-symbol.json and PREFIX-0000.params')
+    files.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
+    files.add_argument('--list', action='store_true', help='show what would get λ, and write nothing')
+    places = made.add_argument_group('where λ goes')
+    places.add_argument(
         '--scale',
         default='channel',
         help='which structures get a λ, separated by commas: channel, block (residual branches), group (of grouped '
         'convolutions) (default: channel)',
     )
-    made.add_argument(
+    places.add_argument(
         '--exclude',
         action='append',
         default=[],
         metavar='PATTERN',
         help="keep the layers of this name whole, for example 'stage1_*'; may be given several times",
     )
-    made.add_argument('--list', action='store_true', help='show what would get λ, and write nothing')
-    made.add_argument('--image-shape', help='channels,height,width, where the network does not say it')
-    made.add_argument(
+    network = made.add_argument_group('the network')
+    network.add_argument('--image-shape', help='channels,height,width, where the network does not say it')
+    network.add_argument(
         '--num-classes',
         type=positive,
         metavar='N',

@@ -62,29 +62,31 @@ def parser() -> Parser:
         help='a checkpoint of MXNet; for --to mxnet a file, or the name of a GluonCV network',
     )
     add_old_epoch(made)
-    made.add_argument(
+    files = made.add_argument_group('files')
+    files.add_argument(
         '--to',
         choices=sorted(FORMATS),
         required=True,
         help='; '.join(f'{name}: {function.__doc__}' for name, function in FORMATS.items()),
     )
-    made.add_argument('--out', required=True, help='file or prefix to write; a missing ending is added')
-    made.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
-    made.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
-    made.add_argument(
+    files.add_argument('--out', required=True, help='file or prefix to write; a missing ending is added')
+    files.add_argument('--force', action='store_true', help='replace files of these names (the input never)')
+    files.add_argument('--image-shape', help='channels,height,width, where the symbol does not say it')
+    files.add_argument(
         '--style',
         choices=sorted(set(PYTORCH_STYLE.values())),
         help='for --to state-dict: whose names to give the tensors (torchvision, akamaster, pytorchcv; default: the '
         'usual ones)',
     )
-    made.add_argument(
+    calibration = made.add_argument_group('8 bits')
+    calibration.add_argument(
         '--data',
         choices=sorted(DATASETS),
         help='for --to int8 and int8-onnx: calibrate on training images of this data set, and print what accuracy it '
         'costs',
     )
-    made.add_argument('--data-dir', help='where that data set is')
-    made.add_argument(
+    calibration.add_argument('--data-dir', help='where that data set is')
+    calibration.add_argument(
         '--calibration-images',
         type=image_count,
         default=512,

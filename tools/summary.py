@@ -29,26 +29,28 @@ def parser() -> Parser:
         'count a checkpoint, PREFIX:EPOCH, or PREFIX for the last whole one; or a -symbol.json file without parameters',
         required=False,
     )
-    made.add_argument(
+    built = made.add_argument_group('a network of ours')
+    built.add_argument(
         '--network', choices=sorted(NETWORKS), help='count one of our networks, as training would build it'
     )
-    made.add_argument('--num-layers', type=positive, help='its depth')
-    made.add_argument(
+    built.add_argument('--num-layers', type=positive, help='its depth')
+    built.add_argument(
         '--num-classes', type=positive, help='width of its classifier (default: 1000, or 10 for a CIFAR depth)'
     )
-    made.add_argument(
+    built.add_argument(
         '--scale',
         help="what has scaling factors: 'block,group', 'none', ... (default: the paper's choice); they count as "
         'lambdas only',
     )
-    made.add_argument(
+    count = made.add_argument_group('what is counted')
+    count.add_argument(
         '--image-shape',
         help="channels,height,width: MACs depend on it (default: what the symbol says, or the network's own data set)",
     )
-    made.add_argument(
+    count.add_argument(
         '--lambda-name', default='lambda', help='what the names of scaling factors contain (default: lambda)'
     )
-    made.add_argument(
+    count.add_argument(
         '--json',
         action='store_true',
         help='print one object with params, params_without_bn, macs, bias_adds and lambdas',

@@ -52,41 +52,43 @@ GRID = {'gamma': 'gamma', 'target_macs': 'macs', 'seed': 'seed'}
 def parser() -> Parser:
     """The parser of this script."""
     made = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('--recipe', nargs='+', required=True, help='files of flags, such as those of train/recipes/')
-    made.add_argument(
+    made.add_argument('flags', nargs='*', help='after --: flags of the trainer, for every run')
+    runs = made.add_argument_group('which runs')
+    runs.add_argument('--recipe', nargs='+', required=True, help='files of flags, such as those of train/recipes/')
+    runs.add_argument(
         '--gamma',
         type=not_negative_numbers,
         default=(),
         metavar='G1,G2,...',
         help='train each recipe with each of these in place of its own',
     )
-    made.add_argument(
+    runs.add_argument(
         '--target-macs',
         type=shares,
         default=(),
         metavar='S1,S2,...',
         help='train each recipe with each of these budgets',
     )
-    made.add_argument(
+    runs.add_argument(
         '--seed', type=seeds, default=(), metavar='N1,N2,...', help='train everything with each of these seeds'
     )
-    made.add_argument('--out', default=OUT, help=f'a folder for each run is made below this one (default: {OUT})')
-    made.add_argument('--no-baseline', action='store_true', help='do not train the baselines of the recipes')
-    made.add_argument(
+    runs.add_argument('--no-baseline', action='store_true', help='do not train the baselines of the recipes')
+    work = made.add_argument_group('how they are run')
+    work.add_argument('--out', default=OUT, help=f'a folder for each run is made below this one (default: {OUT})')
+    work.add_argument(
         '--jobs',
         type=processes,
         default=1,
         help='runs at a time; each has its share of the cores (small networks gain little from two threads)',
     )
-    made.add_argument(
+    work.add_argument(
         '--strip-threshold',
         type=not_negative,
         help='strip with this --threshold, which rules that leave no λ exactly 0 need',
     )
-    made.add_argument(
+    work.add_argument(
         '--onnx', action='store_true', help='also export each stripped network to ONNX, and score it in ONNX Runtime'
     )
-    made.add_argument('flags', nargs='*', help='after --: flags of the trainer, for every run')
     return made
 
 
