@@ -13,7 +13,7 @@ from graphs.strip import strip
 from runtime import mx
 from runtime.errors import UserError
 from symbols import resnet
-from tools import benchmark
+from tools import benchmark, convert
 from tools.benchmarks import scaling
 from tools.benchmarks.synthetic_jpegs import write_records
 
@@ -188,6 +188,21 @@ def test_inference(checkpoints, tmp_path, runtime):
     assert small['MACs ratio'] > 1.1  # the full network was not stripped for the comparison, though it could have been
     assert small['of it'] == pytest.approx(small['speed-up'] / small['MACs ratio'])
     assert plot.read_bytes().startswith(b'\x89PNG')
+
+
+def test_inference_of_an_onnx_file_beside_the_checkpoint_that_it_was_made_of(checkpoints, tmp_path):
+    pytest.importorskip('onnxruntime')
+    small = checkpoints[1]
+    assert convert.main([small, '--to', 'onnx', '--out', str(tmp_path / 'small.onnx')]) == 0
+    sources = [small, str(tmp_path / 'small.onnx')]
+    flags = ['--runtimes', 'mxnet,onnxruntime', '--batch-sizes', 2, *TURNS]
+    rows = measured('inference', *sources, *flags, path=tmp_path / 'inference.json')
+    assert [(row['runtime'], row['network']) for row in rows] == [
+        ('mxnet cpu', small),
+        ('onnxruntime cpu', small),
+        ('onnxruntime cpu', sources[1]),
+    ]
+    assert rows[2]['GMACs'] == rows[1]['GMACs']
 
 
 @pytest.mark.parametrize(

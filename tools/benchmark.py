@@ -135,8 +135,8 @@ def _add_inference(commands):
         nargs='+',
         metavar='CHECKPOINT',
         type=checkpoint_name,
-        help='PREFIX:EPOCH, or PREFIX for the last whole one; or rows of the published tables (random weights); the '
-        'first is what the others are measured by',
+        help='PREFIX:EPOCH, or PREFIX for the last whole one; .onnx files; or rows of the published tables (random '
+        'weights); the first is what the others are measured by',
     )
     command.add_argument(
         '--runtimes',

@@ -11,11 +11,15 @@ from typing import List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from formats.checkpoint_files import find_checkpoint, load_checkpoint, save_model
+from formats.onnx_file import load_onnx
 from graphs.complexity import complexity
 from graphs.graph import Graph, Shape, data_shape_of
 from graphs.int8 import integer_symbol, is_int8
 from graphs.lambdas import is_lambda
 from graphs.strip import strip
+from interop.models import ONNX_ENDING
+from interop.onnx_macs import onnx_macs
+from interop.runners import OnnxRunner
 from runtime import mx
 from runtime.errors import DataError, UserError
 from symbols import parse_image_shape
@@ -30,14 +34,15 @@ NEEDS = {'mxnet': (), 'onnxruntime': ('onnx', 'onnxruntime'), 'torch': ('torch',
 
 
 class Network(NamedTuple):
-    """A checkpoint, ready for inference: λ and batch normalisation folded away, saved as ``prefix``-0000.params and,
-    for ONNX Runtime, ``prefix``.onnx.
+    """A network, ready for inference: a checkpoint, λ and batch normalisation folded away, saved as
+    ``prefix``-0000.params and, for ONNX Runtime, ``prefix``.onnx; or an ONNX file as it is. ``macs`` is None where
+    they cannot be counted.
     """
 
     source: str
     prefix: str
     image_shape: Shape
-    macs: int
+    macs: Optional[int]
     runtimes: Tuple[str, ...] = tuple(NEEDS)
 
 
@@ -57,15 +62,17 @@ def measure(args: argparse.Namespace) -> List[TableRow]:
             for row in _compared(networks, runtime, device, batch, args)
         ]
     if args.plot:
-        draw(rows, args.plot)
+        draw([row for row in rows if row['MACs ratio']], args.plot)
     return rows
 
 
 def prepared(source: str, image_shape: Optional[str], prefix: str, as_onnx: bool) -> Network:
-    """The Network of a checkpoint or of a row of the published tables, saved under ``prefix``, with an ONNX file if
-    ``as_onnx``. ``image_shape`` ('3,224,224') is for a symbol that does not say it. Raises UserError where ``source``
-    is neither.
+    """The Network of a checkpoint, an ONNX file or a row of the published tables, saved under ``prefix``, with an ONNX
+    file if ``as_onnx``. ``image_shape`` ('3,224,224') is for one that does not say it. Raises UserError where
+    ``source`` is none of them.
     """
+    if source.endswith(ONNX_ENDING):
+        return _onnx_file(source, image_shape, prefix)
     named = find_checkpoint(source)
     if named:
         symbol, arg_params, aux_params = load_checkpoint(*named)
@@ -88,13 +95,23 @@ def prepared(source: str, image_shape: Optional[str], prefix: str, as_onnx: bool
     return Network(source, prefix, shape, complexity(symbol, {'data': (1, *shape)}).macs)
 
 
+def _onnx_file(path, image_shape, prefix):
+    model = load_onnx(path)
+    shape = parse_image_shape(image_shape) if image_shape else OnnxRunner(model, path).image_shape
+    if not shape:
+        raise UserError(f'{path} does not say which images it takes: give --image-shape channels,height,width')
+    with open(f'{prefix}{ONNX_ENDING}', 'wb') as out:
+        out.write(model.SerializeToString())
+    return Network(path, prefix, shape, onnx_macs(model), ('onnxruntime',))
+
+
 def _published(name):
     """A published structure with random weights."""
     try:
         row = find_row(read_tables(), name)
     except DataError:
         raise UserError(
-            f'{name}: give a checkpoint, for example runs/resnet20:240, or a published row such as '
+            f'{name}: give a checkpoint, for example runs/resnet20:240, an ONNX file, or a published row such as '
             'imagenet-resnet/sss-resnet-41'
         ) from None
     if not row.network or not row.keep:
@@ -173,16 +190,17 @@ def _compared(networks, runtime, device, batch, args):
     full = networks[0]
     for network in networks:
         result = measured[network.source]
-        speed_up, macs_ratio = 1 / result.time_over(measured[full.source]), full.macs / network.macs
+        speed_up = 1 / result.time_over(measured[full.source])
+        macs_ratio = full.macs / network.macs if full.macs and network.macs else None
         yield {
             'runtime': f'{runtime} {device}',
             'batch': batch,
             'network': network.source,
-            'GMACs': network.macs / 1e9,
+            'GMACs': network.macs / 1e9 if network.macs else None,
             'images/s': batch / result.median,
             'speed-up': speed_up,
             'MACs ratio': macs_ratio,
-            'of it': speed_up / macs_ratio,
+            'of it': speed_up / macs_ratio if macs_ratio else None,
             **milliseconds(result),
         }
 

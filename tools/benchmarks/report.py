@@ -77,7 +77,7 @@ def milliseconds(measured: Measured) -> TableRow:
 def _cell(value):
     if isinstance(value, float):
         return f'{value:.3f}' if value < 10 else f'{value:.1f}' if value < 1000 else f'{value:.0f}'
-    return str(value)
+    return '–' if value is None else str(value)
 
 
 def _cpu():
