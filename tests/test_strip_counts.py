@@ -56,4 +56,4 @@ def test_the_count_is_that_of_the_stripped_network(group):
         assert same(found, expected), f'case {seed}'
         assert found == NOTHING or found.lambdas == sum((arg_params[name].asnumpy() != 0).sum() for name in names)
         cut += expected.macs < complexity(symbol, SHAPES).macs
-    assert cut > CASES // 2
+    assert cut > CASES // 3, 'too few of the networks become smaller'
