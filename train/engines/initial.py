@@ -40,6 +40,6 @@ def initialise(module: mx.mod.BaseModule) -> None:
         if not unknown:
             raise
         raise UserError(
-            f'--network: it does not say how parameter {unknown.group(1)!r} starts: make its variable with init=..., '
+            f'--network does not say how parameter {unknown.group(1)!r} starts: make its variable with init=..., '
             'or give the weights to start from, --finetune PREFIX:EPOCH'
         ) from None
